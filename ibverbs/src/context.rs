@@ -1,0 +1,271 @@
+//! An opened device: where every other object comes from.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::attr::{DeviceAttr, PortAttr};
+use crate::c_enum::c_enum;
+use crate::cq::CompletionQueueBuilder;
+use crate::device::Device;
+use crate::error::{last_errno, Error, Failed, Result};
+use crate::ffi;
+use crate::gid::{Gid, GidEntry};
+use crate::handle::{Destroy, Handle};
+use crate::pd::ProtectionDomain;
+
+/// An opened device.
+///
+/// Cloning is cheap and gives a second handle of the same context. The device is closed when the last
+/// handle is gone and everything that was created from it.
+#[derive(Clone)]
+pub struct Context {
+    inner: ContextHandle,
+}
+
+/// What everything that is created from a context keeps alive.
+pub(crate) type ContextHandle = Arc<Handle<ContextInner>>;
+
+pub(crate) struct ContextInner {
+    raw: NonNull<ffi::ibv_context>,
+    device: NonNull<ffi::ibv_device>,
+    fork_status: ForkStatus,
+}
+
+// SAFETY: "all of libibverbs' functions are thread-safe" (libibverbs documentation, and the locks in
+// libibverbs and its providers; `Context::open` refuses the environment that removes them). The
+// context's own fields are not written after `ibv_open_device`.
+unsafe impl Send for ContextInner {}
+// SAFETY: as above.
+unsafe impl Sync for ContextInner {}
+
+impl Context {
+    pub(crate) fn open(device: &Device<'_>) -> Result<Context> {
+        const SINGLE_THREADED: &str = "MLX5_SINGLE_THREADED";
+        if std::env::var_os(SINGLE_THREADED).is_some() {
+            return Err(Error::UnsafeEnvironment { variable: SINGLE_THREADED });
+        }
+        // SAFETY: a `Device` is valid for as long as its list is borrowed.
+        let raw = unsafe { ffi::ibv_open_device(device.as_raw()) };
+        let Some(raw) = NonNull::new(raw) else {
+            let source = std::io::Error::from_raw_os_error(last_errno());
+            return Err(Error::OpenDevice { device: device.name().to_owned(), source });
+        };
+        // SAFETY: ibv_is_fork_initialized(3) only reads the library's own state.
+        let fork_status = ForkStatus(unsafe { ffi::ibv_is_fork_initialized() });
+        let device = device.raw();
+        Ok(Context::from_handle(Arc::new(Handle::new(ContextInner { raw, device, fork_status }))))
+    }
+
+    pub(crate) fn from_handle(inner: ContextHandle) -> Context {
+        Context { inner }
+    }
+
+    pub(crate) fn handle(&self) -> &ContextHandle {
+        &self.inner
+    }
+
+    /// The device that was opened.
+    pub fn device(&self) -> Device<'_> {
+        self.inner.device()
+    }
+
+    /// Starts a completion queue that can hold at least `min_entries` completions.
+    #[doc(alias = "ibv_create_cq_ex")]
+    pub fn create_cq(&self, min_entries: u32) -> CompletionQueueBuilder<'_> {
+        CompletionQueueBuilder::new(self, min_entries)
+    }
+
+    /// Allocates a protection domain: memory and queue pairs of one domain work together.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verb`] with `ENOMEM` if the device has no more domains.
+    #[doc(alias = "ibv_alloc_pd")]
+    pub fn alloc_pd(&self) -> Result<ProtectionDomain> {
+        ProtectionDomain::alloc(self)
+    }
+
+    /// The device's attributes and limits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verb`] if the device does not answer.
+    #[doc(alias = "ibv_query_device")]
+    pub fn query_device(&self) -> Result<DeviceAttr> {
+        self.inner.query_device()
+    }
+
+    /// A port's attributes. Ports count from 1.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidPort`] if the device has no such port.
+    #[doc(alias = "ibv_query_port")]
+    pub fn query_port(&self, port: u8) -> Result<PortAttr> {
+        self.inner.query_port(port)
+    }
+
+    /// The partition key at `index` of a port's table.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidPort`] if the device has no such port.
+    /// - [`Error::InvalidIndex`] if the port's table has no such entry.
+    #[doc(alias = "ibv_query_pkey")]
+    pub fn query_pkey(&self, port: u8, index: u16) -> Result<u16> {
+        let entries = self.query_port(port)?.pkey_table_len();
+        let mut pkey = 0;
+        // SAFETY: the context is open, and the last argument points to a `__be16`.
+        let failed = index >= entries
+            || unsafe { ffi::ibv_query_pkey(self.as_raw(), port, i32::from(index), &mut pkey) }
+                != 0;
+        if failed {
+            let (index, entries) = (u32::from(index), u32::from(entries));
+            return Err(Error::InvalidIndex { table: "P_Key", port, index, entries });
+        }
+        Ok(u16::from_be(pkey))
+    }
+
+    /// The GID at `index` of a port's table. It is all zero where the entry is empty.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidPort`] if the device has no such port.
+    /// - [`Error::InvalidIndex`] if the port's table has no such entry.
+    #[doc(alias = "ibv_query_gid")]
+    pub fn query_gid(&self, port: u8, index: u32) -> Result<Gid> {
+        self.inner.query_gid(port, index)
+    }
+
+    /// All GIDs of all ports that are in use, with their types and network devices.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] if the installed rdma-core is older than version 33.
+    #[doc(alias = "ibv_query_gid_table")]
+    pub fn gid_table(&self) -> Result<Vec<GidEntry>> {
+        self.inner.gid_table()
+    }
+
+    /// The GID that reaches furthest on this port: what a program should use that was not told
+    /// which. `None` if the port has no GID at all.
+    ///
+    /// RoCE v2 comes before InfiniBand and RoCE v1, IPv4 before IPv6, and a link-local address last.
+    ///
+    /// # Errors
+    ///
+    /// As [`gid_table`](Self::gid_table).
+    pub fn routable_gid(&self, port: u8) -> Result<Option<GidEntry>> {
+        self.inner.routable_gid(port)
+    }
+
+    /// How many completion vectors there are: a completion queue's vector is below it.
+    pub fn num_comp_vectors(&self) -> u32 {
+        // SAFETY: the context is open; the field is not written after that.
+        u32::try_from(unsafe { (*self.as_raw()).num_comp_vectors }).unwrap_or(0)
+    }
+
+    /// Whether the library protected registered memory from `fork` when this context was opened.
+    #[doc(alias = "ibv_is_fork_initialized")]
+    pub fn fork_status(&self) -> ForkStatus {
+        self.inner.fork_status
+    }
+
+    /// Closes the device. Dropping does the same, but cannot tell what went wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InUse`] if there is another handle of this context, or anything created from it.
+    #[doc(alias = "ibv_close_device")]
+    pub fn close(self) -> Result<(), Failed<Self>> {
+        Handle::close_shared(self.inner).map_err(|failed| failed.map(Context::from_handle))
+    }
+
+    /// The C structure.
+    pub fn as_raw(&self) -> *mut ffi::ibv_context {
+        self.inner.as_raw()
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("device", &self.device().name()).finish()
+    }
+}
+
+impl ContextInner {
+    pub(crate) fn as_raw(&self) -> *mut ffi::ibv_context {
+        self.raw.as_ptr()
+    }
+
+    pub(crate) fn device(&self) -> Device<'_> {
+        // SAFETY: an open context holds a reference to its device (libibverbs/device.c,
+        // `ibverbs_device_hold`), so that the device lives as long as the borrow of self.
+        unsafe { Device::from_raw(self.device) }
+    }
+
+    pub(crate) fn query_port(&self, port: u8) -> Result<PortAttr> {
+        let mut attr = MaybeUninit::zeroed();
+        // SAFETY: the context is open, and the last argument points to a whole `ibv_port_attr`.
+        let code = unsafe { ffi::ibv_query_port(self.as_raw(), port, attr.as_mut_ptr()) };
+        if code != 0 {
+            return Err(self.port_error(port, code));
+        }
+        // SAFETY: an `ibv_port_attr` is numbers only, for which the zeroes written above are valid.
+        Ok(PortAttr::new(port, unsafe { attr.assume_init() }))
+    }
+
+    #[cold]
+    fn port_error(&self, port: u8, code: i32) -> Error {
+        let ports = self.query_device().map_or(0, |attr| attr.num_ports());
+        let known = ports > 0;
+        if known && (port == 0 || port > ports) {
+            return Error::InvalidPort { device: self.device().name().to_owned(), port, ports };
+        }
+        Error::from_code("ibv_query_port", code)
+    }
+
+    pub(crate) fn query_gid(&self, port: u8, index: u32) -> Result<Gid> {
+        let entries = self.query_port(port)?.gid_table_len();
+        let mut gid = MaybeUninit::<ffi::ibv_gid>::zeroed();
+        let failed = index >= entries || {
+            let index = i32::try_from(index).unwrap_or(i32::MAX);
+            // SAFETY: the context is open, and the last argument points to a whole `ibv_gid`.
+            unsafe { ffi::ibv_query_gid(self.as_raw(), port, index, gid.as_mut_ptr()) != 0 }
+        };
+        if failed {
+            return Err(Error::InvalidIndex { table: "GID", port, index, entries });
+        }
+        // SAFETY: an `ibv_gid` is 16 bytes, all of them initialised above.
+        let gid = unsafe { gid.assume_init() };
+        // SAFETY: every bit pattern is valid for the union's bytes.
+        Ok(Gid::from(unsafe { gid.raw }))
+    }
+}
+
+impl Destroy for ContextInner {
+    const RESOURCE: &'static str = "device context";
+    const VERB: &'static str = "ibv_close_device";
+
+    unsafe fn destroy(&mut self) -> i32 {
+        // SAFETY: the context came from `ibv_open_device`, is closed once as the caller promises, and
+        // whatever was created from it held a reference to this structure.
+        unsafe { ffi::ibv_close_device(self.raw.as_ptr()) }
+    }
+}
+
+c_enum! {
+    /// Whether registered memory is safe from `fork` (`enum ibv_fork_status`); see
+    /// [`fork_init`](crate::fork_init).
+    pub struct ForkStatus: u32 {
+        /// A child's writes can take pages away from the device: do not touch registered memory in a
+        /// child, or call [`fork_init`](crate::fork_init) first.
+        DISABLED = ffi::IBV_FORK_DISABLED, "disabled";
+        /// `fork_init` was called: registered memory is absent in the child.
+        ENABLED = ffi::IBV_FORK_ENABLED, "enabled";
+        /// The kernel copies such pages for the child; nothing needs to be done.
+        UNNEEDED = ffi::IBV_FORK_UNNEEDED, "unneeded";
+    }
+}

@@ -1,0 +1,154 @@
+//! Creating completion queues.
+
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+use bitflags::bitflags;
+
+use super::CompletionQueue;
+use crate::context::Context;
+use crate::error::{last_errno, Error, Result};
+use crate::ffi;
+
+bitflags! {
+    /// Optional fields of a completion, for [`CompletionQueueBuilder::set_wc_fields`].
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct WcFields: u64 {
+        /// When it completed, in cycles of the device's clock.
+        const COMPLETION_TIMESTAMP = ffi::IBV_WC_EX_WITH_COMPLETION_TIMESTAMP as u64;
+        /// When it completed, in nanoseconds of the wall clock.
+        const COMPLETION_WALLCLOCK_NS = ffi::IBV_WC_EX_WITH_COMPLETION_TIMESTAMP_WALLCLOCK as u64;
+        /// The VLAN tag that the device took off the packet.
+        const CVLAN = ffi::IBV_WC_EX_WITH_CVLAN as u64;
+        /// The tag of the flow that the packet matched.
+        const FLOW_TAG = ffi::IBV_WC_EX_WITH_FLOW_TAG as u64;
+    }
+}
+
+/// Builds a [`CompletionQueue`]; see [`Context::create_cq`].
+#[derive(Debug, Clone)]
+#[must_use = "nothing is created before `build`"]
+pub struct CompletionQueueBuilder<'a> {
+    context: &'a Context,
+    min_entries: u32,
+    comp_vector: u32,
+    fields: WcFields,
+}
+
+impl<'a> CompletionQueueBuilder<'a> {
+    pub(crate) fn new(context: &'a Context, min_entries: u32) -> Self {
+        CompletionQueueBuilder { context, min_entries, comp_vector: 0, fields: WcFields::empty() }
+    }
+
+    /// Which completion vector signals events, below [`Context::num_comp_vectors`]. Default: 0.
+    pub fn set_comp_vector(mut self, comp_vector: u32) -> Self {
+        self.comp_vector = comp_vector;
+        self
+    }
+
+    /// Which optional fields completions have, beside the standard ones. Default: none.
+    pub fn set_wc_fields(mut self, fields: WcFields) -> Self {
+        self.fields = fields;
+        self
+    }
+
+    /// Creates the queue.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Capacity`] if the device has no queue of so many entries.
+    /// - [`Error::InvalidArgument`] if the number of entries is zero or there is no such completion vector.
+    /// - [`Error::Unsupported`] if the device lacks the extended interface or one of the fields.
+    /// - [`Error::Verb`] if the kernel refuses for another reason.
+    #[doc(alias = "ibv_create_cq_ex")]
+    pub fn build(self) -> Result<CompletionQueue> {
+        if self.min_entries == 0 {
+            return Err(Error::InvalidArgument {
+                what: "the number of entries of a completion queue",
+                value: 0,
+                expected: "it must be at least 1",
+            });
+        }
+        if self.comp_vector >= self.context.num_comp_vectors() {
+            return Err(Error::InvalidArgument {
+                what: "the completion vector",
+                value: u64::from(self.comp_vector),
+                expected: "it must be below `Context::num_comp_vectors`",
+            });
+        }
+        let mut attr = MaybeUninit::<ffi::ibv_cq_init_attr_ex>::zeroed();
+        // SAFETY: the structure is numbers and pointers, for which zero is valid.
+        let attr = unsafe { attr.assume_init_mut() };
+        attr.cqe = self.min_entries;
+        attr.comp_vector = self.comp_vector;
+        let fields = self.fields.intersection(WcFields::all());
+        attr.wc_flags = u64::from(ffi::IBV_WC_STANDARD_FLAGS) | fields.bits();
+        // SAFETY: the context is open, and the attributes are valid for it; the pointers in them are null.
+        let raw = unsafe { ffi::ibv_create_cq_ex(self.context.as_raw(), attr) };
+        let Some(raw) = NonNull::new(raw) else { return Err(self.error(last_errno())) };
+        let queue = CompletionQueue::new(raw, fields, self.context.handle().clone());
+        // SAFETY: the queue is alive, in `queue`.
+        match unsafe { missing_function(raw, fields) } {
+            None => Ok(queue),
+            Some(operation) => Err(Error::Unsupported { operation }),
+        }
+    }
+
+    #[cold]
+    fn error(&self, code: i32) -> Error {
+        if code == libc::EOPNOTSUPP && !self.fields.is_empty() {
+            return Error::Unsupported { operation: "ibv_create_cq_ex with these optional fields" };
+        }
+        if let Ok(device) = self.context.query_device() {
+            let (requested, available) = (self.min_entries, device.max_cqe());
+            if requested > available {
+                return Error::Capacity {
+                    verb: "ibv_create_cq_ex",
+                    what: "completion queue entries",
+                    requested: u64::from(requested),
+                    available: u64::from(available),
+                    source: std::io::Error::from_raw_os_error(code),
+                };
+            }
+        }
+        Error::from_code("ibv_create_cq_ex", code)
+    }
+}
+
+/// The name of a function that polling the queue will call, but that the provider did not set.
+///
+/// The optional ones are looked at only if their field was granted: the structure of an older library
+/// may end before them.
+///
+/// # Safety
+///
+/// `raw` points to a completion queue that was created with the standard fields and `fields`.
+unsafe fn missing_function(raw: NonNull<ffi::ibv_cq_ex>, fields: WcFields) -> Option<&'static str> {
+    let cq = raw.as_ptr();
+    macro_rules! require {
+        ($($function:ident)*) => {
+            $(
+                // SAFETY: the queue is alive, and has this field by the caller's promise.
+                if unsafe { (*cq).$function.is_none() } {
+                    return Some(concat!("ibv_cq_ex.", stringify!($function)));
+                }
+            )*
+        };
+    }
+    require!(start_poll next_poll end_poll read_opcode read_vendor_err read_byte_len);
+    require!(read_imm_data read_qp_num read_src_qp read_wc_flags);
+    require!(read_slid read_sl read_dlid_path_bits);
+    if fields.contains(WcFields::COMPLETION_TIMESTAMP) {
+        require!(read_completion_ts);
+    }
+    if fields.contains(WcFields::CVLAN) {
+        require!(read_cvlan);
+    }
+    if fields.contains(WcFields::FLOW_TAG) {
+        require!(read_flow_tag);
+    }
+    if fields.contains(WcFields::COMPLETION_WALLCLOCK_NS) {
+        require!(read_completion_wallclock_ns);
+    }
+    None
+}

@@ -1,0 +1,254 @@
+//! Completion queues: where the device says what it has done.
+
+mod builder;
+mod completion;
+mod parking;
+mod status;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::Arc;
+
+pub use builder::{CompletionQueueBuilder, WcFields};
+pub use completion::{Completions, WorkCompletion};
+pub(crate) use parking::drop_or_park;
+pub use status::{WcError, WcFlags, WcOpcode, WcStatus};
+
+use crate::context::{Context, ContextHandle};
+use crate::error::{Error, Failed, Result};
+use crate::ffi;
+use crate::handle::{Destroy, Handle};
+use parking::Parked;
+
+/// A completion queue.
+///
+/// It is `Send` but not `Sync` and not `Clone`: one owner polls it. (Several threads that share one
+/// put it in a `Mutex`.) The reason is that providers take a lock when a poll starts and release it
+/// when it ends, so that a second poller would wait for the first, or for itself.
+///
+/// Queue pairs keep their completion queues alive, so that it may be dropped before them; what
+/// completes then is lost.
+pub struct CompletionQueue {
+    /// The same as in `inner`: one load less on the data path.
+    raw: NonNull<ffi::ibv_cq_ex>,
+    inner: CqHandle,
+    _one_poller: PhantomData<std::cell::Cell<()>>,
+}
+
+// SAFETY: any thread may call the verbs of a completion queue (libibverbs is thread-safe); what is not
+// allowed is that two poll at a time, and without `Sync` they cannot.
+unsafe impl Send for CompletionQueue {}
+
+/// What the queue pairs of a completion queue keep alive.
+pub(crate) type CqHandle = Arc<Handle<CqInner>>;
+
+pub(crate) struct CqInner {
+    raw: NonNull<ffi::ibv_cq_ex>,
+    /// Whether a poll is open. Written by the one poller; read by whoever destroys a queue pair.
+    polling: AtomicBool,
+    /// The error that ended the last poll early, or zero. Written and read by the one poller.
+    poll_error: AtomicI32,
+    parked: Parked,
+    fields: WcFields,
+    context: ContextHandle,
+}
+
+// SAFETY: everybody but the one poller reads plain fields of the structure, destroys the C object
+// after the last reference is gone, or uses the atomics and the mutex in here.
+unsafe impl Send for CqInner {}
+// SAFETY: as above.
+unsafe impl Sync for CqInner {}
+
+impl Destroy for CqInner {
+    const RESOURCE: &'static str = "completion queue";
+    const VERB: &'static str = "ibv_destroy_cq";
+
+    unsafe fn destroy(&mut self) -> i32 {
+        // SAFETY: the queue came from `ibv_create_cq_ex`, is destroyed once as the caller promises, and
+        // its queue pairs held references to this structure.
+        unsafe { ffi::ibv_destroy_cq(ffi::ibv_cq_ex_to_cq(self.raw.as_ptr())) }
+    }
+}
+
+impl CqInner {
+    pub(crate) fn as_raw(&self) -> *mut ffi::ibv_cq {
+        self.raw.as_ptr().cast()
+    }
+
+    pub(crate) fn context(&self) -> &ContextHandle {
+        &self.context
+    }
+
+    /// Whether a poll is open: the provider holds the queue's lock then, and in some providers
+    /// destroying and resetting a queue pair would wait for it.
+    pub(crate) fn is_polling(&self) -> bool {
+        self.polling.load(Ordering::Acquire)
+    }
+
+    /// Ends the open poll.
+    ///
+    /// # Safety
+    ///
+    /// A poll is open, the caller is the one poller, and nothing reads a completion after this.
+    #[inline]
+    unsafe fn end_poll(&self) {
+        // SAFETY: a poll is open, by the caller's promise; the builder checked that the function is
+        // there.
+        unsafe { ffi::ibv_end_poll(self.raw.as_ptr()) };
+        self.polling.store(false, Ordering::Release);
+        if self.parked.is_occupied() {
+            self.parked.release(self);
+        }
+    }
+}
+
+impl CompletionQueue {
+    fn new(raw: NonNull<ffi::ibv_cq_ex>, fields: WcFields, context: ContextHandle) -> Self {
+        let inner = CqInner {
+            raw,
+            polling: AtomicBool::new(false),
+            poll_error: AtomicI32::new(0),
+            parked: Parked::default(),
+            fields,
+            context,
+        };
+        CompletionQueue { raw, inner: Arc::new(Handle::new(inner)), _one_poller: PhantomData }
+    }
+
+    pub(crate) fn handle(&self) -> &CqHandle {
+        &self.inner
+    }
+
+    /// Looks for completions: `None` if there are none.
+    ///
+    /// What it returns holds the queue until it is dropped; then the device may reuse the places of
+    /// the completions that were taken.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::PollInProgress`] if an earlier poll is still open, or was forgotten.
+    /// - [`Error::Verb`] if the device reports a broken queue. The queue cannot be used any more then.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn poll(cq: &ibverbs::CompletionQueue) -> ibverbs::Result<()> {
+    /// if let Some(mut completions) = cq.poll()? {
+    ///     while let Some(wc) = completions.next() {
+    ///         println!("{}: {:?}", wc.wr_id(), wc.ok());
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "ibv_start_poll")]
+    #[doc(alias = "ibv_poll_cq")]
+    #[inline]
+    pub fn poll(&self) -> Result<Option<Completions<'_>>> {
+        let inner = &**self.inner;
+        if inner.polling.load(Ordering::Relaxed) {
+            return Err(poll_in_progress());
+        }
+        let mut attr = ffi::ibv_poll_cq_attr { comp_mask: 0 };
+        // SAFETY: the queue is alive; no poll of it is open, as checked above by the one poller, for
+        // `CompletionQueue` is not `Sync`; the builder checked that the function is there.
+        let code = unsafe { ffi::ibv_start_poll(self.raw.as_ptr(), &mut attr) };
+        if code == 0 {
+            inner.polling.store(true, Ordering::Release);
+            // SAFETY: the poll was opened just now, and the flag keeps anybody from opening another.
+            return Ok(Some(unsafe { Completions::new(inner) }));
+        }
+        if code == libc::ENOENT {
+            return inner.take_poll_error().map_or(Ok(None), Err);
+        }
+        Err(Error::from_code("ibv_start_poll", code))
+    }
+
+    /// How many completions the queue can hold: what was granted, at least what was asked for.
+    pub fn capacity(&self) -> u32 {
+        // SAFETY: the queue is alive; the field is not written after its creation.
+        u32::try_from(unsafe { (*self.raw.as_ptr()).cqe }).unwrap_or(0)
+    }
+
+    /// The optional fields that its completions have.
+    pub fn wc_fields(&self) -> WcFields {
+        self.inner.fields
+    }
+
+    /// The context that the queue was created from.
+    pub fn context(&self) -> Context {
+        Context::from_handle(self.inner.context.clone())
+    }
+
+    /// Destroys the queue. Dropping does the same, but cannot tell what went wrong.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InUse`] if there is a queue pair that completes to it.
+    /// - [`Error::PollInProgress`] if a poll of it was forgotten.
+    #[doc(alias = "ibv_destroy_cq")]
+    pub fn close(self) -> Result<(), Failed<Self>> {
+        if self.inner.is_polling() {
+            return Err(Failed { resource: self, error: Error::PollInProgress });
+        }
+        self.inner.parked.release(&self.inner);
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, so that the reference moves out once.
+        let inner = unsafe { std::ptr::read(&this.inner) };
+        let raw = this.raw;
+        Handle::close_shared(inner).map_err(|failed| {
+            failed.map(|inner| CompletionQueue { raw, inner, _one_poller: PhantomData })
+        })
+    }
+
+    /// The C structure, as the extended interface has it.
+    pub fn as_raw(&self) -> *mut ffi::ibv_cq_ex {
+        self.raw.as_ptr()
+    }
+}
+
+impl Drop for CompletionQueue {
+    fn drop(&mut self) {
+        if self.inner.is_polling() {
+            // The poll was forgotten; without ending it the queue pairs of this queue could never be
+            // destroyed.
+            // SAFETY: a poll is open; `&mut self` proves that this is the one poller, and that no
+            // `Completions`, which borrows the queue, can be used any more.
+            unsafe { self.inner.end_poll() };
+        } else {
+            self.inner.parked.release(&self.inner);
+        }
+    }
+}
+
+impl fmt::Debug for CompletionQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CompletionQueue")
+            .field("device", &self.inner.context.device().name())
+            .field("capacity", &self.capacity())
+            .field("wc_fields", &self.inner.fields)
+            .finish()
+    }
+}
+
+impl CqInner {
+    /// Remembers why a poll ended early, for the next call of `poll` to report.
+    #[cold]
+    fn set_poll_error(&self, code: i32) {
+        self.poll_error.store(code, Ordering::Relaxed);
+    }
+
+    fn take_poll_error(&self) -> Option<Error> {
+        match self.poll_error.swap(0, Ordering::Relaxed) {
+            0 => None,
+            code => Some(Error::from_code("ibv_next_poll", code)),
+        }
+    }
+}
+
+#[cold]
+fn poll_in_progress() -> Error {
+    Error::PollInProgress
+}

@@ -1,0 +1,347 @@
+//! What can go wrong, and what a person needs to know to put it right.
+
+use std::io;
+
+use crate::ffi;
+use crate::mr::AccessFlags;
+use crate::qp::{RouteFailure, SendOps, TransitionFailure};
+
+/// The result of a call into this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed.
+///
+/// Each variant names the verb that failed, or the rule that the call would have broken, and carries
+/// the values that matter. Where the operating system gave a reason, it is the
+/// [`source`](std::error::Error::source), and [`os_error`](Self::os_error) gives its number.
+#[non_exhaustive]
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No provider of the verbs could be had: the library is missing or cannot be loaded.
+    #[error(transparent)]
+    Provider(#[from] &'static ffi::provider::LoadError),
+
+    /// The device, its driver or the installed library does not have this operation.
+    #[error("{operation} is not supported by this device, its driver or the installed rdma-core")]
+    Unsupported {
+        /// The verb or the capability that is missing.
+        operation: &'static str,
+    },
+
+    /// Two objects that were to work together belong to different opened devices.
+    #[error(
+        "the {what} belongs to another device context: everything that works together must come \
+         from one `Context`"
+    )]
+    DeviceMismatch {
+        /// Which of the parts is of another device.
+        what: &'static str,
+    },
+
+    /// Two objects that were to work together belong to different protection domains.
+    #[error("the {what} belongs to another protection domain than the queue pair")]
+    ProtectionDomainMismatch {
+        /// Which of the parts is of another protection domain.
+        what: &'static str,
+    },
+
+    /// The completion queue is being polled, or a poll of it was forgotten with `mem::forget`.
+    #[error(
+        "a poll of the completion queue is in progress: drop its `Completions` first (if it was \
+         forgotten, the queue stays locked)"
+    )]
+    PollInProgress,
+
+    /// The object cannot be destroyed, because something else still uses it.
+    #[error("the {resource} is still in use: close what was created from it first")]
+    InUse {
+        /// What was to be destroyed.
+        resource: &'static str,
+    },
+
+    /// An environment variable asks a provider to leave out the locks that this crate relies on.
+    #[error(
+        "{variable} is set in the environment: it makes the provider unsafe to use from more than \
+         one thread, which Rust allows; unset it"
+    )]
+    UnsafeEnvironment {
+        /// The variable's name.
+        variable: &'static str,
+    },
+
+    /// The device could not be opened.
+    #[error("cannot open device {device} (ibv_open_device)")]
+    OpenDevice {
+        /// The device's name.
+        device: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// The device has no port of this number.
+    #[error("device {device} has no port {port}: its ports are 1 to {ports}")]
+    InvalidPort {
+        /// The device's name.
+        device: String,
+        /// The port that was asked for.
+        port: u8,
+        /// How many ports the device has.
+        ports: u8,
+    },
+
+    /// The port's table has no entry of this index, or the entry is empty.
+    #[error("port {port} has no usable {table} at index {index}: its table has {entries} entries")]
+    InvalidIndex {
+        /// Which table: GID or P_Key.
+        table: &'static str,
+        /// The port.
+        port: u8,
+        /// The index that was asked for.
+        index: u32,
+        /// How many entries the table has.
+        entries: u32,
+    },
+
+    /// An argument is outside what the call accepts.
+    #[error("{what} is {value}, but {expected}")]
+    InvalidArgument {
+        /// The argument.
+        what: &'static str,
+        /// The value that was given.
+        value: u64,
+        /// What would have been accepted.
+        expected: &'static str,
+    },
+
+    /// More was asked for than the device has.
+    #[error("{verb}: asked for {requested} {what}, but the device offers at most {available}")]
+    Capacity {
+        /// The verb that was refused.
+        verb: &'static str,
+        /// What there was not enough of.
+        what: &'static str,
+        /// How much was asked for.
+        requested: u64,
+        /// How much the device offers.
+        available: u64,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// Memory could not be registered.
+    #[error("cannot register {len} bytes with {access:?} (ibv_reg_mr): {hint}")]
+    Register {
+        /// The length of the memory, in bytes.
+        len: usize,
+        /// The access that was asked for.
+        access: AccessFlags,
+        /// The likely cause, and what to do.
+        hint: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// A queue pair's transition was refused.
+    #[error("ibv_modify_qp: {0}")]
+    Transition(#[source] Box<TransitionFailure>),
+
+    /// The way to the remote queue pair could not be resolved.
+    #[error("ibv_modify_qp: {0}")]
+    Route(#[source] Box<RouteFailure>),
+
+    /// The queue pair was not created with this operation.
+    #[error("the queue pair was not built for {operation:?}: it was granted {granted:?} (see `set_send_ops`)")]
+    OperationNotGranted {
+        /// The operation that was started.
+        operation: SendOps,
+        /// What the queue pair was built for.
+        granted: SendOps,
+    },
+
+    /// A work request has more scatter entries than its queue was created with.
+    #[error("a {queue} work request has {entries} scatter entries, but the queue pair was granted {granted}")]
+    TooManyScatterEntries {
+        /// Which queue: send or receive.
+        queue: &'static str,
+        /// How many entries the request has.
+        entries: usize,
+        /// How many the queue was granted.
+        granted: u32,
+    },
+
+    /// A work request carries more inline data than the queue pair was created with.
+    #[error("a work request carries {bytes} bytes inline, but the queue pair was granted {granted} (see `set_max_inline_data`)")]
+    InlineTooLong {
+        /// The bytes of all inline buffers together.
+        bytes: usize,
+        /// How many the queue pair was granted.
+        granted: u32,
+    },
+
+    /// An operation goes beyond the remote memory that it was given.
+    #[error("a work request moves {bytes} bytes, but the remote memory slice has {len}")]
+    BeyondRemote {
+        /// The bytes that the request moves.
+        bytes: u64,
+        /// The length of the remote slice.
+        len: u64,
+    },
+
+    /// The send batch was refused as a whole: nothing of it was posted.
+    #[error("the batch was refused, nothing of it was posted (ibv_wr_complete){}", full_hint(.source))]
+    PostSend {
+        /// What the provider said; `ENOMEM` or `ENOSPC` where the send queue is full.
+        source: io::Error,
+    },
+
+    /// A batch of receives was accepted only in part.
+    #[error("only the first {accepted} of {requested} receives were posted ({verb}){}", full_hint(.source))]
+    PostReceive {
+        /// The verb that was refused.
+        verb: &'static str,
+        /// How many requests the device took: it owns their buffers.
+        accepted: usize,
+        /// How many there were.
+        requested: usize,
+        /// What the provider said; `ENOMEM` where the receive queue is full.
+        source: io::Error,
+    },
+
+    /// Bytes that came from elsewhere are not what they should be.
+    #[error("these bytes are no {what}: {reason}")]
+    InvalidBytes {
+        /// What was expected.
+        what: &'static str,
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+
+    /// The operating system, the driver or the library refused a verb for another reason.
+    #[error("{verb} failed")]
+    Verb {
+        /// The C function.
+        verb: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+fn full_hint(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::ENOMEM | libc::ENOSPC) => {
+            ": the queue is full; poll completions of earlier requests first, or build a deeper queue"
+        }
+        _ => "",
+    }
+}
+
+impl Error {
+    /// The operating system's error number, where there is one.
+    pub fn os_error(&self) -> Option<i32> {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                return error.raw_os_error();
+            }
+            next = error.source();
+        }
+        None
+    }
+
+    /// The error of a verb that returned `code`, an `errno` value.
+    #[cold]
+    pub(crate) fn from_code(verb: &'static str, code: i32) -> Error {
+        match code {
+            libc::EOPNOTSUPP | libc::ENOSYS => Error::Unsupported { operation: verb },
+            _ => Error::Verb { verb, source: io::Error::from_raw_os_error(code) },
+        }
+    }
+
+    /// The error of a verb that failed by returning null or -1 and set `errno`.
+    #[cold]
+    pub(crate) fn last_os_error(verb: &'static str) -> Error {
+        Error::from_code(verb, last_errno())
+    }
+
+    /// The error of a destroying verb: `EBUSY` means that something still uses the object.
+    #[cold]
+    pub(crate) fn from_destroy(verb: &'static str, resource: &'static str, code: i32) -> Error {
+        match code {
+            libc::EBUSY => Error::InUse { resource },
+            _ => Error::from_code(verb, code),
+        }
+    }
+}
+
+/// The calling thread's `errno`; `EIO` if the failing call did not set one.
+pub(crate) fn last_errno() -> i32 {
+    match io::Error::last_os_error().raw_os_error() {
+        None | Some(0) => libc::EIO,
+        Some(code) => code,
+    }
+}
+
+/// `Ok` if a verb that returns an `errno` value returned zero.
+#[inline]
+pub(crate) fn check(verb: &'static str, code: i32) -> Result<()> {
+    if code == 0 {
+        Ok(())
+    } else {
+        // Some verbs return -1 and set `errno`, others return its value.
+        Err(Error::from_code(verb, if code < 0 { last_errno() } else { code }))
+    }
+}
+
+/// A call that failed and hands back what it was lent.
+///
+/// Transitions and `close` consume their object. If they fail, the object is in here, and still
+/// usable. It converts into [`Error`], so that `?` works where the object is not needed any more.
+///
+/// ```
+/// # fn close(cq: ibverbs::CompletionQueue) -> ibverbs::Result<()> {
+/// match cq.close() {
+///     Ok(()) => Ok(()),
+///     Err(failed) => {
+///         let cq = failed.resource; // still alive: poll it once more, close what uses it, ...
+///         drop(cq);
+///         Err(failed.error)
+///     }
+/// }
+/// # }
+/// ```
+pub struct Failed<R> {
+    /// What the call had consumed.
+    pub resource: R,
+    /// Why it failed.
+    pub error: Error,
+}
+
+impl<R> Failed<R> {
+    pub(crate) fn map<Q>(self, f: impl FnOnce(R) -> Q) -> Failed<Q> {
+        Failed { resource: f(self.resource), error: self.error }
+    }
+}
+
+impl<R> From<Failed<R>> for Error {
+    fn from(failed: Failed<R>) -> Error {
+        failed.error
+    }
+}
+
+impl<R> std::fmt::Debug for Failed<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Failed").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<R> std::fmt::Display for Failed<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<R> std::error::Error for Failed<R> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}

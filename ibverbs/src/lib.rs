@@ -1,0 +1,107 @@
+//! RDMA for Rust that the compiler checks: a safe library over libibverbs.
+//!
+//! Which operations a queue pair can post, which state it is in, who may touch a buffer and how long a
+//! polled completion lives are all types. The data path costs what hand-written C costs.
+//!
+//! ```no_run
+//! use ibverbs::{AccessFlags, RecvRequest};
+//!
+//! fn main() -> ibverbs::Result<()> {
+//!     let ctx = ibverbs::devices()?.iter().next().expect("no device").open()?;
+//!     let cq = ctx.create_cq(16).build()?;
+//!     let pd = ctx.alloc_pd()?;
+//!     let prepared = pd
+//!         .create_qp::<ibverbs::Rc>(&cq, &cq, 1)?     // port 1
+//!         .set_gid_index(1)
+//!         .build()?;
+//!     let endpoint = prepared.endpoint()?;            // endpoint.to_bytes() is the wire format
+//!     let mut qp = prepared.handshake(endpoint)?;     // here with itself
+//!     let mut recv = pd.allocate(4096, AccessFlags::PERMISSIVE)?;
+//!     let mut send = pd.allocate(4096, AccessFlags::PERMISSIVE)?;
+//!     send.bytes_mut()[..5].copy_from_slice(b"hello");
+//!     unsafe { qp.post_recv([RecvRequest::new(1, &[recv.slice(..)])]) }?;
+//!     let mut batch = qp.start_send();
+//!     batch.op().signaled().send(2, &[send.slice(..5)]);
+//!     unsafe { batch.submit() }?;
+//!     let mut pending = 2;
+//!     while pending > 0 {
+//!         if let Some(mut completions) = cq.poll()? {
+//!             while let Some(wc) = completions.next() {
+//!                 wc.ok().expect("work request failed");
+//!                 pending -= 1;
+//!             }
+//!         }
+//!     }
+//!     assert_eq!(&recv.bytes_mut()[..5], b"hello");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Where things are
+//!
+//! | what | C | here |
+//! |---|---|---|
+//! | devices | `ibv_get_device_list` | [`devices`], [`Device`], [`Context`] |
+//! | queries | `ibv_query_*` | [`DeviceAttr`], [`DeviceAttrEx`], [`PortAttr`], [`GidEntry`] |
+//! | memory | `ibv_reg_mr` | [`ProtectionDomain::allocate`], [`MemoryRegion`], [`RemoteMemorySlice`] |
+//! | completion queues | `ibv_create_cq_ex` | [`CompletionQueue`], [`Completions`], [`WorkCompletion`] |
+//! | queue pairs | `ibv_create_qp_ex` | [`QueuePairBuilder`], [`QueuePair`], [`QueuePairEndpoint`] |
+//! | posting | `ibv_wr_*`, `ibv_post_recv` | [`SendBatch`], [`SendOp`], [`Payload`], [`RecvRequest`] |
+//! | the C API itself | | [`ffi`] |
+//!
+//! # Three promises, and what they rest on
+//!
+//! **Misuse does not compile.** The transport and the state of a queue pair are type parameters.
+//!
+//! **Safe code cannot cause undefined behaviour.** What the types cannot see, namely who touches a
+//! buffer while the device uses it, is the contract of two `unsafe` functions: [`SendBatch::submit`] and
+//! [`QueuePair::post_recv`].
+//!
+//! **The data path costs what C costs.** No allocation, lock or reference count per operation.
+//!
+//! # Threads and `fork`
+//!
+//! Everything is `Send`. A [`CompletionQueue`] is not `Sync`: one owner polls it. See [`fork_init`] for
+//! programs that fork.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("ibverbs works on Linux only: RDMA verbs are an interface of the Linux kernel");
+
+mod ah;
+mod attr;
+mod c_enum;
+mod context;
+mod cq;
+mod device;
+mod error;
+mod gid;
+mod handle;
+mod mr;
+mod pd;
+mod post;
+mod qp;
+
+/// The raw bindings, for what has no safe wrapper yet: every object has an `as_raw`.
+pub use ibverbs_sys as ffi;
+
+pub use ah::{AddressVector, GlobalRoute};
+pub use attr::*;
+pub use context::{Context, ForkStatus};
+pub use cq::{
+    CompletionQueue, CompletionQueueBuilder, Completions, WcError, WcFields, WcFlags, WcOpcode,
+    WcStatus, WorkCompletion,
+};
+pub use device::{
+    devices, fork_init, Device, DeviceIter, DeviceList, Guid, NodeType, TransportType,
+};
+pub use error::{Error, Failed, Result};
+pub use gid::{Gid, GidEntry, GidType};
+pub use mr::{AccessFlags, LocalMemorySlice, MemoryRegion, PageBuf, RemoteMemorySlice};
+pub use pd::ProtectionDomain;
+pub use post::{Imm, NoImm, Payload, RecvRequest, SendBatch, SendOp};
+pub use qp::{
+    AckTimeout, Atomic, CanReceive, CanSend, Connected, Init, Manual, PreparedQueuePair, QpState,
+    QueuePair, QueuePairAttr, QueuePairAttrMask, QueuePairBuilder, QueuePairCapacity,
+    QueuePairEndpoint, Rc, RdmaRead, RdmaWrite, Reliable, Reset, RnrTimer, RouteFailure, Rtr, Rts,
+    SendOps, State, TransitionFailure, Transport, Uc, Unconnected,
+};

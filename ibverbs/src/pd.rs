@@ -1,0 +1,115 @@
+//! Protection domains: what may work together.
+
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::context::{Context, ContextHandle};
+use crate::cq::CompletionQueue;
+use crate::error::{Error, Failed, Result};
+use crate::ffi;
+use crate::handle::{Destroy, Handle};
+use crate::qp::{QueuePairBuilder, Transport};
+
+/// A protection domain. Memory can be used by the queue pairs of its own domain only.
+///
+/// Cloning is cheap and gives a second handle of the same domain. It is deallocated when the last
+/// handle is gone and everything that was created from it.
+#[derive(Clone)]
+pub struct ProtectionDomain {
+    inner: PdHandle,
+}
+
+/// What everything that is created from a protection domain keeps alive.
+pub(crate) type PdHandle = Arc<Handle<PdInner>>;
+
+pub(crate) struct PdInner {
+    raw: NonNull<ffi::ibv_pd>,
+    context: ContextHandle,
+}
+
+// SAFETY: libibverbs' functions are thread-safe, and `ibv_pd` is not written after its creation
+// (verbs.h: a context pointer and a handle).
+unsafe impl Send for PdInner {}
+// SAFETY: as above.
+unsafe impl Sync for PdInner {}
+
+impl Destroy for PdInner {
+    const RESOURCE: &'static str = "protection domain";
+    const VERB: &'static str = "ibv_dealloc_pd";
+
+    unsafe fn destroy(&mut self) -> i32 {
+        // SAFETY: the domain came from `ibv_alloc_pd`, is deallocated once as the caller promises, and
+        // whatever was created from it held a reference to this structure.
+        unsafe { ffi::ibv_dealloc_pd(self.raw.as_ptr()) }
+    }
+}
+
+impl PdInner {
+    pub(crate) fn as_raw(&self) -> *mut ffi::ibv_pd {
+        self.raw.as_ptr()
+    }
+
+    pub(crate) fn context(&self) -> &ContextHandle {
+        &self.context
+    }
+}
+
+impl ProtectionDomain {
+    pub(crate) fn alloc(context: &Context) -> Result<ProtectionDomain> {
+        // SAFETY: the context is open.
+        let raw = unsafe { ffi::ibv_alloc_pd(context.as_raw()) };
+        let raw = NonNull::new(raw).ok_or_else(|| Error::last_os_error("ibv_alloc_pd"))?;
+        let inner = PdInner { raw, context: context.handle().clone() };
+        Ok(ProtectionDomain { inner: Arc::new(Handle::new(inner)) })
+    }
+
+    pub(crate) fn handle(&self) -> &PdHandle {
+        &self.inner
+    }
+
+    /// The context that the domain was allocated from.
+    pub fn context(&self) -> Context {
+        Context::from_handle(self.inner.context.clone())
+    }
+
+    /// Starts a queue pair of transport `T` on `port`, which counts from 1. Its completions go to
+    /// `send_cq` and `recv_cq`, which may be the same.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::DeviceMismatch`] if a completion queue is of another context than this domain.
+    /// - [`Error::InvalidPort`] if the device has no such port.
+    #[doc(alias = "ibv_create_qp_ex")]
+    pub fn create_qp<'a, T: Transport>(
+        &'a self,
+        send_cq: &'a CompletionQueue,
+        recv_cq: &'a CompletionQueue,
+        port: u8,
+    ) -> Result<QueuePairBuilder<'a, T>> {
+        QueuePairBuilder::new(self, send_cq, recv_cq, port)
+    }
+
+    /// Deallocates the domain. Dropping does the same, but cannot tell what went wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InUse`] if there is another handle of this domain, or anything created from it.
+    #[doc(alias = "ibv_dealloc_pd")]
+    pub fn close(self) -> Result<(), Failed<Self>> {
+        Handle::close_shared(self.inner).map_err(|failed| failed.map(|inner| Self { inner }))
+    }
+
+    /// The C structure.
+    pub fn as_raw(&self) -> *mut ffi::ibv_pd {
+        self.inner.as_raw()
+    }
+}
+
+impl fmt::Debug for ProtectionDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProtectionDomain")
+            .field("device", &self.inner.context.device().name())
+            .finish_non_exhaustive()
+    }
+}

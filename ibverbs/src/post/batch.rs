@@ -1,0 +1,150 @@
+//! Batches of send requests: one doorbell for all of them.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+
+use super::op::SendOp;
+use crate::error::{Error, Result};
+use crate::qp::{CanSend, Connected, Core, QueuePair, SendOps, Transport};
+
+/// Send requests that are posted together; see [`QueuePair::start_send`].
+///
+/// Nothing is posted before [`submit`](Self::submit). Dropping the batch takes everything back.
+///
+/// An operation that the queue pair cannot carry out (one that it was not built for, too many scatter
+/// entries or too many inline bytes) is not given to the device; `submit` then refuses the whole batch
+/// and says why.
+#[must_use = "a batch that is dropped is aborted"]
+pub struct SendBatch<'qp, T: Transport> {
+    pub(super) core: &'qp mut Core,
+    pub(super) refusal: Option<Refusal>,
+    _transport: PhantomData<fn() -> T>,
+}
+
+/// Why a batch will not be posted.
+#[derive(Clone, Copy)]
+pub(super) enum Refusal {
+    NotGranted(SendOps),
+    ScatterEntries(usize),
+    InlineBytes(usize),
+    BeyondRemote { bytes: u64, len: u64 },
+    AtomicLength(u32),
+}
+
+impl Refusal {
+    #[cold]
+    fn into_error(self, core: &Core) -> Error {
+        match self {
+            Refusal::NotGranted(operation) => {
+                Error::OperationNotGranted { operation, granted: core.granted_ops() }
+            }
+            Refusal::ScatterEntries(entries) => {
+                let granted = core.granted().max_send_sge;
+                Error::TooManyScatterEntries { queue: "send", entries, granted }
+            }
+            Refusal::InlineBytes(bytes) => {
+                Error::InlineTooLong { bytes, granted: core.granted().max_inline_data }
+            }
+            Refusal::BeyondRemote { bytes, len } => Error::BeyondRemote { bytes, len },
+            Refusal::AtomicLength(length) => Error::InvalidArgument {
+                what: "the length of an atomic's local slice",
+                value: u64::from(length),
+                expected: "it must be 8 bytes",
+            },
+        }
+    }
+}
+
+impl<T: Transport, S: CanSend> QueuePair<T, S> {
+    /// Starts a batch of send requests. It borrows the queue pair until it is submitted or dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use ibverbs::{MemoryRegion, QueuePair, Rc, RemoteMemorySlice};
+    /// # fn post(mut qp: QueuePair<Rc>, region: MemoryRegion, remote: RemoteMemorySlice) -> ibverbs::Result<()> {
+    /// let mut batch = qp.start_send();
+    /// batch.op().write(1, &[region.slice(..4096)], remote);
+    /// batch.op().signaled().imm(7).send(2, b"done");
+    /// // SAFETY: the region is not touched before the completion of request 2 is polled.
+    /// unsafe { batch.submit() }?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "ibv_wr_start")]
+    #[doc(alias = "ibv_post_send")]
+    #[inline]
+    pub fn start_send(&mut self) -> SendBatch<'_, T> {
+        let core = self.core_mut();
+        core.start_batch();
+        SendBatch { core, refusal: None, _transport: PhantomData }
+    }
+}
+
+impl<T: Transport> SendBatch<'_, T> {
+    /// Begins an operation. It is complete with the call that names it: `send`, `write`, ...
+    #[inline]
+    pub fn op(&mut self) -> SendOp<'_, T>
+    where
+        T: Connected,
+    {
+        SendOp::new(self.core, &mut self.refusal)
+    }
+
+    /// Posts the batch and rings the doorbell once.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is posted on an error.
+    ///
+    /// - [`Error::OperationNotGranted`], [`Error::TooManyScatterEntries`], [`Error::InlineTooLong`],
+    ///   [`Error::BeyondRemote`] or [`Error::InvalidArgument`] if an operation of the batch was refused; the first such one is told.
+    /// - [`Error::PostSend`] if the device refuses the batch, most often because the send queue is full.
+    ///
+    /// # Safety
+    ///
+    /// For each operation of the batch, until its completion is polled (or, if it is not signaled, that
+    /// of a later request of this queue pair), or the queue pair is destroyed or reset:
+    ///
+    /// - the memory of its scatter entries stays registered and is not unmapped;
+    /// - nobody writes to memory that the device reads: the entries of sends and writes;
+    /// - nobody reads or writes memory that the device writes: the entries of reads and atomics; and no
+    ///   reference to it exists.
+    ///
+    /// Inline data is copied at once and has no such conditions.
+    #[doc(alias = "ibv_wr_complete")]
+    #[inline]
+    pub unsafe fn submit(self) -> Result<()> {
+        let mut this = ManuallyDrop::new(self);
+        if let Some(refusal) = this.refusal {
+            let batch = ManuallyDrop::into_inner(this);
+            // Dropping it on return aborts it.
+            return Err(refusal.into_error(batch.core));
+        }
+        match this.core.complete_batch() {
+            0 => Ok(()),
+            code => Err(post_error(code)),
+        }
+    }
+}
+
+#[cold]
+fn post_error(code: i32) -> Error {
+    Error::PostSend { source: std::io::Error::from_raw_os_error(code) }
+}
+
+impl<T: Transport> Drop for SendBatch<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        self.core.abort_batch();
+    }
+}
+
+impl<T: Transport> fmt::Debug for SendBatch<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendBatch")
+            .field("refused", &self.refusal.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,11 @@
+//! Posting work requests.
+
+mod batch;
+mod op;
+mod payload;
+mod recv;
+
+pub use batch::SendBatch;
+pub use op::{Imm, NoImm, SendOp};
+pub use payload::Payload;
+pub use recv::RecvRequest;

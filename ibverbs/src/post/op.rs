@@ -1,0 +1,271 @@
+//! One operation of a batch.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use super::batch::Refusal;
+use super::payload::Payload;
+use crate::ffi;
+use crate::mr::{LocalMemorySlice, RemoteMemorySlice};
+use crate::qp::{Atomic, Core, RdmaRead, RdmaWrite, Reliable, SendOps, Transport};
+
+/// An operation that carries no immediate data.
+#[derive(Debug)]
+pub struct NoImm(());
+
+/// An operation that carries immediate data.
+#[derive(Debug)]
+pub struct Imm(u32);
+
+/// An operation of a [`SendBatch`](super::SendBatch) that is being described.
+///
+/// First come the modifiers: [`signaled`](Self::signaled), [`solicited`](Self::solicited),
+/// [`fenced`](Self::fenced), [`imm`](Self::imm). Then the call that names the operation consumes it and
+/// adds it to the batch.
+#[must_use = "nothing is posted until an operation is named"]
+pub struct SendOp<'b, T: Transport, I = NoImm> {
+    core: &'b Core,
+    refusal: &'b mut Option<Refusal>,
+    flags: u32,
+    imm: I,
+    _transport: PhantomData<fn() -> T>,
+}
+
+impl<'b, T: Transport> SendOp<'b, T> {
+    #[inline]
+    pub(super) fn new(core: &'b Core, refusal: &'b mut Option<Refusal>) -> Self {
+        SendOp { core, refusal, flags: 0, imm: NoImm(()), _transport: PhantomData }
+    }
+
+    /// Sends 32 bits along, in host order; they arrive in the peer's completion. After this only `send`
+    /// and `write` exist; a write with immediate data consumes one of the peer's receives.
+    #[inline]
+    pub fn imm(self, imm: u32) -> SendOp<'b, T, Imm> {
+        let SendOp { core, refusal, flags, .. } = self;
+        SendOp { core, refusal, flags, imm: Imm(imm), _transport: PhantomData }
+    }
+}
+
+impl<T: Transport, I> SendOp<'_, T, I> {
+    /// Asks for a completion. Without it only a failure completes.
+    ///
+    /// The place of a request in the send queue is free again when the completion of it, or of a later
+    /// one of the same queue pair, was polled.
+    #[doc(alias = "IBV_SEND_SIGNALED")]
+    #[inline]
+    pub fn signaled(mut self) -> Self {
+        self.flags |= ffi::IBV_SEND_SIGNALED;
+        self
+    }
+
+    /// Marks the message as one that the peer may be waiting for: it raises an event there, even if the
+    /// peer asked for events of such messages only.
+    #[doc(alias = "IBV_SEND_SOLICITED")]
+    #[inline]
+    pub fn solicited(mut self) -> Self {
+        self.flags |= ffi::IBV_SEND_SOLICITED;
+        self
+    }
+
+    /// Starts the operation only after all earlier reads and atomics of this queue pair are done.
+    #[doc(alias = "IBV_SEND_FENCE")]
+    #[inline]
+    pub fn fenced(mut self) -> Self
+    where
+        T: Reliable,
+    {
+        self.flags |= ffi::IBV_SEND_FENCE;
+        self
+    }
+
+    /// Adds the operation, if the queue pair can carry it out: one call of the provider for the
+    /// operation and one for its payload, with nothing in between that could fail.
+    ///
+    /// # Safety
+    ///
+    /// `begin` calls the provider's function for an operation of `op`, and nothing else.
+    #[inline]
+    unsafe fn add(
+        self,
+        op: SendOps,
+        wr_id: u64,
+        payload: &Payload<'_>,
+        begin: impl FnOnce(*mut ffi::ibv_qp_ex),
+    ) {
+        if !self.core.granted_ops().contains(op) {
+            return refuse(self.refusal, Refusal::NotGranted(op));
+        }
+        if let Err(refusal) = payload.check(self.core.granted()) {
+            return refuse(self.refusal, refusal);
+        }
+        let qp = self.core.raw();
+        // SAFETY: the queue pair is alive and borrowed by the batch, exclusively.
+        unsafe { (*qp).wr_id = wr_id };
+        // SAFETY: as above.
+        unsafe { (*qp).wr_flags = self.flags };
+        begin(qp);
+        // SAFETY: a batch is open, `begin` has begun a request, and `check` was passed above.
+        unsafe { payload.set(qp) }
+    }
+}
+
+/// Remembers the first reason why the batch will not be posted.
+#[cold]
+#[inline(never)]
+fn refuse(batch: &mut Option<Refusal>, refusal: Refusal) {
+    batch.get_or_insert(refusal);
+}
+
+macro_rules! begin {
+    ($function:ident $(, $argument:expr)*) => {
+        |qp| {
+            // SAFETY: the queue pair is alive and a batch is open on it, for which `SendOp` borrows
+            // both; the builder checked the function, since the operation was granted.
+            unsafe { ffi::$function(qp $(, $argument)*) }
+        }
+    };
+}
+
+impl<T: Transport> SendOp<'_, T, NoImm> {
+    /// Sends a message into a receive that the peer has posted.
+    #[doc(alias = "ibv_wr_send")]
+    #[inline]
+    pub fn send<'a>(self, wr_id: u64, payload: impl Into<Payload<'a>>) {
+        let begin = begin!(ibv_wr_send);
+        // SAFETY: this begins a send.
+        unsafe { self.add(SendOps::SEND, wr_id, &payload.into(), begin) }
+    }
+
+    /// Writes into the peer's memory. The peer does not notice.
+    ///
+    /// A payload that is longer than `remote` refuses the batch.
+    #[doc(alias = "ibv_wr_rdma_write")]
+    #[inline]
+    pub fn write<'a>(self, wr_id: u64, payload: impl Into<Payload<'a>>, remote: RemoteMemorySlice)
+    where
+        T: RdmaWrite,
+    {
+        let payload = payload.into();
+        if payload.len() > remote.len {
+            return refuse(self.refusal, beyond(payload.len(), remote));
+        }
+        let begin = begin!(ibv_wr_rdma_write, remote.rkey, remote.addr);
+        // SAFETY: this begins an RDMA write.
+        unsafe { self.add(SendOps::RDMA_WRITE, wr_id, &payload, begin) }
+    }
+
+    /// Reads the peer's memory into `slices`. The peer does not notice.
+    ///
+    /// Slices that are longer than `remote` refuse the batch.
+    #[doc(alias = "ibv_wr_rdma_read")]
+    #[inline]
+    pub fn read(self, wr_id: u64, slices: &[LocalMemorySlice], remote: RemoteMemorySlice)
+    where
+        T: RdmaRead,
+    {
+        let payload = Payload::from(slices);
+        if payload.len() > remote.len {
+            return refuse(self.refusal, beyond(payload.len(), remote));
+        }
+        let begin = begin!(ibv_wr_rdma_read, remote.rkey, remote.addr);
+        // SAFETY: this begins an RDMA read.
+        unsafe { self.add(SendOps::RDMA_READ, wr_id, &payload, begin) }
+    }
+
+    /// Atomically replaces the peer's 64-bit number by `swap` if it equals `compare`, and stores its old
+    /// value into `slice`, in host order. `slice` has 8 bytes; the remote address is a multiple of 8.
+    #[doc(alias = "ibv_wr_atomic_cmp_swp")]
+    #[inline]
+    pub fn atomic_cmp_swap(
+        self,
+        wr_id: u64,
+        slice: LocalMemorySlice,
+        remote: RemoteMemorySlice,
+        compare: u64,
+        swap: u64,
+    ) where
+        T: Atomic,
+    {
+        if let Err(refusal) = check_atomic(slice, remote) {
+            return refuse(self.refusal, refusal);
+        }
+        let begin = begin!(ibv_wr_atomic_cmp_swp, remote.rkey, remote.addr, compare, swap);
+        // SAFETY: this begins a compare and swap.
+        unsafe { self.add(SendOps::ATOMIC_CMP_AND_SWP, wr_id, &Payload::from(&[slice]), begin) }
+    }
+
+    /// Atomically adds `add` to the peer's 64-bit number, and stores its old value into `slice`, in host
+    /// order. `slice` has 8 bytes; the remote address is a multiple of 8.
+    #[doc(alias = "ibv_wr_atomic_fetch_add")]
+    #[inline]
+    pub fn atomic_fetch_add(
+        self,
+        wr_id: u64,
+        slice: LocalMemorySlice,
+        remote: RemoteMemorySlice,
+        add: u64,
+    ) where
+        T: Atomic,
+    {
+        if let Err(refusal) = check_atomic(slice, remote) {
+            return refuse(self.refusal, refusal);
+        }
+        let begin = begin!(ibv_wr_atomic_fetch_add, remote.rkey, remote.addr, add);
+        // SAFETY: this begins a fetch and add.
+        unsafe { self.add(SendOps::ATOMIC_FETCH_AND_ADD, wr_id, &Payload::from(&[slice]), begin) }
+    }
+}
+
+impl<T: Transport> SendOp<'_, T, Imm> {
+    /// Sends a message and the immediate data into a receive that the peer has posted.
+    #[doc(alias = "ibv_wr_send_imm")]
+    #[inline]
+    pub fn send<'a>(self, wr_id: u64, payload: impl Into<Payload<'a>>) {
+        let imm = self.imm.0.to_be();
+        let begin = begin!(ibv_wr_send_imm, imm);
+        // SAFETY: this begins a send with immediate data.
+        unsafe { self.add(SendOps::SEND_WITH_IMM, wr_id, &payload.into(), begin) }
+    }
+
+    /// Writes into the peer's memory, and then consumes one of its receives to tell it, with the
+    /// immediate data.
+    ///
+    /// A payload that is longer than `remote` refuses the batch.
+    #[doc(alias = "ibv_wr_rdma_write_imm")]
+    #[inline]
+    pub fn write<'a>(self, wr_id: u64, payload: impl Into<Payload<'a>>, remote: RemoteMemorySlice)
+    where
+        T: RdmaWrite,
+    {
+        let payload = payload.into();
+        if payload.len() > remote.len {
+            return refuse(self.refusal, beyond(payload.len(), remote));
+        }
+        let imm = self.imm.0.to_be();
+        let begin = begin!(ibv_wr_rdma_write_imm, remote.rkey, remote.addr, imm);
+        // SAFETY: this begins an RDMA write with immediate data.
+        unsafe { self.add(SendOps::RDMA_WRITE_WITH_IMM, wr_id, &payload, begin) }
+    }
+}
+
+#[cold]
+fn beyond(bytes: u64, remote: RemoteMemorySlice) -> Refusal {
+    Refusal::BeyondRemote { bytes, len: remote.len }
+}
+
+#[inline]
+fn check_atomic(slice: LocalMemorySlice, remote: RemoteMemorySlice) -> Result<(), Refusal> {
+    if slice.len() != 8 {
+        return Err(Refusal::AtomicLength(slice.len()));
+    }
+    if remote.len < 8 {
+        return Err(beyond(8, remote));
+    }
+    Ok(())
+}
+
+impl<T: Transport, I> fmt::Debug for SendOp<'_, T, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendOp").field("flags", &self.flags).finish_non_exhaustive()
+    }
+}

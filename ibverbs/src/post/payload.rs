@@ -1,0 +1,153 @@
+//! What a send or a write carries.
+
+use std::io::IoSlice;
+
+use super::batch::Refusal;
+use crate::ffi;
+use crate::mr::LocalMemorySlice;
+use crate::qp::QueuePairCapacity;
+
+/// What a send or a write carries: registered memory, or a copy of ordinary bytes.
+///
+/// The posting functions take `impl Into<Payload>`, so that one seldom writes its name:
+///
+/// | argument | meaning |
+/// |---|---|
+/// | `&[region.slice(..)]`, `&[LocalMemorySlice]` | a scatter list: the device reads the memory later |
+/// | `b"bytes"`, `&[u8]` | inline: copied into the request |
+/// | `&[IoSlice]` | several buffers, copied one after the other |
+/// | `Payload::EMPTY` | nothing |
+#[derive(Clone, Copy, Debug)]
+pub struct Payload<'a>(Kind<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Kind<'a> {
+    Scatter(&'a [LocalMemorySlice]),
+    Inline(&'a [u8]),
+    InlineList(&'a [IoSlice<'a>]),
+}
+
+impl<'a> From<&'a [LocalMemorySlice]> for Payload<'a> {
+    #[inline]
+    fn from(slices: &'a [LocalMemorySlice]) -> Self {
+        Payload(Kind::Scatter(slices))
+    }
+}
+
+impl<'a, const N: usize> From<&'a [LocalMemorySlice; N]> for Payload<'a> {
+    #[inline]
+    fn from(slices: &'a [LocalMemorySlice; N]) -> Self {
+        Payload(Kind::Scatter(slices))
+    }
+}
+
+impl<'a> From<&'a [u8]> for Payload<'a> {
+    #[inline]
+    fn from(bytes: &'a [u8]) -> Self {
+        Payload(Kind::Inline(bytes))
+    }
+}
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Payload<'a> {
+    #[inline]
+    fn from(bytes: &'a [u8; N]) -> Self {
+        Payload(Kind::Inline(bytes))
+    }
+}
+
+impl<'a> From<&'a [IoSlice<'a>]> for Payload<'a> {
+    #[inline]
+    fn from(buffers: &'a [IoSlice<'a>]) -> Self {
+        Payload(Kind::InlineList(buffers))
+    }
+}
+
+impl<'a, const N: usize> From<&'a [IoSlice<'a>; N]> for Payload<'a> {
+    #[inline]
+    fn from(buffers: &'a [IoSlice<'a>; N]) -> Self {
+        Payload(Kind::InlineList(buffers))
+    }
+}
+
+impl Payload<'static> {
+    /// No bytes: for a message that is its immediate data, or only its arrival.
+    pub const EMPTY: Payload<'static> = Payload(Kind::Scatter(&[]));
+}
+
+impl Payload<'_> {
+    /// The bytes of the payload. They fit a `u64`: a scatter entry has less than 2³² and there are
+    /// less than 2³² of them; inline buffers lie in memory (and may overlap, so that it saturates).
+    #[inline]
+    pub(super) fn len(&self) -> u64 {
+        match self.0 {
+            Kind::Scatter(slices) => slices.iter().map(|slice| u64::from(slice.len())).sum(),
+            Kind::Inline(bytes) => bytes.len() as u64,
+            Kind::InlineList(buffers) => total(buffers) as u64,
+        }
+    }
+
+    /// Whether the queue pair can carry it. Providers are not trusted to check.
+    #[inline]
+    pub(super) fn check(&self, granted: &QueuePairCapacity) -> Result<(), Refusal> {
+        match self.0 {
+            Kind::Scatter(slices) if slices.len() > granted.max_send_sge as usize => {
+                Err(Refusal::ScatterEntries(slices.len()))
+            }
+            Kind::Inline(bytes) if bytes.len() > granted.max_inline_data as usize => {
+                Err(Refusal::InlineBytes(bytes.len()))
+            }
+            Kind::InlineList(buffers) if total(buffers) > granted.max_inline_data as usize => {
+                Err(Refusal::InlineBytes(total(buffers)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the payload to the request that was begun last.
+    ///
+    /// # Safety
+    ///
+    /// `qp` is alive, a batch is open in which a request was begun just now, the builder checked the
+    /// functions, and [`check`](Self::check) was passed.
+    #[inline]
+    pub(super) unsafe fn set(&self, qp: *mut ffi::ibv_qp_ex) {
+        match self.0 {
+            // One entry has a function of its own, which needs no loop.
+            Kind::Scatter([slice]) => {
+                // SAFETY: passed on to the caller.
+                unsafe { ffi::ibv_wr_set_sge(qp, slice.lkey(), slice.addr(), slice.len()) }
+            }
+            Kind::Scatter(slices) => {
+                let list = slices.as_ptr().cast::<ffi::ibv_sge>();
+                // SAFETY: passed on to the caller; a `LocalMemorySlice` is an `ibv_sge`
+                // (`repr(transparent)`), and the list is as long as the slice.
+                unsafe { ffi::ibv_wr_set_sge_list(qp, slices.len(), list) }
+            }
+            Kind::Inline(bytes) => {
+                let addr = bytes.as_ptr().cast_mut().cast();
+                // SAFETY: passed on to the caller; the provider only reads the bytes, now.
+                unsafe { ffi::ibv_wr_set_inline_data(qp, addr, bytes.len()) }
+            }
+            Kind::InlineList(buffers) => {
+                let list = buffers.as_ptr().cast::<ffi::ibv_data_buf>();
+                // SAFETY: passed on to the caller; an `IoSlice` is an `iovec`, whose layout is that of
+                // `ibv_data_buf` (see below), and the list is as long as the slice.
+                unsafe { ffi::ibv_wr_set_inline_data_list(qp, buffers.len(), list) }
+            }
+        }
+    }
+}
+
+#[inline]
+fn total(buffers: &[IoSlice<'_>]) -> usize {
+    buffers.iter().fold(0, |total: usize, buffer| total.saturating_add(buffer.len()))
+}
+
+// The standard library guarantees that an `IoSlice` is laid out as an `iovec`; here, that an `iovec` is
+// laid out as an `ibv_data_buf`.
+const _: () = {
+    use std::mem::{offset_of, size_of};
+    assert!(size_of::<ffi::ibv_data_buf>() == size_of::<libc::iovec>());
+    assert!(offset_of!(ffi::ibv_data_buf, addr) == offset_of!(libc::iovec, iov_base));
+    assert!(offset_of!(ffi::ibv_data_buf, length) == offset_of!(libc::iovec, iov_len));
+};

@@ -1,0 +1,280 @@
+//! Moving queue pairs from state to state.
+
+use super::attr::{QueuePairAttr, QueuePairAttrMask};
+use super::state::{Init, Manual, QpState, Reset, Rtr, Rts, Unconnected};
+use super::{
+    Connected, Core, QueuePair, QueuePairEndpoint, RouteFailure, TransitionFailure, Transport,
+};
+use crate::ah::{AddressVector, GlobalRoute};
+use crate::error::{last_errno, Error, Failed, Result};
+use crate::ffi;
+use crate::gid::Gid;
+
+impl Core {
+    pub(super) fn query(&mut self, mask: QueuePairAttrMask) -> Result<QueuePairAttr> {
+        let mut attr = ffi::ibv_qp_attr::default();
+        let mut init_attr = ffi::ibv_qp_init_attr::default();
+        let raw = self.inner.raw.as_ptr();
+        let bits = mask.bits() as i32;
+        // SAFETY: the queue pair is alive, and the two structures are whole. The call stores the state
+        // into the queue pair: `&mut self` keeps everybody else away from it.
+        let code = unsafe { ffi::ibv_query_qp(raw, &mut attr, bits, &mut init_attr) };
+        crate::error::check("ibv_query_qp", code)?;
+        Ok(QueuePairAttr::from_raw(attr, mask))
+    }
+
+    pub(super) fn modify(&mut self, attr: &QueuePairAttr) -> Result<()> {
+        if attr.state() == Some(QpState::RESET) {
+            // Resetting removes the queue pair's completions, for which providers lock their queues.
+            if self.inner.is_polling() {
+                return Err(Error::PollInProgress);
+            }
+            self.abort_batch();
+        }
+        let mut raw = *attr.as_raw();
+        let mask = attr.mask().bits() as i32;
+        // SAFETY: the queue pair is alive, and the attributes are a whole structure. Concerning memory
+        // there is nothing more to demand: the kernel checks states and values.
+        let code = unsafe { ffi::ibv_modify_qp(self.inner.raw.as_ptr(), &mut raw, mask) };
+        match code {
+            0 => Ok(()),
+            code => Err(self.explain(attr, if code < 0 { last_errno() } else { code })),
+        }
+    }
+
+    /// Why the device refused this.
+    #[cold]
+    fn explain(&mut self, attr: &QueuePairAttr, code: i32) -> Error {
+        let state = self.query(QueuePairAttrMask::STATE).ok().and_then(|attr| attr.state());
+        let Some(from) = state else { return Error::from_code("ibv_modify_qp", code) };
+        let to = attr.state().unwrap_or(from);
+        let source = std::io::Error::from_raw_os_error(code);
+        let qp_type = self.inner.config().qp_type;
+        let failure = TransitionFailure::new(qp_type, from, to, attr.mask(), source);
+        if failure.is_well_formed() {
+            if let Some(address) = attr.address() {
+                let remote = address.grh.map(|grh| grh.dgid);
+                if let Some(route) = RouteFailure::diagnose(&self.inner, remote, code) {
+                    return Error::Route(Box::new(route));
+                }
+            }
+            if code != libc::EINVAL {
+                return Error::from_code("ibv_modify_qp", code);
+            }
+        }
+        Error::Transition(Box::new(failure))
+    }
+
+    fn is_reliable(&self) -> bool {
+        self.inner.config().qp_type == ffi::IBV_QPT_RC
+    }
+
+    fn to_init(&mut self) -> Result<()> {
+        let config = self.inner.config();
+        let attr = QueuePairAttr::new()
+            .set_state(QpState::INIT)
+            .set_pkey_index(config.pkey_index)
+            .set_port(config.port)
+            .set_access(config.access);
+        self.modify(&attr)
+    }
+
+    fn to_rtr(&mut self, remote: &QueuePairEndpoint) -> Result<()> {
+        let config = *self.inner.config();
+        let mut attr = QueuePairAttr::new()
+            .set_state(QpState::RTR)
+            .set_address(self.address_of(remote)?)
+            .set_path_mtu(config.path_mtu)
+            .set_dest_qp_num(remote.qp_num())
+            .set_rq_psn(remote.psn());
+        if self.is_reliable() {
+            attr = attr
+                .set_max_dest_rd_atomic(config.max_dest_rd_atomic)
+                .set_min_rnr_timer(config.min_rnr_timer);
+        }
+        self.modify(&attr)
+    }
+
+    fn to_rts(&mut self) -> Result<()> {
+        let config = *self.inner.config();
+        let mut attr = QueuePairAttr::new().set_state(QpState::RTS).set_sq_psn(config.first_psn);
+        if self.is_reliable() {
+            attr = attr
+                .set_timeout(config.timeout)
+                .set_retry_count(config.retry_count)
+                .set_rnr_retry(config.rnr_retry)
+                .set_max_rd_atomic(config.max_rd_atomic);
+        }
+        self.modify(&attr)
+    }
+
+    fn address_of(&self, remote: &QueuePairEndpoint) -> Result<AddressVector> {
+        let config = self.inner.config();
+        let grh = match (config.gid_index, remote.gid()) {
+            (Some(gid_index), Some(dgid)) if dgid != Gid::from([0; 16]) => Some(GlobalRoute {
+                dgid,
+                flow_label: config.flow_label,
+                gid_index,
+                hop_limit: config.hop_limit,
+                traffic_class: config.traffic_class,
+            }),
+            (Some(gid_index), _) => {
+                return Err(Error::InvalidArgument {
+                    what: "the local GID index",
+                    value: u64::from(gid_index),
+                    expected: "the peer's endpoint has no GID: both sides must use one, or neither",
+                })
+            }
+            (None, _) => None,
+        };
+        Ok(AddressVector {
+            port: config.port,
+            dlid: remote.lid(),
+            service_level: config.service_level,
+            src_path_bits: 0,
+            static_rate: 0,
+            grh,
+        })
+    }
+}
+
+impl<T: Transport> QueuePair<T, Reset> {
+    /// Hands the states over to the program: see [`modify`](QueuePair::<T, Manual>::modify).
+    pub fn into_manual(self) -> QueuePair<T, Manual> {
+        QueuePair::new(self.core)
+    }
+}
+
+impl<T: Connected> QueuePair<T, Reset> {
+    /// Initialises the queue pair: receives can be posted from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Transition`] or [`Error::Verb`] if the device refuses.
+    #[doc(alias = "ibv_modify_qp")]
+    pub fn init(mut self) -> Result<QueuePair<T, Init>, Failed<Self>> {
+        match self.core.to_init() {
+            Ok(()) => Ok(QueuePair::new(self.core)),
+            Err(error) => Err(Failed { resource: self, error }),
+        }
+    }
+}
+
+impl<T: Connected, S: Unconnected> QueuePair<T, S> {
+    /// Connects the queue pair to a remote one, in one call: through all states to ready to send. The
+    /// peer must do the same with this one's [`endpoint`](Self::endpoint).
+    ///
+    /// A reliable peer that is not ready yet refuses what arrives, and is tried again.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Route`] if the way to the peer cannot be resolved.
+    /// - [`Error::InvalidArgument`] if only one of the sides uses a GID.
+    /// - [`Error::Transition`] or [`Error::Verb`] if the device refuses.
+    ///
+    /// The queue pair comes back in the state that it had; if the last step failed, receives that were
+    /// posted before are gone.
+    #[doc(alias = "ibv_modify_qp")]
+    pub fn handshake(mut self, remote: QueuePairEndpoint) -> Result<QueuePair<T>, Failed<Self>> {
+        match self.connect(&remote) {
+            Ok(()) => Ok(QueuePair::new(self.core)),
+            Err(error) => {
+                self.step_back();
+                Err(Failed { resource: self, error })
+            }
+        }
+    }
+
+    fn connect(&mut self, remote: &QueuePairEndpoint) -> Result<()> {
+        if S::IS_RESET {
+            self.core.to_init()?;
+        }
+        self.core.to_rtr(remote)?;
+        self.core.to_rts()
+    }
+
+    /// After a failed `connect`: back to the state that the type says, as far as the device lets us.
+    /// If it does not, the next transition reports that.
+    fn step_back(&mut self) {
+        let state = self.core.query(QueuePairAttrMask::STATE).ok().and_then(|attr| attr.state());
+        if state == Some(QpState::INIT) && !S::IS_RESET {
+            return;
+        }
+        let reset = QueuePairAttr::new().set_state(QpState::RESET);
+        if self.core.modify(&reset).is_ok() && !S::IS_RESET {
+            let _ = self.core.to_init();
+        }
+    }
+}
+
+impl<T: Connected> QueuePair<T, Init> {
+    /// Makes the queue pair answer its peer.
+    ///
+    /// # Errors
+    ///
+    /// As [`handshake`](Self::handshake).
+    #[doc(alias = "ibv_modify_qp")]
+    pub fn ready_to_receive(
+        mut self,
+        remote: QueuePairEndpoint,
+    ) -> Result<QueuePair<T, Rtr>, Failed<Self>> {
+        match self.core.to_rtr(&remote) {
+            Ok(()) => Ok(QueuePair::new(self.core)),
+            Err(error) => Err(Failed { resource: self, error }),
+        }
+    }
+}
+
+impl<T: Connected> QueuePair<T, Rtr> {
+    /// Makes the queue pair send.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Transition`] or [`Error::Verb`] if the device refuses.
+    #[doc(alias = "ibv_modify_qp")]
+    pub fn ready_to_send(mut self) -> Result<QueuePair<T, Rts>, Failed<Self>> {
+        match self.core.to_rts() {
+            Ok(()) => Ok(QueuePair::new(self.core)),
+            Err(error) => Err(Failed { resource: self, error }),
+        }
+    }
+}
+
+impl<T: Transport> QueuePair<T, Manual> {
+    /// Changes attributes, and the state if one is set. Which transitions there are, and which
+    /// attributes they take, is in `docs/transitions.md`.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Transition`] if the device refuses, with what was missing and what was too much.
+    /// - [`Error::Route`] if the way to the peer cannot be resolved.
+    /// - [`Error::PollInProgress`] if it is to be reset while a poll of a completion queue of it is open.
+    #[doc(alias = "ibv_modify_qp")]
+    pub fn modify(&mut self, attr: &QueuePairAttr) -> Result<()> {
+        self.core.modify(attr)
+    }
+}
+
+impl<T: Transport> QueuePair<T, Rts> {
+    /// Changes attributes of a queue pair in use: it may stay ready to send, be drained
+    /// ([`QpState::SQD`]) or be failed ([`QpState::ERR`]), which flushes what is posted. The type
+    /// stays; a queue pair that was drained is made ready to send by this function as well.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidArgument`] if another state is asked for: use [`reset`](QueuePair::reset), or
+    ///   drive the states with [`into_manual`](QueuePair::into_manual).
+    /// - [`Error::Transition`] if the device refuses, with what was missing and what was too much.
+    #[doc(alias = "ibv_modify_qp")]
+    pub fn modify(&mut self, attr: &QueuePairAttr) -> Result<()> {
+        match attr.state() {
+            None | Some(QpState::RTS | QpState::SQD | QpState::ERR) => self.core.modify(attr),
+            Some(state) => Err(Error::InvalidArgument {
+                what: "the state asked for",
+                value: u64::from(state.0),
+                expected:
+                    "a queue pair that is ready to send can be asked for RTS, SQD or ERR only",
+            }),
+        }
+    }
+}

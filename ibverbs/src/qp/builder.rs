@@ -1,0 +1,509 @@
+//! Creating queue pairs.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+
+use super::endpoint::MASK_24;
+use super::timers::{AckTimeout, RnrTimer};
+use super::transport::{Connected, Reliable, SendOps, Transport};
+use super::{Core, PreparedQueuePair, QpInner, QueuePairCapacity};
+use crate::attr::{AtomicCap, LinkLayer, Mtu};
+use crate::context::ContextHandle;
+use crate::cq::CompletionQueue;
+use crate::error::{last_errno, Error, Result};
+use crate::ffi;
+use crate::handle::Handle;
+use crate::mr::AccessFlags;
+use crate::pd::ProtectionDomain;
+
+/// What a queue pair must know to be brought up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct QpConfig {
+    pub(super) qp_type: ffi::ibv_qp_type,
+    pub(super) port: u8,
+    pub(super) gid_index: Option<u8>,
+    pub(super) pkey_index: u16,
+    pub(super) service_level: u8,
+    pub(super) traffic_class: u8,
+    pub(super) hop_limit: u8,
+    pub(super) flow_label: u32,
+    pub(super) first_psn: u32,
+    pub(super) access: AccessFlags,
+    pub(super) path_mtu: Mtu,
+    pub(super) min_rnr_timer: RnrTimer,
+    pub(super) timeout: AckTimeout,
+    pub(super) retry_count: u8,
+    pub(super) rnr_retry: u8,
+    pub(super) max_rd_atomic: u8,
+    pub(super) max_dest_rd_atomic: u8,
+}
+
+/// Builds a [`PreparedQueuePair`]; see [`ProtectionDomain::create_qp`].
+///
+/// The defaults work for a loopback and for a data-centre link: 128 requests of one scatter entry in
+/// each queue, the port's active MTU, seven retries after 67 ms each, and as many outstanding reads
+/// and atomics as the device has, up to 16.
+#[derive(Debug, Clone)]
+#[must_use = "nothing is created before `build`"]
+pub struct QueuePairBuilder<'a, T: Transport> {
+    pd: &'a ProtectionDomain,
+    send_cq: &'a CompletionQueue,
+    recv_cq: &'a CompletionQueue,
+    config: QpConfig,
+    capacity: QueuePairCapacity,
+    send_ops: SendOps,
+    ethernet: bool,
+    limits: Limits,
+    _transport: PhantomData<fn() -> T>,
+}
+
+/// What the device offers, for defaults and for the diagnosis of a refusal.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    qp_wr: u32,
+    sge: u32,
+    init_rd_atomic: u32,
+    dest_rd_atomic: u32,
+}
+
+const DEFAULT_DEPTH: u32 = 128;
+const DEFAULT_RD_ATOMIC: u32 = 16;
+const DEFAULT_HOP_LIMIT: u8 = 64;
+
+impl<'a, T: Transport> QueuePairBuilder<'a, T> {
+    pub(crate) fn new(
+        pd: &'a ProtectionDomain,
+        send_cq: &'a CompletionQueue,
+        recv_cq: &'a CompletionQueue,
+        port: u8,
+    ) -> Result<Self> {
+        let context = pd.handle().context();
+        for (what, cq) in
+            [("send completion queue", send_cq), ("receive completion queue", recv_cq)]
+        {
+            if !ContextHandle::ptr_eq(cq.handle().context(), context) {
+                return Err(Error::DeviceMismatch { what });
+            }
+        }
+        let port_attr = context.query_port(port)?;
+        let device = context.query_device()?;
+        let limits = Limits {
+            qp_wr: device.max_qp_wr(),
+            sge: device.max_sge(),
+            init_rd_atomic: device.max_qp_init_rd_atom(),
+            dest_rd_atomic: device.max_qp_rd_atom(),
+        };
+        let mut access = AccessFlags::REMOTE_READ | AccessFlags::REMOTE_WRITE;
+        access.set(AccessFlags::REMOTE_ATOMIC, device.atomic_cap() != AtomicCap::NONE);
+        let depth = DEFAULT_DEPTH.min(limits.qp_wr);
+        Ok(QueuePairBuilder {
+            pd,
+            send_cq,
+            recv_cq,
+            config: QpConfig {
+                qp_type: T::QP_TYPE,
+                port,
+                gid_index: None,
+                pkey_index: 0,
+                service_level: 0,
+                traffic_class: 0,
+                hop_limit: DEFAULT_HOP_LIMIT,
+                flow_label: 0,
+                first_psn: random_psn(),
+                access,
+                path_mtu: port_attr.active_mtu(),
+                min_rnr_timer: RnrTimer::DEFAULT,
+                timeout: AckTimeout::DEFAULT,
+                retry_count: 7,
+                rnr_retry: 7,
+                max_rd_atomic: limits.init_rd_atomic.min(DEFAULT_RD_ATOMIC) as u8,
+                max_dest_rd_atomic: limits.dest_rd_atomic.min(DEFAULT_RD_ATOMIC) as u8,
+            },
+            capacity: QueuePairCapacity {
+                max_send_wr: depth,
+                max_recv_wr: depth,
+                max_send_sge: 1,
+                max_recv_sge: 1,
+                max_inline_data: 0,
+            },
+            send_ops: T::SEND_OPS,
+            ethernet: port_attr.link_layer() == LinkLayer::ETHERNET,
+            limits,
+            _transport: PhantomData,
+        })
+    }
+
+    /// Which GID of the port to send from; see [`Context::gid_table`](crate::Context::gid_table).
+    ///
+    /// Default: on Ethernet the [`routable_gid`](crate::Context::routable_gid), on InfiniBand none.
+    pub fn set_gid_index(mut self, gid_index: u8) -> Self {
+        self.config.gid_index = Some(gid_index);
+        self
+    }
+
+    /// The index of the partition key in the port's table. Default: 0.
+    pub fn set_pkey_index(mut self, pkey_index: u16) -> Self {
+        self.config.pkey_index = pkey_index;
+        self
+    }
+
+    /// The service level, 0 to 15; on Ethernet the priority, 0 to 7. Default: 0.
+    pub fn set_service_level(mut self, service_level: u8) -> Self {
+        self.config.service_level = service_level;
+        self
+    }
+
+    /// The traffic class of the global route; on RoCE v2 the type of service. Default: 0.
+    pub fn set_traffic_class(mut self, traffic_class: u8) -> Self {
+        self.config.traffic_class = traffic_class;
+        self
+    }
+
+    /// The hop limit of the global route; on RoCE v2 the time to live. Default: 64.
+    pub fn set_hop_limit(mut self, hop_limit: u8) -> Self {
+        self.config.hop_limit = hop_limit;
+        self
+    }
+
+    /// The flow label of the global route, 20 bits. Default: 0.
+    pub fn set_flow_label(mut self, flow_label: u32) -> Self {
+        self.config.flow_label = flow_label;
+        self
+    }
+
+    /// The sequence number of the first packet, 24 bits. Default: random, so that packets of an
+    /// earlier connection are not taken for this one's.
+    pub fn set_first_psn(mut self, psn: u32) -> Self {
+        self.config.first_psn = psn;
+        self
+    }
+
+    /// How many sends may be posted and not yet completed. Default: 128.
+    pub fn set_max_send_wr(mut self, max_send_wr: u32) -> Self {
+        self.capacity.max_send_wr = max_send_wr;
+        self
+    }
+
+    /// How many receives may be posted and not yet completed. Default: 128.
+    pub fn set_max_recv_wr(mut self, max_recv_wr: u32) -> Self {
+        self.capacity.max_recv_wr = max_recv_wr;
+        self
+    }
+
+    /// How many scatter entries a send may have. Default: 1.
+    pub fn set_max_send_sge(mut self, max_send_sge: u32) -> Self {
+        self.capacity.max_send_sge = max_send_sge;
+        self
+    }
+
+    /// How many scatter entries a receive may have. Default: 1.
+    pub fn set_max_recv_sge(mut self, max_recv_sge: u32) -> Self {
+        self.capacity.max_recv_sge = max_recv_sge;
+        self
+    }
+
+    /// How many bytes a send may carry inline. Default: 0. Devices round it up as it suits them.
+    pub fn set_max_inline_data(mut self, max_inline_data: u32) -> Self {
+        self.capacity.max_inline_data = max_inline_data;
+        self
+    }
+
+    /// Which operations will be posted. Default: all that the transport has.
+    ///
+    /// Leave out what a device does not have (adapters without atomics exist), and what would cost it
+    /// larger queues. An operation that was left out is refused when its batch is submitted.
+    pub fn set_send_ops(mut self, send_ops: SendOps) -> Self {
+        self.send_ops = send_ops;
+        self
+    }
+
+    /// Creates the queue pair.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Capacity`] if the device does not have queues of such a depth, or so many scatter
+    ///   entries or inline bytes.
+    /// - [`Error::InvalidIndex`] if the port has no GID of that index.
+    /// - [`Error::InvalidArgument`] if a value is out of its range.
+    /// - [`Error::Unsupported`] if the device lacks one of the operations, or the extended interface.
+    /// - [`Error::Verb`] if the kernel refuses for another reason.
+    #[doc(alias = "ibv_create_qp_ex")]
+    pub fn build(mut self) -> Result<PreparedQueuePair<T>> {
+        self.check_ranges()?;
+        self.choose_gid()?;
+        let (raw, capacity) = self.create(self.capacity).map_err(|code| self.explain(code))?;
+        let inner = Handle::new(QpInner {
+            raw,
+            config: self.config,
+            send_cq: self.send_cq.handle().clone(),
+            recv_cq: self.recv_cq.handle().clone(),
+            pd: self.pd.handle().clone(),
+        });
+        // SAFETY: the queue pair was created just now, and is alive in `inner`.
+        let qp_ex = unsafe { ffi::ibv_qp_to_qp_ex(raw.as_ptr()) };
+        let Some(qp_ex) = NonNull::new(qp_ex) else {
+            return Err(Error::Unsupported { operation: "the extended queue pair interface" });
+        };
+        // SAFETY: the queue pair is alive, and was created with these operations.
+        if let Some(operation) = unsafe { missing_function(qp_ex, self.send_ops) } {
+            return Err(Error::Unsupported { operation });
+        }
+        Ok(PreparedQueuePair::new(Core::new(qp_ex, self.send_ops, capacity, inner)))
+    }
+
+    fn check_ranges(&self) -> Result<()> {
+        let config = &self.config;
+        let ranges: [(&'static str, u32, u32, &'static str); 5] = [
+            ("the retry count", config.retry_count.into(), 7, "it must be at most 7"),
+            ("the RNR retry count", config.rnr_retry.into(), 7, "it must be at most 7"),
+            ("the service level", config.service_level.into(), 15, "it must be at most 15"),
+            ("the first packet sequence number", config.first_psn, MASK_24, "it has 24 bits"),
+            ("the flow label", config.flow_label, 0xf_ffff, "it has 20 bits"),
+        ];
+        for (what, value, max, expected) in ranges {
+            if value > max {
+                return Err(Error::InvalidArgument { what, value: u64::from(value), expected });
+            }
+        }
+        if self.send_ops.is_empty() || !T::SEND_OPS.contains(self.send_ops) {
+            return Err(Error::InvalidArgument {
+                what: "the set of send operations",
+                value: self.send_ops.bits(),
+                expected: "it must be a part of what the transport has, and not empty",
+            });
+        }
+        for (what, requested, available) in [
+            ("outstanding reads and atomics", config.max_rd_atomic, self.limits.init_rd_atomic),
+            ("incoming reads and atomics", config.max_dest_rd_atomic, self.limits.dest_rd_atomic),
+        ] {
+            if u32::from(requested) > available {
+                return Err(capacity_error(what, requested.into(), available, libc::EINVAL));
+            }
+        }
+        Ok(())
+    }
+
+    fn choose_gid(&mut self) -> Result<()> {
+        let port = self.config.port;
+        let context = self.pd.handle().context();
+        match self.config.gid_index {
+            Some(index) => {
+                if context.query_gid(port, u32::from(index))?.is_reserved() {
+                    let entries = context.query_port(port)?.gid_table_len();
+                    return Err(Error::InvalidIndex {
+                        table: "GID",
+                        port,
+                        index: index.into(),
+                        entries,
+                    });
+                }
+            }
+            None if self.ethernet => {
+                let entry = context.routable_gid(port)?;
+                let index = entry.and_then(|entry| u8::try_from(entry.index()).ok());
+                let Some(index) = index else {
+                    let entries = context.query_port(port)?.gid_table_len();
+                    return Err(Error::InvalidIndex { table: "GID", port, index: 0, entries });
+                };
+                self.config.gid_index = Some(index);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Creates a queue pair of this capacity, and returns what was granted.
+    fn create(
+        &self,
+        capacity: QueuePairCapacity,
+    ) -> Result<(NonNull<ffi::ibv_qp>, QueuePairCapacity), i32> {
+        let mut attr = ffi::ibv_qp_init_attr_ex {
+            qp_context: ptr::null_mut(),
+            send_cq: self.send_cq.handle().as_raw(),
+            recv_cq: self.recv_cq.handle().as_raw(),
+            cap: capacity.to_raw(),
+            qp_type: T::QP_TYPE,
+            sq_sig_all: 0,
+            comp_mask: ffi::IBV_QP_INIT_ATTR_PD | ffi::IBV_QP_INIT_ATTR_SEND_OPS_FLAGS,
+            pd: self.pd.as_raw(),
+            send_ops_flags: self.send_ops.bits(),
+            ..Default::default()
+        };
+        // SAFETY: the context, the domain and the completion queues are alive and, as `new` checked, of
+        // one device; the other pointers of the attributes are null, and not claimed by `comp_mask`.
+        let raw = unsafe { ffi::ibv_create_qp_ex(self.pd.handle().context().as_raw(), &mut attr) };
+        let raw = NonNull::new(raw).ok_or_else(last_errno)?;
+        Ok((raw, QueuePairCapacity::from_raw(&attr.cap)))
+    }
+
+    /// Finds out what was too much. The device does not say: the attributes that it publishes are
+    /// compared first, and inline data, which has none, is tried.
+    #[cold]
+    fn explain(&self, code: i32) -> Error {
+        const VERB: &str = "ibv_create_qp_ex";
+        let (asked, limits) = (self.capacity, self.limits);
+        for (what, requested, available) in [
+            ("send requests", asked.max_send_wr, limits.qp_wr),
+            ("receive requests", asked.max_recv_wr, limits.qp_wr),
+            ("send scatter entries", asked.max_send_sge, limits.sge),
+            ("receive scatter entries", asked.max_recv_sge, limits.sge),
+        ] {
+            if requested > available {
+                return capacity_error(what, requested.into(), available, code);
+            }
+        }
+        if code == libc::EOPNOTSUPP {
+            return Error::Unsupported { operation: "ibv_create_qp_ex with these send operations" };
+        }
+        match self.inline_limit() {
+            Some(available) => capacity_error(
+                "bytes of inline data",
+                asked.max_inline_data.into(),
+                available,
+                code,
+            ),
+            None => Error::from_code(VERB, code),
+        }
+    }
+
+    /// The most inline bytes that a queue pair like this one can have, if they are the reason why it
+    /// was refused.
+    fn inline_limit(&self) -> Option<u32> {
+        let fits = |max_inline_data: u32| match self
+            .create(QueuePairCapacity { max_inline_data, ..self.capacity })
+        {
+            Ok((raw, _)) => {
+                // SAFETY: the queue pair was created just now, and nothing else knows of it.
+                unsafe { ffi::ibv_destroy_qp(raw.as_ptr()) };
+                true
+            }
+            Err(_) => false,
+        };
+        let mut too_much = self.capacity.max_inline_data;
+        if too_much == 0 || !fits(0) {
+            return None;
+        }
+        let mut most = 0;
+        while too_much - most > 1 {
+            let middle = most + (too_much - most) / 2;
+            if fits(middle) {
+                most = middle;
+            } else {
+                too_much = middle;
+            }
+        }
+        Some(most)
+    }
+}
+
+impl<T: Connected> QueuePairBuilder<'_, T> {
+    /// What the peer may do through this queue pair, as far as the memory's keys allow it as well.
+    /// Default: read, write and, if the device has them, atomics.
+    pub fn set_access(mut self, access: AccessFlags) -> Self {
+        self.config.access = access;
+        self
+    }
+
+    /// The longest packet. Default: the port's active MTU. Both sides must agree.
+    pub fn set_path_mtu(mut self, path_mtu: Mtu) -> Self {
+        self.config.path_mtu = path_mtu;
+        self
+    }
+}
+
+impl<T: Reliable> QueuePairBuilder<'_, T> {
+    /// How long a peer that finds no receive posted here should wait. Default: 0.64 ms.
+    pub fn set_min_rnr_timer(mut self, min_rnr_timer: RnrTimer) -> Self {
+        self.config.min_rnr_timer = min_rnr_timer;
+        self
+    }
+
+    /// How long to wait for an acknowledgement. Default: 67 ms.
+    pub fn set_timeout(mut self, timeout: AckTimeout) -> Self {
+        self.config.timeout = timeout;
+        self
+    }
+
+    /// How often to send again without an acknowledgement, 0 to 7. Default: 7.
+    pub fn set_retry_count(mut self, retry_count: u8) -> Self {
+        self.config.retry_count = retry_count;
+        self
+    }
+
+    /// How often to send again to a peer that was not ready to receive, 0 to 6; 7 means without end.
+    /// Default: 7.
+    pub fn set_rnr_retry(mut self, rnr_retry: u8) -> Self {
+        self.config.rnr_retry = rnr_retry;
+        self
+    }
+
+    /// How many reads and atomics may be under way from here; at most what the peer's
+    /// [`set_max_dest_rd_atomic`](Self::set_max_dest_rd_atomic) says. Default: up to 16.
+    pub fn set_max_rd_atomic(mut self, max_rd_atomic: u8) -> Self {
+        self.config.max_rd_atomic = max_rd_atomic;
+        self
+    }
+
+    /// How many reads and atomics may be under way towards here. Default: up to 16.
+    pub fn set_max_dest_rd_atomic(mut self, max_dest_rd_atomic: u8) -> Self {
+        self.config.max_dest_rd_atomic = max_dest_rd_atomic;
+        self
+    }
+}
+
+fn capacity_error(what: &'static str, requested: u64, available: u32, code: i32) -> Error {
+    Error::Capacity {
+        verb: "ibv_create_qp_ex",
+        what,
+        requested,
+        available: u64::from(available),
+        source: io::Error::from_raw_os_error(code),
+    }
+}
+
+/// 24 bits that nobody can foresee: the standard library's hash keys are random.
+fn random_psn() -> u32 {
+    RandomState::new().build_hasher().finish() as u32 & MASK_24
+}
+
+/// The name of a function that posting will call, but that the provider did not set.
+///
+/// Functions of operations that were not asked for are not looked at: the structure of an older library
+/// may end before them.
+///
+/// # Safety
+///
+/// `qp` points to a queue pair that was created with the operations `ops`.
+unsafe fn missing_function(qp: NonNull<ffi::ibv_qp_ex>, ops: SendOps) -> Option<&'static str> {
+    let qp = qp.as_ptr();
+    macro_rules! require {
+        ($($function:ident)*) => {
+            $(
+                // SAFETY: the queue pair is alive, and has this field by the caller's promise.
+                if unsafe { (*qp).$function.is_none() } {
+                    return Some(concat!("ibv_qp_ex.", stringify!($function)));
+                }
+            )*
+        };
+    }
+    require!(wr_start wr_complete wr_abort);
+    require!(wr_set_sge wr_set_sge_list wr_set_inline_data wr_set_inline_data_list);
+    macro_rules! require_for {
+        ($($op:ident: $function:ident;)*) => {
+            $( if ops.contains(SendOps::$op) { require!($function); } )*
+        };
+    }
+    require_for! {
+        SEND: wr_send;
+        SEND_WITH_IMM: wr_send_imm;
+        RDMA_WRITE: wr_rdma_write;
+        RDMA_WRITE_WITH_IMM: wr_rdma_write_imm;
+        RDMA_READ: wr_rdma_read;
+        ATOMIC_CMP_AND_SWP: wr_atomic_cmp_swp;
+        ATOMIC_FETCH_AND_ADD: wr_atomic_fetch_add;
+    }
+    None
+}

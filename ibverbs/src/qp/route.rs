@@ -1,0 +1,154 @@
+//! Why the way to a peer could not be resolved.
+
+use std::{fmt, io};
+
+use super::QpInner;
+use crate::attr::PortState;
+use crate::gid::Gid;
+
+/// Why the way to the remote queue pair could not be resolved, as far as the addresses tell.
+#[derive(Debug)]
+pub struct RouteFailure {
+    port: u8,
+    gid_index: Option<u8>,
+    local: Option<Gid>,
+    remote: Option<Gid>,
+    reason: &'static str,
+    source: io::Error,
+}
+
+impl RouteFailure {
+    /// Looks for the reason why connecting `qp` to a port of this GID failed with `code`. `None` if
+    /// nothing is wrong with the addresses.
+    pub(super) fn diagnose(qp: &QpInner, remote: Option<Gid>, code: i32) -> Option<RouteFailure> {
+        let config = qp.config();
+        let port = config.port;
+        let context = qp.context();
+        let active =
+            context.query_port(port).map_or(true, |attr| attr.state() == PortState::ACTIVE);
+        let gid_index = config.gid_index;
+        let local = gid_index.and_then(|index| context.query_gid(port, u32::from(index)).ok());
+        let reason = reason(active, local, remote, code)?;
+        let source = io::Error::from_raw_os_error(code);
+        Some(RouteFailure { port, gid_index, local, remote, reason, source })
+    }
+
+    /// The local port.
+    pub fn port(&self) -> u8 {
+        self.port
+    }
+
+    /// The index of the local GID, if one is used.
+    pub fn gid_index(&self) -> Option<u8> {
+        self.gid_index
+    }
+
+    /// The local GID.
+    pub fn local_gid(&self) -> Option<Gid> {
+        self.local
+    }
+
+    /// The remote GID.
+    pub fn remote_gid(&self) -> Option<Gid> {
+        self.remote
+    }
+
+    /// What is wrong, in words.
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+}
+
+fn reason(
+    active: bool,
+    local: Option<Gid>,
+    remote: Option<Gid>,
+    code: i32,
+) -> Option<&'static str> {
+    let unreachable = matches!(
+        code,
+        libc::ENETUNREACH
+            | libc::EHOSTUNREACH
+            | libc::ETIMEDOUT
+            | libc::ENODEV
+            | libc::EADDRNOTAVAIL
+    );
+    if !(unreachable || code == libc::EINVAL) {
+        return None;
+    }
+    if !active {
+        return Some("the local port is down");
+    }
+    if let (Some(local), Some(remote)) = (local, remote) {
+        if local.is_reserved() {
+            return Some("the local GID's table entry is empty: the address was removed");
+        }
+        if local.is_ipv4_mapped() != remote.is_ipv4_mapped() {
+            return Some(
+                "one GID is of an IPv4 address and the other is not: choose GIDs of one kind",
+            );
+        }
+        if local.is_link_local() != remote.is_link_local() {
+            return Some(
+                "one GID is link-local and the other is not: choose a routable one on both sides",
+            );
+        }
+    }
+    match code {
+        libc::ETIMEDOUT => Some("the remote address did not answer the neighbour discovery"),
+        libc::ENODEV => Some("the local GID's network device is gone"),
+        _ if unreachable => Some("there is no route to the remote address"),
+        _ => None,
+    }
+}
+
+impl fmt::Display for RouteFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let show = |gid: Option<Gid>| gid.map_or("none".to_owned(), |gid| gid.to_string());
+        write!(f, "no way from port {}, ", self.port)?;
+        if let Some(index) = self.gid_index {
+            write!(f, "GID index {index}, ")?;
+        }
+        write!(f, "GID {} to GID {}: {}", show(self.local), show(self.remote), self.reason)
+    }
+}
+
+impl std::error::Error for RouteFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    fn v4() -> Option<Gid> {
+        Some(Gid::from(Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped()))
+    }
+
+    fn v6(address: &str) -> Option<Gid> {
+        Some(Gid::from(address.parse::<Ipv6Addr>().unwrap()))
+    }
+
+    #[test]
+    fn the_most_telling_reason_comes_first() {
+        let einval = libc::EINVAL;
+        assert_eq!(reason(false, v4(), v4(), einval), Some("the local port is down"));
+        assert!(reason(true, v4(), v6("2001:db8::1"), einval).unwrap().contains("IPv4"));
+        assert!(reason(true, v6("fe80::1"), v6("2001:db8::1"), einval)
+            .unwrap()
+            .contains("link-local"));
+        assert!(reason(true, v6("::"), v6("2001:db8::1"), einval).unwrap().contains("empty"));
+        assert!(reason(true, v4(), v4(), libc::ENETUNREACH).unwrap().contains("no route"));
+        assert!(reason(true, v4(), v4(), libc::ETIMEDOUT).unwrap().contains("did not answer"));
+    }
+
+    #[test]
+    fn an_error_of_another_kind_is_no_route_failure() {
+        assert_eq!(reason(true, v4(), v4(), libc::EINVAL), None);
+        assert_eq!(reason(false, v4(), v4(), libc::ENOMEM), None);
+    }
+}

@@ -1,0 +1,102 @@
+//! The states of a queue pair as types.
+//!
+//! ```text
+//! Reset --init--> Init --ready_to_receive--> Rtr --ready_to_send--> Rts
+//!   |                \_________________handshake___________________/^
+//!   \__________________________handshake___________________________/
+//!   \--into_manual--> Manual: `modify` through any states
+//! ```
+//!
+//! The type says what was last asked for. A device may move a queue pair to an error state by itself;
+//! then its work requests are flushed, and `query` tells.
+
+use crate::c_enum::c_enum;
+use crate::ffi;
+
+mod sealed {
+    pub trait Sealed {
+        const IS_RESET: bool = false;
+    }
+}
+
+/// A state of a queue pair. Sealed.
+pub trait State: sealed::Sealed + Sized + 'static {}
+
+/// A state from which the one-call bring-up starts: [`Reset`] and [`Init`]. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "a queue pair in state `{Self}` is past its bring-up",
+    note = "`handshake` starts from `Reset` or `Init`; see `reset`"
+)]
+pub trait Unconnected: State {}
+
+/// A state in which receives can be posted: [`Init`], [`Rtr`], [`Rts`] and [`Manual`]. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "a queue pair in state `{Self}` cannot take receives",
+    note = "call `init` first, or connect it"
+)]
+pub trait CanReceive: State {}
+
+/// A state in which sends can be posted: [`Rts`] and [`Manual`]. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "a queue pair in state `{Self}` cannot send",
+    note = "connect it first: `handshake`, or `ready_to_receive` and `ready_to_send`"
+)]
+pub trait CanSend: State {}
+
+/// Just created: nothing can be posted.
+#[derive(Debug)]
+pub enum Reset {}
+/// Initialised: receives can be posted, but nothing arrives yet.
+#[derive(Debug)]
+pub enum Init {}
+/// Ready to receive: it answers its peer, but cannot send.
+#[derive(Debug)]
+pub enum Rtr {}
+/// Ready to send: fully usable.
+#[derive(Debug)]
+pub enum Rts {}
+/// The program drives the states itself with `modify`.
+#[derive(Debug)]
+pub enum Manual {}
+
+impl sealed::Sealed for Reset {
+    const IS_RESET: bool = true;
+}
+impl sealed::Sealed for Init {}
+impl sealed::Sealed for Rtr {}
+impl sealed::Sealed for Rts {}
+impl sealed::Sealed for Manual {}
+impl State for Reset {}
+impl State for Init {}
+impl State for Rtr {}
+impl State for Rts {}
+impl State for Manual {}
+impl Unconnected for Reset {}
+impl Unconnected for Init {}
+impl CanReceive for Init {}
+impl CanReceive for Rtr {}
+impl CanReceive for Rts {}
+impl CanReceive for Manual {}
+impl CanSend for Rts {}
+impl CanSend for Manual {}
+
+c_enum! {
+    /// The state of a queue pair as the device reports it (`enum ibv_qp_state`).
+    #[doc(alias = "ibv_qp_state")]
+    pub struct QpState: u32 {
+        /// Reset.
+        RESET = ffi::IBV_QPS_RESET, "RESET";
+        /// Initialised.
+        INIT = ffi::IBV_QPS_INIT, "INIT";
+        /// Ready to receive.
+        RTR = ffi::IBV_QPS_RTR, "RTR";
+        /// Ready to send.
+        RTS = ffi::IBV_QPS_RTS, "RTS";
+        /// The send queue is drained, or being drained.
+        SQD = ffi::IBV_QPS_SQD, "SQD";
+        /// The send queue has failed; receiving goes on. Unreliable transports only.
+        SQE = ffi::IBV_QPS_SQE, "SQE";
+        /// Failed: everything that is posted is flushed.
+        ERR = ffi::IBV_QPS_ERR, "ERR";
+    }
+}
