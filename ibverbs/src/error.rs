@@ -70,7 +70,7 @@ pub enum Error {
     },
 
     /// The device could not be opened.
-    #[error("cannot open device {device} (ibv_open_device)")]
+    #[error("cannot open device {device} (ibv_open_device){}", open_hint(.source))]
     OpenDevice {
         /// The device's name.
         device: String,
@@ -194,12 +194,13 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// A batch of receives was accepted only in part.
-    #[error("only the first {accepted} of {requested} receives were posted ({verb}){}", full_hint(.source))]
+    /// A batch of receives was refused, but perhaps not from its beginning.
+    #[error("{verb} failed: the device has {accepted} of the {requested} receives{}", full_hint(.source))]
     PostReceive {
         /// The verb that was refused.
         verb: &'static str,
-        /// How many requests the device took: it owns their buffers.
+        /// How many requests, counted from the first, the device may own the buffers of: those that it
+        /// took, or all if the provider does not say.
         accepted: usize,
         /// How many there were.
         requested: usize,
@@ -224,6 +225,15 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+fn open_hint(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => {
+            ": the user has no right to open /dev/infiniband/uverbs*"
+        }
+        _ => "",
+    }
 }
 
 fn full_hint(source: &io::Error) -> &'static str {

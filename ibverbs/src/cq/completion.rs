@@ -92,6 +92,15 @@ pub struct WorkCompletion<'p> {
     _lent: PhantomData<&'p mut ()>,
 }
 
+/// Takes the queue by value: a reference to the completion would force it out of its registers.
+#[cold]
+#[inline(never)]
+fn error(raw: NonNull<ffi::ibv_cq_ex>, status: WcStatus) -> WcError {
+    // SAFETY: the only caller is a lent completion, which is at hand; the builder checked that the
+    // function is there.
+    WcError { status, vendor_err: unsafe { ffi::ibv_wc_read_vendor_err(raw.as_ptr()) } }
+}
+
 impl WorkCompletion<'_> {
     /// The identifier that the work request was posted with.
     #[inline]
@@ -119,15 +128,8 @@ impl WorkCompletion<'_> {
         if status == WcStatus::SUCCESS {
             Ok(())
         } else {
-            Err(self.error(status))
+            Err(error(self.raw, status))
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn error(&self, status: WcStatus) -> WcError {
-        // SAFETY: a completion is at hand while it is lent; the builder checked that the function is there.
-        WcError { status, vendor_err: unsafe { ffi::ibv_wc_read_vendor_err(self.raw.as_ptr()) } }
     }
 
     /// What was done. Invalid on an error.

@@ -161,7 +161,10 @@ impl CompletionQueue {
             return Ok(Some(unsafe { Completions::new(inner) }));
         }
         if code == libc::ENOENT {
-            return inner.take_poll_error().map_or(Ok(None), Err);
+            return match inner.poll_error.load(Ordering::Relaxed) {
+                0 => Ok(None),
+                code => Err(inner.take_poll_error(code)),
+            };
         }
         Err(Error::from_code("ibv_start_poll", code))
     }
@@ -240,11 +243,10 @@ impl CqInner {
         self.poll_error.store(code, Ordering::Relaxed);
     }
 
-    fn take_poll_error(&self) -> Option<Error> {
-        match self.poll_error.swap(0, Ordering::Relaxed) {
-            0 => None,
-            code => Some(Error::from_code("ibv_next_poll", code)),
-        }
+    #[cold]
+    fn take_poll_error(&self, code: i32) -> Error {
+        self.poll_error.store(0, Ordering::Relaxed);
+        Error::from_code("ibv_next_poll", code)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::qp::QpInner;
 #[derive(Default)]
 pub(super) struct Parked {
     occupied: AtomicBool,
-    waiting: Mutex<Vec<Box<Handle<QpInner>>>>,
+    waiting: Mutex<Vec<Handle<QpInner>>>,
 }
 
 impl Parked {
@@ -41,7 +41,7 @@ impl Parked {
     }
 
     /// Keeps the queue pair if a poll of `cq` is open, else gives it back.
-    fn park(&self, cq: &CqInner, qp: Box<Handle<QpInner>>) -> Option<Box<Handle<QpInner>>> {
+    fn park(&self, cq: &CqInner, qp: Handle<QpInner>) -> Option<Handle<QpInner>> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock: the drop of the completion queue takes it after its last poll, so that
         // whoever comes later sees that no poll is open.
@@ -55,7 +55,7 @@ impl Parked {
 }
 
 /// Destroys a queue pair, now or when the polls of its completion queues have ended.
-pub(crate) fn drop_or_park(qp: Box<Handle<QpInner>>) {
+pub(crate) fn drop_or_park(qp: Handle<QpInner>) {
     let queues: [CqHandle; 2] = [qp.send_cq().clone(), qp.recv_cq().clone()];
     let mut qp = qp;
     for cq in &queues {

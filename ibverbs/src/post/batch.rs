@@ -96,23 +96,27 @@ impl<T: Transport> SendBatch<'_, T> {
     ///
     /// # Errors
     ///
-    /// Nothing is posted on an error.
-    ///
     /// - [`Error::OperationNotGranted`], [`Error::TooManyScatterEntries`], [`Error::InlineTooLong`],
-    ///   [`Error::BeyondRemote`] or [`Error::InvalidArgument`] if an operation of the batch was refused; the first such one is told.
+    ///   [`Error::BeyondRemote`] or [`Error::InvalidArgument`] if an operation of the batch was refused; the first such one is told. Nothing is posted then.
     /// - [`Error::PostSend`] if the device refuses the batch, most often because the send queue is full.
+    ///   Nothing is posted then either, but for what the last paragraph says.
     ///
     /// # Safety
     ///
     /// For each operation of the batch, until its completion is polled (or, if it is not signaled, that
     /// of a later request of this queue pair), or the queue pair is destroyed or reset:
     ///
-    /// - the memory of its scatter entries stays registered and is not unmapped;
+    /// - the memory of its scatter entries stays registered and is not unmapped (if it is deregistered
+    ///   too early, as by dropping its region, the request fails; that breaks this contract only if
+    ///   memory is registered later, for it may get the same key);
     /// - nobody writes to memory that the device reads: the entries of sends and writes;
     /// - nobody reads or writes memory that the device writes: the entries of reads and atomics; and no
     ///   reference to it exists.
     ///
     /// Inline data is copied at once and has no such conditions.
+    ///
+    /// The same holds after [`Error::PostSend`] with another error than `ENOMEM` or `ENOSPC` (a full
+    /// queue): SoftRoCE has put the requests into its queue by the time that its doorbell fails.
     #[doc(alias = "ibv_wr_complete")]
     #[inline]
     pub unsafe fn submit(self) -> Result<()> {

@@ -110,10 +110,17 @@ impl<T: Transport, I> SendOp<'_, T, I> {
 }
 
 /// Remembers the first reason why the batch will not be posted.
+///
+/// Values go in and out of the cold part, no reference: the batch stays in registers.
+#[inline]
+fn refuse(batch: &mut Option<Refusal>, refusal: Refusal) {
+    *batch = first(*batch, refusal);
+}
+
 #[cold]
 #[inline(never)]
-fn refuse(batch: &mut Option<Refusal>, refusal: Refusal) {
-    batch.get_or_insert(refusal);
+fn first(earlier: Option<Refusal>, refusal: Refusal) -> Option<Refusal> {
+    earlier.or(Some(refusal))
 }
 
 macro_rules! begin {
@@ -146,8 +153,9 @@ impl<T: Transport> SendOp<'_, T, NoImm> {
         T: RdmaWrite,
     {
         let payload = payload.into();
-        if payload.len() > remote.len {
-            return refuse(self.refusal, beyond(payload.len(), remote));
+        let bytes = payload.len();
+        if bytes > remote.len {
+            return refuse(self.refusal, Refusal::BeyondRemote { bytes, len: remote.len });
         }
         let begin = begin!(ibv_wr_rdma_write, remote.rkey, remote.addr);
         // SAFETY: this begins an RDMA write.
@@ -164,8 +172,9 @@ impl<T: Transport> SendOp<'_, T, NoImm> {
         T: RdmaRead,
     {
         let payload = Payload::from(slices);
-        if payload.len() > remote.len {
-            return refuse(self.refusal, beyond(payload.len(), remote));
+        let bytes = payload.len();
+        if bytes > remote.len {
+            return refuse(self.refusal, Refusal::BeyondRemote { bytes, len: remote.len });
         }
         let begin = begin!(ibv_wr_rdma_read, remote.rkey, remote.addr);
         // SAFETY: this begins an RDMA read.
@@ -238,8 +247,9 @@ impl<T: Transport> SendOp<'_, T, Imm> {
         T: RdmaWrite,
     {
         let payload = payload.into();
-        if payload.len() > remote.len {
-            return refuse(self.refusal, beyond(payload.len(), remote));
+        let bytes = payload.len();
+        if bytes > remote.len {
+            return refuse(self.refusal, Refusal::BeyondRemote { bytes, len: remote.len });
         }
         let imm = self.imm.0.to_be();
         let begin = begin!(ibv_wr_rdma_write_imm, remote.rkey, remote.addr, imm);
@@ -248,18 +258,13 @@ impl<T: Transport> SendOp<'_, T, Imm> {
     }
 }
 
-#[cold]
-fn beyond(bytes: u64, remote: RemoteMemorySlice) -> Refusal {
-    Refusal::BeyondRemote { bytes, len: remote.len }
-}
-
 #[inline]
 fn check_atomic(slice: LocalMemorySlice, remote: RemoteMemorySlice) -> Result<(), Refusal> {
     if slice.len() != 8 {
         return Err(Refusal::AtomicLength(slice.len()));
     }
     if remote.len < 8 {
-        return Err(beyond(8, remote));
+        return Err(Refusal::BeyondRemote { bytes: 8, len: remote.len });
     }
     Ok(())
 }

@@ -83,8 +83,8 @@ fn partial(
     code: i32,
 ) -> Error {
     let place = requests.iter().position(|request| ptr::eq(&request.raw, bad));
-    // A provider that does not say which one it refused has looked at none.
-    let accepted = place.unwrap_or(0);
+    // If the provider does not say which one it refused, it may have taken any of them.
+    let accepted = place.unwrap_or(requests.len());
     let source = std::io::Error::from_raw_os_error(if code < 0 { -code } else { code });
     Error::PostReceive { verb, accepted, requested: requests.len(), source }
 }
@@ -102,7 +102,8 @@ impl<T: Transport, S: CanReceive> QueuePair<T, S> {
     /// # Safety
     ///
     /// For each request that is posted, until its completion is polled, or the queue pair is destroyed
-    /// or reset: its memory stays registered and is not unmapped, nobody reads or writes it, and no
+    /// or reset: its memory stays registered and is not unmapped (with the exception that
+    /// [`SendBatch::submit`](crate::SendBatch::submit) explains), nobody reads or writes it, and no
     /// reference to it exists.
     #[doc(alias = "ibv_post_recv")]
     #[inline]

@@ -9,6 +9,7 @@ use crate::ah::{AddressVector, GlobalRoute};
 use crate::error::{last_errno, Error, Failed, Result};
 use crate::ffi;
 use crate::gid::Gid;
+use crate::mr::AccessFlags;
 
 impl Core {
     pub(super) fn query(&mut self, mask: QueuePairAttrMask) -> Result<QueuePairAttr> {
@@ -69,17 +70,17 @@ impl Core {
         self.inner.config().qp_type == ffi::IBV_QPT_RC
     }
 
-    fn to_init(&mut self) -> Result<()> {
+    fn enter_init(&mut self) -> Result<()> {
         let config = self.inner.config();
         let attr = QueuePairAttr::new()
             .set_state(QpState::INIT)
             .set_pkey_index(config.pkey_index)
             .set_port(config.port)
-            .set_access(config.access);
+            .set_access(config.access.intersection(AccessFlags::REMOTE));
         self.modify(&attr)
     }
 
-    fn to_rtr(&mut self, remote: &QueuePairEndpoint) -> Result<()> {
+    fn enter_rtr(&mut self, remote: &QueuePairEndpoint) -> Result<()> {
         let config = *self.inner.config();
         let mut attr = QueuePairAttr::new()
             .set_state(QpState::RTR)
@@ -95,7 +96,7 @@ impl Core {
         self.modify(&attr)
     }
 
-    fn to_rts(&mut self) -> Result<()> {
+    fn enter_rts(&mut self) -> Result<()> {
         let config = *self.inner.config();
         let mut attr = QueuePairAttr::new().set_state(QpState::RTS).set_sq_psn(config.first_psn);
         if self.is_reliable() {
@@ -153,7 +154,7 @@ impl<T: Connected> QueuePair<T, Reset> {
     /// [`Error::Transition`] or [`Error::Verb`] if the device refuses.
     #[doc(alias = "ibv_modify_qp")]
     pub fn init(mut self) -> Result<QueuePair<T, Init>, Failed<Self>> {
-        match self.core.to_init() {
+        match self.core.enter_init() {
             Ok(()) => Ok(QueuePair::new(self.core)),
             Err(error) => Err(Failed { resource: self, error }),
         }
@@ -187,10 +188,10 @@ impl<T: Connected, S: Unconnected> QueuePair<T, S> {
 
     fn connect(&mut self, remote: &QueuePairEndpoint) -> Result<()> {
         if S::IS_RESET {
-            self.core.to_init()?;
+            self.core.enter_init()?;
         }
-        self.core.to_rtr(remote)?;
-        self.core.to_rts()
+        self.core.enter_rtr(remote)?;
+        self.core.enter_rts()
     }
 
     /// After a failed `connect`: back to the state that the type says, as far as the device lets us.
@@ -202,7 +203,7 @@ impl<T: Connected, S: Unconnected> QueuePair<T, S> {
         }
         let reset = QueuePairAttr::new().set_state(QpState::RESET);
         if self.core.modify(&reset).is_ok() && !S::IS_RESET {
-            let _ = self.core.to_init();
+            let _ = self.core.enter_init();
         }
     }
 }
@@ -218,7 +219,7 @@ impl<T: Connected> QueuePair<T, Init> {
         mut self,
         remote: QueuePairEndpoint,
     ) -> Result<QueuePair<T, Rtr>, Failed<Self>> {
-        match self.core.to_rtr(&remote) {
+        match self.core.enter_rtr(&remote) {
             Ok(()) => Ok(QueuePair::new(self.core)),
             Err(error) => Err(Failed { resource: self, error }),
         }
@@ -233,7 +234,7 @@ impl<T: Connected> QueuePair<T, Rtr> {
     /// [`Error::Transition`] or [`Error::Verb`] if the device refuses.
     #[doc(alias = "ibv_modify_qp")]
     pub fn ready_to_send(mut self) -> Result<QueuePair<T, Rts>, Failed<Self>> {
-        match self.core.to_rts() {
+        match self.core.enter_rts() {
             Ok(()) => Ok(QueuePair::new(self.core)),
             Err(error) => Err(Failed { resource: self, error }),
         }

@@ -96,8 +96,11 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             init_rd_atomic: device.max_qp_init_rd_atom(),
             dest_rd_atomic: device.max_qp_rd_atom(),
         };
-        let mut access = AccessFlags::REMOTE_READ | AccessFlags::REMOTE_WRITE;
-        access.set(AccessFlags::REMOTE_ATOMIC, device.atomic_cap() != AtomicCap::NONE);
+        let mut access = AccessFlags::REMOTE_WRITE;
+        if T::QP_TYPE == ffi::IBV_QPT_RC {
+            access |= AccessFlags::REMOTE_READ;
+            access.set(AccessFlags::REMOTE_ATOMIC, device.atomic_cap() != AtomicCap::NONE);
+        }
         let depth = DEFAULT_DEPTH.min(limits.qp_wr);
         Ok(QueuePairBuilder {
             pd,
@@ -289,29 +292,22 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     fn choose_gid(&mut self) -> Result<()> {
         let port = self.config.port;
         let context = self.pd.handle().context();
-        match self.config.gid_index {
-            Some(index) => {
-                if context.query_gid(port, u32::from(index))?.is_reserved() {
-                    let entries = context.query_port(port)?.gid_table_len();
-                    return Err(Error::InvalidIndex {
-                        table: "GID",
-                        port,
-                        index: index.into(),
-                        entries,
-                    });
-                }
-            }
-            None if self.ethernet => {
-                let entry = context.routable_gid(port)?;
-                let index = entry.and_then(|entry| u8::try_from(entry.index()).ok());
-                let Some(index) = index else {
-                    let entries = context.query_port(port)?.gid_table_len();
-                    return Err(Error::InvalidIndex { table: "GID", port, index: 0, entries });
-                };
-                self.config.gid_index = Some(index);
-            }
-            None => {}
+        let index = match self.config.gid_index {
+            Some(index) => Some(index),
+            None if !self.ethernet => return Ok(()),
+            None => context.routable_gid(port)?.and_then(|entry| u8::try_from(entry.index()).ok()),
+        };
+        // On Ethernet there is no way without a GID, and none from an empty entry of the table.
+        let usable = match index {
+            Some(index) => !context.query_gid(port, u32::from(index))?.is_reserved(),
+            None => false,
+        };
+        if !usable {
+            let entries = context.query_port(port)?.gid_table_len();
+            let index = u32::from(index.unwrap_or(0));
+            return Err(Error::InvalidIndex { table: "GID", port, index, entries });
         }
+        self.config.gid_index = index;
         Ok(())
     }
 
@@ -400,8 +396,9 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
 }
 
 impl<T: Connected> QueuePairBuilder<'_, T> {
-    /// What the peer may do through this queue pair, as far as the memory's keys allow it as well.
-    /// Default: read, write and, if the device has them, atomics.
+    /// What the peer may do through this queue pair, as far as the memory's keys allow it as well. Only
+    /// the remote rights count. Default: what the transport and the device have of read, write and
+    /// atomics.
     pub fn set_access(mut self, access: AccessFlags) -> Self {
         self.config.access = access;
         self

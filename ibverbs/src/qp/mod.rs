@@ -188,7 +188,7 @@ impl Drop for Core {
     fn drop(&mut self) {
         self.abort_batch();
         // SAFETY: self is being dropped, and `inner` is not used again.
-        drop_or_park(unsafe { ManuallyDrop::take(&mut self.inner) });
+        drop_or_park(*unsafe { ManuallyDrop::take(&mut self.inner) });
     }
 }
 
