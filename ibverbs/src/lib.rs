@@ -98,10 +98,10 @@ pub use error::{Error, Failed, Result};
 pub use gid::{Gid, GidEntry, GidType};
 pub use mr::{AccessFlags, LocalMemorySlice, MemoryRegion, PageBuf, RemoteMemorySlice};
 pub use pd::ProtectionDomain;
-pub use post::{Imm, NoImm, Payload, RecvRequest, SendBatch, SendOp};
+pub use post::{Imm, NoImm, Payload, RecvRequest, SendBatch, SendOp, WithoutImm};
 pub use qp::{
-    AckTimeout, Atomic, CanReceive, CanSend, Connected, Init, Manual, PreparedQueuePair, QpState,
-    QueuePair, QueuePairAttr, QueuePairAttrMask, QueuePairBuilder, QueuePairCapacity,
+    AckTimeout, Atomic, CanModify, CanReceive, CanSend, Connected, Init, Manual, PreparedQueuePair,
+    QpState, QueuePair, QueuePairAttr, QueuePairAttrMask, QueuePairBuilder, QueuePairCapacity,
     QueuePairEndpoint, Rc, RdmaRead, RdmaWrite, Reliable, Reset, RnrTimer, RouteFailure, Rtr, Rts,
     SendOps, State, TransitionFailure, Transport, Uc, Unconnected,
 };

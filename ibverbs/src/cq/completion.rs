@@ -184,7 +184,8 @@ impl WorkCompletion<'_> {
         WcFlags::from_bits_retain(unsafe { ffi::ibv_wc_read_wc_flags(self.raw.as_ptr()) })
     }
 
-    /// Whether the first 40 bytes of the buffer are a global route header.
+    /// Whether the first 40 bytes of the buffer are a global route header. Means something for received
+    /// datagrams only.
     #[inline]
     pub fn has_grh(&self) -> bool {
         self.flags().contains(WcFlags::GRH)

@@ -6,7 +6,7 @@ use std::mem::ManuallyDrop;
 
 use super::op::SendOp;
 use crate::error::{Error, Result};
-use crate::qp::{CanSend, Connected, Core, QueuePair, SendOps, Transport};
+use crate::qp::{CanSend, Connected, Core, QueuePair, SendOps, State, Transport};
 
 /// Send requests that are posted together; see [`QueuePair::start_send`].
 ///
@@ -19,7 +19,9 @@ use crate::qp::{CanSend, Connected, Core, QueuePair, SendOps, Transport};
 pub struct SendBatch<'qp, T: Transport> {
     pub(super) core: &'qp mut Core,
     pub(super) refusal: Option<Refusal>,
-    _transport: PhantomData<fn() -> T>,
+    /// Not `Send`: providers hold a spin lock from the start to the end of a batch, which belongs to
+    /// the thread that took it.
+    _transport: PhantomData<*mut T>,
 }
 
 /// Why a batch will not be posted.
@@ -56,7 +58,7 @@ impl Refusal {
     }
 }
 
-impl<T: Transport, S: CanSend> QueuePair<T, S> {
+impl<T: Transport, S: State> QueuePair<T, S> {
     /// Starts a batch of send requests. It borrows the queue pair until it is submitted or dropped.
     ///
     /// # Examples
@@ -75,7 +77,10 @@ impl<T: Transport, S: CanSend> QueuePair<T, S> {
     #[doc(alias = "ibv_wr_start")]
     #[doc(alias = "ibv_post_send")]
     #[inline]
-    pub fn start_send(&mut self) -> SendBatch<'_, T> {
+    pub fn start_send(&mut self) -> SendBatch<'_, T>
+    where
+        S: CanSend,
+    {
         let core = self.core_mut();
         core.start_batch();
         SendBatch { core, refusal: None, _transport: PhantomData }

@@ -6,6 +6,6 @@ mod payload;
 mod recv;
 
 pub use batch::SendBatch;
-pub use op::{Imm, NoImm, SendOp};
+pub use op::{Imm, NoImm, SendOp, WithoutImm};
 pub use payload::Payload;
 pub use recv::RecvRequest;

@@ -17,6 +17,20 @@ pub struct NoImm(());
 #[derive(Debug)]
 pub struct Imm(u32);
 
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::NoImm {}
+}
+
+/// An operation without immediate data, which may still be any. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "an operation that carries immediate data is a `send` or a `write`",
+    note = "reads and atomics carry none, and `imm` is called once"
+)]
+pub trait WithoutImm: sealed::Sealed {}
+
+impl WithoutImm for NoImm {}
+
 /// An operation of a [`SendBatch`](super::SendBatch) that is being described.
 ///
 /// First come the modifiers: [`signaled`](Self::signaled), [`solicited`](Self::solicited),
@@ -28,7 +42,7 @@ pub struct SendOp<'b, T: Transport, I = NoImm> {
     refusal: &'b mut Option<Refusal>,
     flags: u32,
     imm: I,
-    _transport: PhantomData<fn() -> T>,
+    _transport: PhantomData<*mut T>,
 }
 
 impl<'b, T: Transport> SendOp<'b, T> {
@@ -36,17 +50,20 @@ impl<'b, T: Transport> SendOp<'b, T> {
     pub(super) fn new(core: &'b Core, refusal: &'b mut Option<Refusal>) -> Self {
         SendOp { core, refusal, flags: 0, imm: NoImm(()), _transport: PhantomData }
     }
+}
 
+impl<'b, T: Transport, I> SendOp<'b, T, I> {
     /// Sends 32 bits along, in host order; they arrive in the peer's completion. After this only `send`
     /// and `write` exist; a write with immediate data consumes one of the peer's receives.
     #[inline]
-    pub fn imm(self, imm: u32) -> SendOp<'b, T, Imm> {
+    pub fn imm(self, imm: u32) -> SendOp<'b, T, Imm>
+    where
+        I: WithoutImm,
+    {
         let SendOp { core, refusal, flags, .. } = self;
         SendOp { core, refusal, flags, imm: Imm(imm), _transport: PhantomData }
     }
-}
 
-impl<T: Transport, I> SendOp<'_, T, I> {
     /// Asks for a completion. Without it only a failure completes.
     ///
     /// The place of a request in the send queue is free again when the completion of it, or of a later
@@ -102,7 +119,7 @@ impl<T: Transport, I> SendOp<'_, T, I> {
         // SAFETY: the queue pair is alive and borrowed by the batch, exclusively.
         unsafe { (*qp).wr_id = wr_id };
         // SAFETY: as above.
-        unsafe { (*qp).wr_flags = self.flags };
+        unsafe { (*qp).wr_flags = self.flags | payload.flags() };
         begin(qp);
         // SAFETY: a batch is open, `begin` has begun a request, and `check` was passed above.
         unsafe { payload.set(qp) }
@@ -161,7 +178,9 @@ impl<T: Transport> SendOp<'_, T, NoImm> {
         // SAFETY: this begins an RDMA write.
         unsafe { self.add(SendOps::RDMA_WRITE, wr_id, &payload, begin) }
     }
+}
 
+impl<T: Transport, I> SendOp<'_, T, I> {
     /// Reads the peer's memory into `slices`. The peer does not notice.
     ///
     /// Slices that are longer than `remote` refuse the batch.
@@ -170,6 +189,7 @@ impl<T: Transport> SendOp<'_, T, NoImm> {
     pub fn read(self, wr_id: u64, slices: &[LocalMemorySlice], remote: RemoteMemorySlice)
     where
         T: RdmaRead,
+        I: WithoutImm,
     {
         let payload = Payload::from(slices);
         let bytes = payload.len();
@@ -194,6 +214,7 @@ impl<T: Transport> SendOp<'_, T, NoImm> {
         swap: u64,
     ) where
         T: Atomic,
+        I: WithoutImm,
     {
         if let Err(refusal) = check_atomic(slice, remote) {
             return refuse(self.refusal, refusal);
@@ -215,6 +236,7 @@ impl<T: Transport> SendOp<'_, T, NoImm> {
         add: u64,
     ) where
         T: Atomic,
+        I: WithoutImm,
     {
         if let Err(refusal) = check_atomic(slice, remote) {
             return refuse(self.refusal, refusal);

@@ -103,6 +103,16 @@ impl Payload<'_> {
         }
     }
 
+    /// The flag that goes with the request. The extended interface has a function for inline data and
+    /// needs none, but SoftRoCE and bnxt_re look at the flag as well.
+    #[inline]
+    pub(super) fn flags(&self) -> u32 {
+        match self.0 {
+            Kind::Scatter(_) => 0,
+            Kind::Inline(_) | Kind::InlineList(_) => ffi::IBV_SEND_INLINE,
+        }
+    }
+
     /// Gives the payload to the request that was begun last.
     ///
     /// # Safety

@@ -7,7 +7,7 @@ use std::ptr;
 use crate::error::{Error, Result};
 use crate::ffi;
 use crate::mr::LocalMemorySlice;
-use crate::qp::{CanReceive, QueuePair, Transport};
+use crate::qp::{CanReceive, QueuePair, State, Transport};
 
 /// A receive request: where one incoming message goes (`struct ibv_recv_wr`).
 #[derive(Clone, Copy)]
@@ -89,7 +89,7 @@ fn partial(
     Error::PostReceive { verb, accepted, requested: requests.len(), source }
 }
 
-impl<T: Transport, S: CanReceive> QueuePair<T, S> {
+impl<T: Transport, S: State> QueuePair<T, S> {
     /// Posts receive requests, with one call for all of them: an array, a `Vec` or a `&mut` slice.
     ///
     /// # Errors
@@ -110,7 +110,10 @@ impl<T: Transport, S: CanReceive> QueuePair<T, S> {
     pub unsafe fn post_recv<'a>(
         &mut self,
         mut requests: impl AsMut<[RecvRequest<'a>]>,
-    ) -> Result<()> {
+    ) -> Result<()>
+    where
+        S: CanReceive,
+    {
         // Once: what `as_mut` returns the next time may be another slice.
         let requests = requests.as_mut();
         let core = self.core_mut();

@@ -1,7 +1,7 @@
 //! Moving queue pairs from state to state.
 
 use super::attr::{QueuePairAttr, QueuePairAttrMask};
-use super::state::{Init, Manual, QpState, Reset, Rtr, Rts, Unconnected};
+use super::state::{CanModify, Init, Manual, QpState, Reset, Rtr, Rts, State, Unconnected};
 use super::{
     Connected, Core, QueuePair, QueuePairEndpoint, RouteFailure, TransitionFailure, Transport,
 };
@@ -140,20 +140,23 @@ impl Core {
 }
 
 impl<T: Transport> QueuePair<T, Reset> {
-    /// Hands the states over to the program: see [`modify`](QueuePair::<T, Manual>::modify).
+    /// Hands the states over to the program: see [`modify`](QueuePair::modify).
     pub fn into_manual(self) -> QueuePair<T, Manual> {
         QueuePair::new(self.core)
     }
 }
 
-impl<T: Connected> QueuePair<T, Reset> {
+impl<T: Transport> QueuePair<T, Reset> {
     /// Initialises the queue pair: receives can be posted from now on.
     ///
     /// # Errors
     ///
     /// [`Error::Transition`] or [`Error::Verb`] if the device refuses.
     #[doc(alias = "ibv_modify_qp")]
-    pub fn init(mut self) -> Result<QueuePair<T, Init>, Failed<Self>> {
+    pub fn init(mut self) -> Result<QueuePair<T, Init>, Failed<Self>>
+    where
+        T: Connected,
+    {
         match self.core.enter_init() {
             Ok(()) => Ok(QueuePair::new(self.core)),
             Err(error) => Err(Failed { resource: self, error }),
@@ -161,7 +164,7 @@ impl<T: Connected> QueuePair<T, Reset> {
     }
 }
 
-impl<T: Connected, S: Unconnected> QueuePair<T, S> {
+impl<T: Transport, S: State> QueuePair<T, S> {
     /// Connects the queue pair to a remote one, in one call: through all states to ready to send. The
     /// peer must do the same with this one's [`endpoint`](Self::endpoint).
     ///
@@ -176,7 +179,11 @@ impl<T: Connected, S: Unconnected> QueuePair<T, S> {
     /// The queue pair comes back in the state that it had; if the last step failed, receives that were
     /// posted before are gone.
     #[doc(alias = "ibv_modify_qp")]
-    pub fn handshake(mut self, remote: QueuePairEndpoint) -> Result<QueuePair<T>, Failed<Self>> {
+    pub fn handshake(mut self, remote: QueuePairEndpoint) -> Result<QueuePair<T>, Failed<Self>>
+    where
+        T: Connected,
+        S: Unconnected,
+    {
         match self.connect(&remote) {
             Ok(()) => Ok(QueuePair::new(self.core)),
             Err(error) => {
@@ -208,7 +215,7 @@ impl<T: Connected, S: Unconnected> QueuePair<T, S> {
     }
 }
 
-impl<T: Connected> QueuePair<T, Init> {
+impl<T: Transport> QueuePair<T, Init> {
     /// Makes the queue pair answer its peer.
     ///
     /// # Errors
@@ -218,7 +225,10 @@ impl<T: Connected> QueuePair<T, Init> {
     pub fn ready_to_receive(
         mut self,
         remote: QueuePairEndpoint,
-    ) -> Result<QueuePair<T, Rtr>, Failed<Self>> {
+    ) -> Result<QueuePair<T, Rtr>, Failed<Self>>
+    where
+        T: Connected,
+    {
         match self.core.enter_rtr(&remote) {
             Ok(()) => Ok(QueuePair::new(self.core)),
             Err(error) => Err(Failed { resource: self, error }),
@@ -226,14 +236,17 @@ impl<T: Connected> QueuePair<T, Init> {
     }
 }
 
-impl<T: Connected> QueuePair<T, Rtr> {
+impl<T: Transport> QueuePair<T, Rtr> {
     /// Makes the queue pair send.
     ///
     /// # Errors
     ///
     /// [`Error::Transition`] or [`Error::Verb`] if the device refuses.
     #[doc(alias = "ibv_modify_qp")]
-    pub fn ready_to_send(mut self) -> Result<QueuePair<T, Rts>, Failed<Self>> {
+    pub fn ready_to_send(mut self) -> Result<QueuePair<T, Rts>, Failed<Self>>
+    where
+        T: Connected,
+    {
         match self.core.enter_rts() {
             Ok(()) => Ok(QueuePair::new(self.core)),
             Err(error) => Err(Failed { resource: self, error }),
@@ -241,41 +254,34 @@ impl<T: Connected> QueuePair<T, Rtr> {
     }
 }
 
-impl<T: Transport> QueuePair<T, Manual> {
+impl<T: Transport, S: State> QueuePair<T, S> {
     /// Changes attributes, and the state if one is set. Which transitions there are, and which
     /// attributes they take, is in `docs/transitions.md`.
     ///
+    /// A [`Manual`] queue pair can be asked for any state. One that is ready to send may stay so, be
+    /// drained ([`QpState::SQD`]) or be failed ([`QpState::ERR`]), which flushes what is posted; its type
+    /// stays the same, and after draining it is made ready to send by this function as well.
+    ///
     /// # Errors
     ///
+    /// - [`Error::InvalidArgument`] if a queue pair that is ready to send is asked for another state: use
+    ///   [`reset`](Self::reset), or drive the states with [`into_manual`](QueuePair::into_manual).
     /// - [`Error::Transition`] if the device refuses, with what was missing and what was too much.
     /// - [`Error::Route`] if the way to the peer cannot be resolved.
     /// - [`Error::PollInProgress`] if it is to be reset while a poll of a completion queue of it is open.
     #[doc(alias = "ibv_modify_qp")]
-    pub fn modify(&mut self, attr: &QueuePairAttr) -> Result<()> {
-        self.core.modify(attr)
-    }
-}
-
-impl<T: Transport> QueuePair<T, Rts> {
-    /// Changes attributes of a queue pair in use: it may stay ready to send, be drained
-    /// ([`QpState::SQD`]) or be failed ([`QpState::ERR`]), which flushes what is posted. The type
-    /// stays; a queue pair that was drained is made ready to send by this function as well.
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::InvalidArgument`] if another state is asked for: use [`reset`](QueuePair::reset), or
-    ///   drive the states with [`into_manual`](QueuePair::into_manual).
-    /// - [`Error::Transition`] if the device refuses, with what was missing and what was too much.
-    #[doc(alias = "ibv_modify_qp")]
-    pub fn modify(&mut self, attr: &QueuePairAttr) -> Result<()> {
+    pub fn modify(&mut self, attr: &QueuePairAttr) -> Result<()>
+    where
+        S: CanModify,
+    {
         match attr.state() {
-            None | Some(QpState::RTS | QpState::SQD | QpState::ERR) => self.core.modify(attr),
-            Some(state) => Err(Error::InvalidArgument {
+            Some(state) if !S::may_ask_for(state) => Err(Error::InvalidArgument {
                 what: "the state asked for",
                 value: u64::from(state.0),
                 expected:
                     "a queue pair that is ready to send can be asked for RTS, SQD or ERR only",
             }),
+            _ => self.core.modify(attr),
         }
     }
 }

@@ -395,57 +395,83 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     }
 }
 
-impl<T: Connected> QueuePairBuilder<'_, T> {
+/// For connected transports.
+impl<T: Transport> QueuePairBuilder<'_, T> {
     /// What the peer may do through this queue pair, as far as the memory's keys allow it as well. Only
     /// the remote rights count. Default: what the transport and the device have of read, write and
     /// atomics.
-    pub fn set_access(mut self, access: AccessFlags) -> Self {
+    pub fn set_access(mut self, access: AccessFlags) -> Self
+    where
+        T: Connected,
+    {
         self.config.access = access;
         self
     }
 
     /// The longest packet. Default: the port's active MTU. Both sides must agree.
-    pub fn set_path_mtu(mut self, path_mtu: Mtu) -> Self {
+    pub fn set_path_mtu(mut self, path_mtu: Mtu) -> Self
+    where
+        T: Connected,
+    {
         self.config.path_mtu = path_mtu;
         self
     }
 }
 
-impl<T: Reliable> QueuePairBuilder<'_, T> {
+/// For reliable transports.
+impl<T: Transport> QueuePairBuilder<'_, T> {
     /// How long a peer that finds no receive posted here should wait. Default: 0.64 ms.
-    pub fn set_min_rnr_timer(mut self, min_rnr_timer: RnrTimer) -> Self {
+    pub fn set_min_rnr_timer(mut self, min_rnr_timer: RnrTimer) -> Self
+    where
+        T: Reliable,
+    {
         self.config.min_rnr_timer = min_rnr_timer;
         self
     }
 
     /// How long to wait for an acknowledgement. Default: 67 ms.
-    pub fn set_timeout(mut self, timeout: AckTimeout) -> Self {
+    pub fn set_timeout(mut self, timeout: AckTimeout) -> Self
+    where
+        T: Reliable,
+    {
         self.config.timeout = timeout;
         self
     }
 
     /// How often to send again without an acknowledgement, 0 to 7. Default: 7.
-    pub fn set_retry_count(mut self, retry_count: u8) -> Self {
+    pub fn set_retry_count(mut self, retry_count: u8) -> Self
+    where
+        T: Reliable,
+    {
         self.config.retry_count = retry_count;
         self
     }
 
     /// How often to send again to a peer that was not ready to receive, 0 to 6; 7 means without end.
     /// Default: 7.
-    pub fn set_rnr_retry(mut self, rnr_retry: u8) -> Self {
+    pub fn set_rnr_retry(mut self, rnr_retry: u8) -> Self
+    where
+        T: Reliable,
+    {
         self.config.rnr_retry = rnr_retry;
         self
     }
 
     /// How many reads and atomics may be under way from here; at most what the peer's
     /// [`set_max_dest_rd_atomic`](Self::set_max_dest_rd_atomic) says. Default: up to 16.
-    pub fn set_max_rd_atomic(mut self, max_rd_atomic: u8) -> Self {
+    pub fn set_max_rd_atomic(mut self, max_rd_atomic: u8) -> Self
+    where
+        T: Reliable,
+    {
         self.config.max_rd_atomic = max_rd_atomic;
         self
     }
 
     /// How many reads and atomics may be under way towards here. Default: up to 16.
-    pub fn set_max_dest_rd_atomic(mut self, max_dest_rd_atomic: u8) -> Self {
+    pub fn set_max_dest_rd_atomic(mut self, max_dest_rd_atomic: u8) -> Self
+    where
+        T: Reliable,
+    {
         self.config.max_dest_rd_atomic = max_dest_rd_atomic;
         self
     }

@@ -19,7 +19,9 @@ pub use attr::{QueuePairAttr, QueuePairAttrMask};
 pub use builder::QueuePairBuilder;
 pub use endpoint::QueuePairEndpoint;
 pub use route::RouteFailure;
-pub use state::{CanReceive, CanSend, Init, Manual, QpState, Reset, Rtr, Rts, State, Unconnected};
+pub use state::{
+    CanModify, CanReceive, CanSend, Init, Manual, QpState, Reset, Rtr, Rts, State, Unconnected,
+};
 pub use timers::{AckTimeout, RnrTimer};
 pub use transition::TransitionFailure;
 pub use transport::{Atomic, Connected, Rc, RdmaRead, RdmaWrite, Reliable, SendOps, Transport, Uc};

@@ -14,12 +14,20 @@ use crate::c_enum::c_enum;
 use crate::ffi;
 
 mod sealed {
+    use super::QpState;
+
+    /// What the crate knows of a state. Only the crate's own markers implement it.
     pub trait Sealed {
         const IS_RESET: bool = false;
+        /// Whether `modify` may ask for this state.
+        fn may_ask_for(_: QpState) -> bool {
+            false
+        }
     }
 }
 
 /// A state of a queue pair. Sealed.
+#[diagnostic::on_unimplemented(message = "`{Self}` is not a state of a queue pair")]
 pub trait State: sealed::Sealed + Sized + 'static {}
 
 /// A state from which the one-call bring-up starts: [`Reset`] and [`Init`]. Sealed.
@@ -43,6 +51,13 @@ pub trait CanReceive: State {}
 )]
 pub trait CanSend: State {}
 
+/// A state in which attributes can be changed with `modify`: [`Rts`] and [`Manual`]. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "a queue pair in state `{Self}` is not modified by hand",
+    note = "use its transitions, or `into_manual` right after its creation"
+)]
+pub trait CanModify: State {}
+
 /// Just created: nothing can be posted.
 #[derive(Debug)]
 pub enum Reset {}
@@ -64,8 +79,16 @@ impl sealed::Sealed for Reset {
 }
 impl sealed::Sealed for Init {}
 impl sealed::Sealed for Rtr {}
-impl sealed::Sealed for Rts {}
-impl sealed::Sealed for Manual {}
+impl sealed::Sealed for Rts {
+    fn may_ask_for(state: QpState) -> bool {
+        matches!(state, QpState::RTS | QpState::SQD | QpState::ERR)
+    }
+}
+impl sealed::Sealed for Manual {
+    fn may_ask_for(_: QpState) -> bool {
+        true
+    }
+}
 impl State for Reset {}
 impl State for Init {}
 impl State for Rtr {}
@@ -77,6 +100,8 @@ impl CanReceive for Init {}
 impl CanReceive for Rtr {}
 impl CanReceive for Rts {}
 impl CanReceive for Manual {}
+impl CanModify for Rts {}
+impl CanModify for Manual {}
 impl CanSend for Rts {}
 impl CanSend for Manual {}
 

@@ -72,7 +72,7 @@ pub trait RdmaRead: Transport {}
 pub trait Atomic: Transport {}
 
 /// Reliable connection: every message arrives once, in order, or the queue pair fails.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Rc {}
 
 impl sealed::TransportSpec for Rc {
@@ -87,7 +87,7 @@ impl RdmaRead for Rc {}
 impl Atomic for Rc {}
 
 /// Unreliable connection: messages arrive in order and unchanged, or not at all.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Uc {}
 
 impl sealed::TransportSpec for Uc {
