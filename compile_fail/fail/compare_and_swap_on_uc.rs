@@ -1,0 +1,12 @@
+//! An unreliable connection has no compare and swap.
+//~ error[E0277]: transport `Uc` has no atomic operations
+
+use ibverbs::{LocalMemorySlice, RemoteMemorySlice, SendBatch};
+
+type Batch<'qp> = SendBatch<'qp, ibverbs::Uc>;
+
+fn case(batch: &mut Batch<'_>, slice: LocalMemorySlice, remote: RemoteMemorySlice) {
+    batch.op().atomic_cmp_swap(1, slice, remote, 0, 1);
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+//! An unreliable connection has no reads and atomics to limit.
+//~ error[E0277]: `Uc` is not reliable: it has no acknowledgements, timers, retries or fences
+
+use ibverbs::QueuePairBuilder;
+
+type Builder<'a> = QueuePairBuilder<'a, ibverbs::Uc>;
+
+fn case(builder: Builder<'_>) -> Builder<'_> {
+    builder.set_max_rd_atomic(1)
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+//! An unreliable connection tells no peer to wait.
+//~ error[E0277]: `Uc` is not reliable: it has no acknowledgements, timers, retries or fences
+
+use ibverbs::{QueuePairBuilder, RnrTimer};
+
+type Builder<'a> = QueuePairBuilder<'a, ibverbs::Uc>;
+
+fn case(builder: Builder<'_>) -> Builder<'_> {
+    builder.set_min_rnr_timer(RnrTimer::MAX)
+}
+
+fn main() {}

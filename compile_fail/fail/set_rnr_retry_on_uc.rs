@@ -1,0 +1,12 @@
+//! An unreliable connection does not send again to a peer that was not ready.
+//~ error[E0277]: `Uc` is not reliable: it has no acknowledgements, timers, retries or fences
+
+use ibverbs::QueuePairBuilder;
+
+type Builder<'a> = QueuePairBuilder<'a, ibverbs::Uc>;
+
+fn case(builder: Builder<'_>) -> Builder<'_> {
+    builder.set_rnr_retry(3)
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+//! Only a poll makes completions.
+
+use ibverbs::WorkCompletion;
+
+fn case(completion: WorkCompletion<'_>) -> WorkCompletion<'_> {
+    completion
+}
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! An unreliable connection does not send again.
+
+use ibverbs::QueuePairBuilder;
+
+type Builder<'a> = QueuePairBuilder<'a, ibverbs::Rc>;
+
+fn case(builder: Builder<'_>) -> Builder<'_> {
+    builder.set_retry_count(3)
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+//! States are sealed.
+
+trait State {}
+
+struct Mine;
+
+impl State for Mine {}
+
+fn main() {}

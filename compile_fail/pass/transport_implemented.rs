@@ -1,0 +1,9 @@
+//! Transports are sealed.
+
+trait Transport {}
+
+struct Mine;
+
+impl Transport for Mine {}
+
+fn main() {}

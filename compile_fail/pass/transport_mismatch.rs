@@ -1,0 +1,13 @@
+//! What takes a queue pair of one transport does not take that of another.
+
+use ibverbs::QueuePair;
+
+fn serve(qp: QueuePair<ibverbs::Rc>) -> u32 {
+    qp.qp_num()
+}
+
+fn case(qp: QueuePair<ibverbs::Rc>) -> u32 {
+    serve(qp)
+}
+
+fn main() {}
