@@ -179,6 +179,12 @@ impl QueuePairAttr {
         QueuePairAttr { raw, mask }
     }
 
+    /// Whether a queue pair that was asked for [`QpState::SQD`] is still draining its send queue. Comes
+    /// with [`QueuePairAttrMask::STATE`] from a query.
+    pub fn sq_draining(&self) -> Option<bool> {
+        self.mask.contains(QueuePairAttrMask::STATE).then_some(self.raw.sq_draining != 0)
+    }
+
     /// Which attributes are set.
     pub fn mask(&self) -> QueuePairAttrMask {
         self.mask

@@ -165,7 +165,8 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         self
     }
 
-    /// The hop limit of the global route; on RoCE v2 the time to live. Default: 64.
+    /// The hop limit of the global route; on RoCE v2 the time to live, for which Linux takes that of
+    /// the IP route instead. Default: 64.
     pub fn set_hop_limit(mut self, hop_limit: u8) -> Self {
         self.config.hop_limit = hop_limit;
         self

@@ -79,6 +79,9 @@ fn reason(
     if !active {
         return Some("the local port is down");
     }
+    if remote.is_some_and(is_unspecified) {
+        return Some("the remote GID is the unspecified address, which is no port's");
+    }
     if let (Some(local), Some(remote)) = (local, remote) {
         if local.is_reserved() {
             return Some("the local GID's table entry is empty: the address was removed");
@@ -100,6 +103,10 @@ fn reason(
         _ if unreachable => Some("there is no route to the remote address"),
         _ => None,
     }
+}
+
+fn is_unspecified(gid: Gid) -> bool {
+    gid.is_reserved() || gid.to_ipv4_mapped().is_some_and(|address| address.is_unspecified())
 }
 
 impl fmt::Display for RouteFailure {
@@ -142,6 +149,10 @@ mod tests {
             .unwrap()
             .contains("link-local"));
         assert!(reason(true, v6("::"), v6("2001:db8::1"), einval).unwrap().contains("empty"));
+        assert!(reason(true, v4(), v6("::ffff:0.0.0.0"), libc::ENODEV)
+            .unwrap()
+            .contains("unspecified"));
+        assert!(reason(true, v4(), v6("::"), libc::EINVAL).unwrap().contains("unspecified"));
         assert!(reason(true, v4(), v4(), libc::ENETUNREACH).unwrap().contains("no route"));
         assert!(reason(true, v4(), v4(), libc::ETIMEDOUT).unwrap().contains("did not answer"));
     }

@@ -185,6 +185,11 @@ impl fmt::Display for TransitionFailure {
         if !self.exists {
             return f.write_str("there is no such transition");
         }
+        if self.is_well_formed() && self.from == QpState::SQD {
+            return f.write_str(
+                "the send queue may still be draining (see `sq_draining`), or the device does not accept a value",
+            );
+        }
         if self.is_well_formed() {
             return f.write_str(
                 "its attributes are the right ones, so that the device does not accept one of their values",
