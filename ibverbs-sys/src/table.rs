@@ -10,7 +10,7 @@ use libc::{
 };
 
 use crate::bindings::*;
-use crate::provider::{self, LoadError};
+use crate::provider;
 
 /// The value that reports a failure, by the convention that `functions.rs` names for each function.
 macro_rules! failed {
@@ -109,7 +109,7 @@ macro_rules! library {
                         Some(function) => unsafe { function($($argument),*) },
                         None => failed!($failure, libc::EOPNOTSUPP),
                     },
-                    Err(error) => failed!($failure, error_number(error)),
+                    Err(_) => failed!($failure, NOT_LOADED),
                 }
             }
         )*
@@ -165,10 +165,8 @@ fn c_name(name: &'static str) -> &'static CStr {
     CStr::from_bytes_with_nul(name.as_bytes()).expect("an identifier has no zero byte inside")
 }
 
-/// What a library that cannot be loaded is reported as to C-style callers; [`LoadError`] tells more.
-fn error_number(_: &LoadError) -> c_int {
-    libc::ELIBACC
-}
+/// What a library that cannot be loaded is reported as to C-style callers; [`provider::verbs`] tells more.
+const NOT_LOADED: c_int = libc::ELIBACC;
 
 /// Sets the calling thread's `errno`.
 pub(crate) fn set_errno(error: c_int) {

@@ -6,11 +6,11 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::attr::{DeviceAttr, PortAttr};
-use crate::c_enum::c_enum;
 use crate::cq::CompletionQueueBuilder;
 use crate::device::Device;
-use crate::error::{last_errno, Error, Failed, Result};
+use crate::error::{check, last_errno, Error, Failed, Result};
 use crate::ffi;
+use crate::fork::{self, ForkStatus};
 use crate::gid::{Gid, GidEntry};
 use crate::handle::{Destroy, Handle};
 use crate::pd::ProtectionDomain;
@@ -33,9 +33,8 @@ pub(crate) struct ContextInner {
     fork_status: ForkStatus,
 }
 
-// SAFETY: "all of libibverbs' functions are thread-safe" (libibverbs documentation, and the locks in
-// libibverbs and its providers; `Context::open` refuses the environment that removes them). The
-// context's own fields are not written after `ibv_open_device`.
+// SAFETY: verbs may be called by any thread, as `handle.rs` argues. The context's own fields are not
+// written after `ibv_open_device`, but for what is under its mutex.
 unsafe impl Send for ContextInner {}
 // SAFETY: as above.
 unsafe impl Sync for ContextInner {}
@@ -46,13 +45,16 @@ impl Context {
         if std::env::var_os(SINGLE_THREADED).is_some() {
             return Err(Error::UnsafeEnvironment { variable: SINGLE_THREADED });
         }
-        // SAFETY: a `Device` is valid for as long as its list is borrowed.
+        let mut turn = fork::turn();
+        turn.open();
+        // SAFETY: a `Device` is valid for its lifetime, which the borrow is within.
         let raw = unsafe { ffi::ibv_open_device(device.as_raw()) };
         let Some(raw) = NonNull::new(raw) else {
             let source = std::io::Error::from_raw_os_error(last_errno());
             return Err(Error::OpenDevice { device: device.name().to_owned(), source });
         };
-        // SAFETY: ibv_is_fork_initialized(3) only reads the library's own state.
+        // SAFETY: ibv_is_fork_initialized(3) only reads the library's own state, which nothing writes while
+        // it is our turn.
         let fork_status = ForkStatus(unsafe { ffi::ibv_is_fork_initialized() });
         let device = device.raw();
         Ok(Context::from_handle(Arc::new(Handle::new(ContextInner { raw, device, fork_status }))))
@@ -72,6 +74,10 @@ impl Context {
     }
 
     /// Starts a completion queue that can hold at least `min_entries` completions.
+    ///
+    /// This crate uses the extended interface of completion queues and of queue pairs. In rdma-core 65 the
+    /// drivers mlx5, hns, ionic and rxe (SoftRoCE) have both; others report [`Error::Unsupported`] when a
+    /// queue is built.
     #[doc(alias = "ibv_create_cq_ex")]
     pub fn create_cq(&self, min_entries: u32) -> CompletionQueueBuilder<'_> {
         CompletionQueueBuilder::new(self, min_entries)
@@ -101,7 +107,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidPort`] if the device has no such port.
+    /// - [`Error::InvalidPort`] if the device has no such port.
+    /// - [`Error::Verb`] if the device does not answer.
     #[doc(alias = "ibv_query_port")]
     pub fn query_port(&self, port: u8) -> Result<PortAttr> {
         self.inner.query_port(port)
@@ -113,18 +120,18 @@ impl Context {
     ///
     /// - [`Error::InvalidPort`] if the device has no such port.
     /// - [`Error::InvalidIndex`] if the port's table has no such entry.
+    /// - [`Error::Verb`] if the device does not answer.
     #[doc(alias = "ibv_query_pkey")]
     pub fn query_pkey(&self, port: u8, index: u16) -> Result<u16> {
         let entries = self.query_port(port)?.pkey_table_len();
         let mut pkey = 0;
-        // SAFETY: the context is open, and the last argument points to a `__be16`.
-        let failed = index >= entries
-            || unsafe { ffi::ibv_query_pkey(self.as_raw(), port, i32::from(index), &mut pkey) }
-                != 0;
-        if failed {
+        if index >= entries {
             let (index, entries) = (u32::from(index), u32::from(entries));
             return Err(Error::InvalidIndex { table: "P_Key", port, index, entries });
         }
+        // SAFETY: the context is open, and the last argument points to a `__be16`.
+        let code = unsafe { ffi::ibv_query_pkey(self.as_raw(), port, i32::from(index), &mut pkey) };
+        check("ibv_query_pkey", code)?;
         Ok(u16::from_be(pkey))
     }
 
@@ -134,6 +141,7 @@ impl Context {
     ///
     /// - [`Error::InvalidPort`] if the device has no such port.
     /// - [`Error::InvalidIndex`] if the port's table has no such entry.
+    /// - [`Error::Verb`] if the device does not answer.
     #[doc(alias = "ibv_query_gid")]
     pub fn query_gid(&self, port: u8, index: u32) -> Result<Gid> {
         self.inner.query_gid(port, index)
@@ -143,7 +151,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Error::Unsupported`] if the installed rdma-core is older than version 33.
+    /// - [`Error::Unsupported`] if the installed rdma-core is older than version 33.
+    /// - [`Error::Verb`] if the device does not answer.
     #[doc(alias = "ibv_query_gid_table")]
     pub fn gid_table(&self) -> Result<Vec<GidEntry>> {
         self.inner.gid_table()
@@ -156,7 +165,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// As [`gid_table`](Self::gid_table).
+    /// As [`gid_table`](Self::gid_table), and [`Error::InvalidPort`] if the device has no such port.
     pub fn routable_gid(&self, port: u8) -> Result<Option<GidEntry>> {
         self.inner.routable_gid(port)
     }
@@ -201,8 +210,8 @@ impl ContextInner {
     }
 
     pub(crate) fn device(&self) -> Device<'_> {
-        // SAFETY: an open context holds a reference to its device (libibverbs/device.c,
-        // `ibverbs_device_hold`), so that the device lives as long as the borrow of self.
+        // SAFETY: an open context holds a reference to its device (`ibverbs_device_hold`,
+        // called in libibverbs/device.c), so that the device lives as long as the borrow of self.
         unsafe { Device::from_raw(self.device) }
     }
 
@@ -219,25 +228,24 @@ impl ContextInner {
 
     #[cold]
     fn port_error(&self, port: u8, code: i32) -> Error {
-        let ports = self.query_device().map_or(0, |attr| attr.num_ports());
-        let known = ports > 0;
-        if known && (port == 0 || port > ports) {
-            return Error::InvalidPort { device: self.device().name().to_owned(), port, ports };
+        match self.query_device().map(|attr| attr.num_ports()) {
+            Ok(ports) if port == 0 || port > ports => {
+                Error::InvalidPort { device: self.device().name().to_owned(), port, ports }
+            }
+            _ => Error::from_code("ibv_query_port", code),
         }
-        Error::from_code("ibv_query_port", code)
     }
 
     pub(crate) fn query_gid(&self, port: u8, index: u32) -> Result<Gid> {
         let entries = self.query_port(port)?.gid_table_len();
         let mut gid = MaybeUninit::<ffi::ibv_gid>::zeroed();
-        let failed = index >= entries || {
-            let index = i32::try_from(index).unwrap_or(i32::MAX);
-            // SAFETY: the context is open, and the last argument points to a whole `ibv_gid`.
-            unsafe { ffi::ibv_query_gid(self.as_raw(), port, index, gid.as_mut_ptr()) != 0 }
-        };
-        if failed {
+        let c_index = i32::try_from(index).ok().filter(|_| index < entries);
+        let Some(c_index) = c_index else {
             return Err(Error::InvalidIndex { table: "GID", port, index, entries });
-        }
+        };
+        // SAFETY: the context is open, and the last argument points to a whole `ibv_gid`.
+        let code = unsafe { ffi::ibv_query_gid(self.as_raw(), port, c_index, gid.as_mut_ptr()) };
+        check("ibv_query_gid", code)?;
         // SAFETY: an `ibv_gid` is 16 bytes, all of them initialised above.
         let gid = unsafe { gid.assume_init() };
         // SAFETY: every bit pattern is valid for the union's bytes.
@@ -253,19 +261,5 @@ impl Destroy for ContextInner {
         // SAFETY: the context came from `ibv_open_device`, is closed once as the caller promises, and
         // whatever was created from it held a reference to this structure.
         unsafe { ffi::ibv_close_device(self.raw.as_ptr()) }
-    }
-}
-
-c_enum! {
-    /// Whether registered memory is safe from `fork` (`enum ibv_fork_status`); see
-    /// [`fork_init`](crate::fork_init).
-    pub struct ForkStatus: u32 {
-        /// A child's writes can take pages away from the device: do not touch registered memory in a
-        /// child, or call [`fork_init`](crate::fork_init) first.
-        DISABLED = ffi::IBV_FORK_DISABLED, "disabled";
-        /// `fork_init` was called: registered memory is absent in the child.
-        ENABLED = ffi::IBV_FORK_ENABLED, "enabled";
-        /// The kernel copies such pages for the child; nothing needs to be done.
-        UNNEEDED = ffi::IBV_FORK_UNNEEDED, "unneeded";
     }
 }

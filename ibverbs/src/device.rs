@@ -33,6 +33,7 @@ use crate::ffi;
 pub fn devices() -> Result<DeviceList> {
     ffi::provider::verbs()?;
     let mut len = 0;
+    let _turn = crate::fork::turn();
     // SAFETY: the argument is null or points to an int that the call may write (ibv_get_device_list(3)).
     let list = unsafe { ffi::ibv_get_device_list(&mut len) };
     match NonNull::new(list) {
@@ -50,7 +51,7 @@ pub struct DeviceList {
 }
 
 // SAFETY: the list is an array that nobody writes until `Drop` frees it, and libibverbs counts the
-// references to the devices in it under its own lock (libibverbs/init.c, `dev_list_lock`).
+// references to the devices in it under its own lock (libibverbs/device.c, `dev_list_lock`).
 unsafe impl Send for DeviceList {}
 // SAFETY: as above; through a shared reference the array is only read.
 unsafe impl Sync for DeviceList {}
@@ -181,10 +182,7 @@ impl<'l> Device<'l> {
     pub fn index(&self) -> Option<u32> {
         // SAFETY: the device is valid for 'l.
         let index = unsafe { ffi::ibv_get_device_index(self.raw.as_ptr()) };
-        // The C function returns -1 without an index; an absent symbol returns EOPNOTSUPP, which a
-        // real index can also be, so ask the table as well.
-        let known = ffi::provider::verbs().is_ok_and(|verbs| verbs.ibv_get_device_index.is_some());
-        u32::try_from(index).ok().filter(|_| known)
+        u32::try_from(index).ok()
     }
 
     /// What kind of node the device is: a channel adapter, a switch, ...
@@ -312,23 +310,4 @@ c_enum! {
         /// A protocol of its own, such as EFA's.
         UNSPECIFIED = ffi::IBV_TRANSPORT_UNSPECIFIED, "unspecified";
     }
-}
-
-/// Prepares the process for `fork` ([`Context::fork_status`] tells whether it is needed).
-///
-/// Call it before anything else of this crate. Without it, on kernels before 5.12, a child that
-/// touches memory which its parent had registered can make the parent's own pages move away under
-/// the device: the parent then reads stale bytes. With it, registered memory is absent in the child.
-///
-/// In either case a child must not use RDMA objects that its parent created: they share one
-/// connection to the kernel. It may open the device anew, or `exec`.
-///
-/// # Errors
-///
-/// [`Error::Verb`] with `EINVAL` if it comes too late, after memory was registered.
-#[doc(alias = "ibv_fork_init")]
-pub fn fork_init() -> Result<()> {
-    ffi::provider::verbs()?;
-    // SAFETY: ibv_fork_init(3) has no precondition that memory safety depends on.
-    crate::error::check("ibv_fork_init", unsafe { ffi::ibv_fork_init() })
 }

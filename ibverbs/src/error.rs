@@ -38,13 +38,6 @@ pub enum Error {
         what: &'static str,
     },
 
-    /// Two objects that were to work together belong to different protection domains.
-    #[error("the {what} belongs to another protection domain than the queue pair")]
-    ProtectionDomainMismatch {
-        /// Which of the parts is of another protection domain.
-        what: &'static str,
-    },
-
     /// The completion queue is being polled, or a poll of it was forgotten with `mem::forget`.
     #[error(
         "a poll of the completion queue is in progress: drop its `Completions` first (if it was \
@@ -89,6 +82,13 @@ pub enum Error {
         ports: u8,
     },
 
+    /// The port has no GID to send from, which it needs on Ethernet.
+    #[error("port {port} has no GID to send from: give its network interface an IP address")]
+    NoGid {
+        /// The port.
+        port: u8,
+    },
+
     /// The port's table has no entry of this index, or the entry is empty.
     #[error("port {port} has no usable {table} at index {index}: its table has {entries} entries")]
     InvalidIndex {
@@ -124,8 +124,8 @@ pub enum Error {
         requested: u64,
         /// How much the device offers.
         available: u64,
-        /// What the operating system said.
-        source: io::Error,
+        /// What the operating system said, if it was asked.
+        source: Option<io::Error>,
     },
 
     /// Memory could not be registered.
@@ -142,12 +142,12 @@ pub enum Error {
     },
 
     /// A queue pair's transition was refused.
-    #[error("ibv_modify_qp: {0}")]
-    Transition(#[source] Box<TransitionFailure>),
+    #[error(transparent)]
+    Transition(Box<TransitionFailure>),
 
     /// The way to the remote queue pair could not be resolved.
-    #[error("ibv_modify_qp: {0}")]
-    Route(#[source] Box<RouteFailure>),
+    #[error(transparent)]
+    Route(Box<RouteFailure>),
 
     /// The queue pair was not created with this operation.
     #[error("the queue pair was not built for {operation:?}: it was granted {granted:?} (see `set_send_ops`)")]
@@ -157,6 +157,10 @@ pub enum Error {
         /// What the queue pair was built for.
         granted: SendOps,
     },
+
+    /// A send was begun on a queue pair that is not ready to send yet.
+    #[error("the queue pair cannot send: it is in no state to (its states are driven by `modify`; ask for RTS first)")]
+    NotReadyToSend,
 
     /// A work request has more scatter entries than its queue was created with.
     #[error("a {queue} work request has {entries} scatter entries, but the queue pair was granted {granted}")]
@@ -258,12 +262,12 @@ impl Error {
         None
     }
 
-    /// The error of a verb that returned `code`, an `errno` value.
+    /// The error of a verb that returned `code`.
     #[cold]
     pub(crate) fn from_code(verb: &'static str, code: i32) -> Error {
-        match code {
+        match error_number(code) {
             libc::EOPNOTSUPP | libc::ENOSYS => Error::Unsupported { operation: verb },
-            _ => Error::Verb { verb, source: io::Error::from_raw_os_error(code) },
+            number => Error::Verb { verb, source: io::Error::from_raw_os_error(number) },
         }
     }
 
@@ -276,11 +280,26 @@ impl Error {
     /// The error of a destroying verb: `EBUSY` means that something still uses the object.
     #[cold]
     pub(crate) fn from_destroy(verb: &'static str, resource: &'static str, code: i32) -> Error {
-        match code {
+        match error_number(code) {
             libc::EBUSY => Error::InUse { resource },
-            _ => Error::from_code(verb, code),
+            number => Error::from_code(verb, number),
         }
     }
+}
+
+/// The `errno` value that a verb's failure code means: most return the value itself, some return -1 and
+/// set `errno`, and a few providers return other negative codes of their own.
+pub(crate) fn error_number(code: i32) -> i32 {
+    match code {
+        1.. => code,
+        -1 => last_errno(),
+        _ => libc::EIO,
+    }
+}
+
+/// The operating system's error for a verb's failure code.
+pub(crate) fn os_error(code: i32) -> io::Error {
+    io::Error::from_raw_os_error(error_number(code))
 }
 
 /// The calling thread's `errno`; `EIO` if the failing call did not set one.
@@ -291,14 +310,13 @@ pub(crate) fn last_errno() -> i32 {
     }
 }
 
-/// `Ok` if a verb that returns an `errno` value returned zero.
+/// `Ok` if a verb returned zero.
 #[inline]
 pub(crate) fn check(verb: &'static str, code: i32) -> Result<()> {
     if code == 0 {
         Ok(())
     } else {
-        // Some verbs return -1 and set `errno`, others return its value.
-        Err(Error::from_code(verb, if code < 0 { last_errno() } else { code }))
+        Err(Error::from_code(verb, code))
     }
 }
 

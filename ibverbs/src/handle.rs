@@ -1,11 +1,25 @@
 //! How everything that a verb created is destroyed: once, in order, and leaked rather than freed
 //! under a device that may still use it.
+//!
+//! # Threads
+//!
+//! The `Send` and `Sync` of the objects rest on this. Verbs may be called by any thread, on different
+//! objects at the same time: what libibverbs itself shares is under its own locks (`dev_list_lock` in
+//! libibverbs/device.c for devices, `mm_mutex` in libibverbs/memory.c for registered ranges), what a
+//! provider shares is under its (in providers/mlx5, `qp_table_mutex` and `srq_table_mutex`
+//! of the context and a spin lock in each queue), and the kernel serialises calls on one of its objects
+//! (drivers/infiniband/core/rdma_core.c). The exceptions are kept apart here: `ibv_fork_init` takes no
+//! lock (`device.rs` does), `ibv_query_qp` and `ibv_modify_qp` write into their queue pair (they take
+//! `&mut self`), and environment variables that remove locks are refused (`context.rs`).
+//!
+//! A lock that a forgotten poll or batch still holds may be released by another thread. In providers it
+//! is a pthread spin lock; these have no owner, in glibc and in musl.
 
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use crate::error::{last_errno, Error, Failed};
+use crate::error::{Error, Failed};
 
 /// An object of the C library, with everything that it refers to.
 ///
@@ -16,7 +30,7 @@ pub(crate) trait Destroy {
     /// The verb that destroys it.
     const VERB: &'static str;
 
-    /// Calls [`Self::VERB`] and returns what it returned: zero, an `errno` value, or -1 with `errno`.
+    /// Calls [`Self::VERB`] and returns what it returned: zero, or a failure code.
     ///
     /// # Safety
     ///
@@ -42,7 +56,6 @@ impl<T: Destroy> Handle<T> {
             // SAFETY: `this` is never used again, nor dropped.
             0 => Ok(unsafe { ManuallyDrop::take(&mut this.0) }),
             code => {
-                let code = if code < 0 { last_errno() } else { code };
                 let error = Error::from_destroy(T::VERB, T::RESOURCE, code);
                 Err(Failed { resource: ManuallyDrop::into_inner(this), error })
             }

@@ -74,6 +74,7 @@ mod context;
 mod cq;
 mod device;
 mod error;
+mod fork;
 mod gid;
 mod handle;
 mod mr;
@@ -86,15 +87,14 @@ pub use ibverbs_sys as ffi;
 
 pub use ah::{AddressVector, GlobalRoute};
 pub use attr::*;
-pub use context::{Context, ForkStatus};
+pub use context::Context;
 pub use cq::{
     CompletionQueue, CompletionQueueBuilder, Completions, WcError, WcFields, WcFlags, WcOpcode,
     WcStatus, WorkCompletion,
 };
-pub use device::{
-    devices, fork_init, Device, DeviceIter, DeviceList, Guid, NodeType, TransportType,
-};
+pub use device::{devices, Device, DeviceIter, DeviceList, Guid, NodeType, TransportType};
 pub use error::{Error, Failed, Result};
+pub use fork::{fork_init, ForkStatus};
 pub use gid::{Gid, GidEntry, GidType};
 pub use mr::{AccessFlags, LocalMemorySlice, MemoryRegion, PageBuf, RemoteMemorySlice};
 pub use pd::ProtectionDomain;

@@ -28,8 +28,8 @@ pub(crate) struct PdInner {
     context: ContextHandle,
 }
 
-// SAFETY: libibverbs' functions are thread-safe, and `ibv_pd` is not written after its creation
-// (verbs.h: a context pointer and a handle).
+// SAFETY: verbs may be called by any thread, as `handle.rs` argues, and `ibv_pd` is not written after
+// its creation (verbs.h: a context pointer and a handle).
 unsafe impl Send for PdInner {}
 // SAFETY: as above.
 unsafe impl Sync for PdInner {}
@@ -80,6 +80,7 @@ impl ProtectionDomain {
     ///
     /// - [`Error::DeviceMismatch`] if a completion queue is of another context than this domain.
     /// - [`Error::InvalidPort`] if the device has no such port.
+    /// - [`Error::Verb`] if the device does not answer.
     #[doc(alias = "ibv_create_qp_ex")]
     pub fn create_qp<'a, T: Transport>(
         &'a self,

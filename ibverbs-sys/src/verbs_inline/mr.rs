@@ -12,6 +12,19 @@ const fn has_optional_flag(access: c_int) -> bool {
     access as u32 & IB_UVERBS_ACCESS_OPTIONAL_RANGE != 0
 }
 
+/// The flags that every library knows.
+#[inline]
+const fn without_optional_flags(access: c_int) -> c_int {
+    (access as u32 & !IB_UVERBS_ACCESS_OPTIONAL_RANGE) as c_int
+}
+
+/// Whether the library has `ibv_reg_mr_iova2`, as those from rdma-core 28 on do. To an older one optional flags mean
+/// nothing, and may be left out.
+#[inline]
+fn has_iova2() -> bool {
+    crate::provider::verbs().is_ok_and(|verbs| verbs.ibv_reg_mr_iova2.is_some())
+}
+
 /// Registers a memory region.
 ///
 /// Port of the macro `ibv_reg_mr` and the inline function `__ibv_reg_mr`: calls the exported `ibv_reg_mr_iova2`, which
@@ -28,12 +41,12 @@ pub unsafe fn ibv_reg_mr(
     length: usize,
     access: c_int,
 ) -> *mut ibv_mr {
-    if has_optional_flag(access) {
+    if has_optional_flag(access) && has_iova2() {
         // SAFETY: the contract is the caller's; the address that the device sees is the address itself.
         unsafe { table::ibv_reg_mr_iova2(pd, addr, length, addr as u64, access as u32) }
     } else {
         // SAFETY: the contract is the caller's.
-        unsafe { table::ibv_reg_mr(pd, addr, length, access) }
+        unsafe { table::ibv_reg_mr(pd, addr, length, without_optional_flags(access)) }
     }
 }
 
@@ -53,12 +66,12 @@ pub unsafe fn ibv_reg_mr_iova(
     iova: u64,
     access: c_int,
 ) -> *mut ibv_mr {
-    if has_optional_flag(access) {
+    if has_optional_flag(access) && has_iova2() {
         // SAFETY: the contract is the caller's.
         unsafe { table::ibv_reg_mr_iova2(pd, addr, length, iova, access as u32) }
     } else {
         // SAFETY: the contract is the caller's.
-        unsafe { table::ibv_reg_mr_iova(pd, addr, length, iova, access) }
+        unsafe { table::ibv_reg_mr_iova(pd, addr, length, iova, without_optional_flags(access)) }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Creating completion queues.
 
-use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use bitflags::bitflags;
@@ -57,7 +56,8 @@ impl<'a> CompletionQueueBuilder<'a> {
     /// # Errors
     ///
     /// - [`Error::Capacity`] if the device has no queue of so many entries.
-    /// - [`Error::InvalidArgument`] if the number of entries is zero or there is no such completion vector.
+    /// - [`Error::InvalidArgument`] if the number of entries is zero, or there is no such completion vector
+    ///   or field.
     /// - [`Error::Unsupported`] if the device lacks the extended interface or one of the fields.
     /// - [`Error::Verb`] if the kernel refuses for another reason.
     #[doc(alias = "ibv_create_cq_ex")]
@@ -76,15 +76,22 @@ impl<'a> CompletionQueueBuilder<'a> {
                 expected: "it must be below `Context::num_comp_vectors`",
             });
         }
-        let mut attr = MaybeUninit::<ffi::ibv_cq_init_attr_ex>::zeroed();
-        // SAFETY: the structure is numbers and pointers, for which zero is valid.
-        let attr = unsafe { attr.assume_init_mut() };
-        attr.cqe = self.min_entries;
-        attr.comp_vector = self.comp_vector;
-        let fields = self.fields.intersection(WcFields::all());
+        if !WcFields::all().contains(self.fields) {
+            return Err(Error::InvalidArgument {
+                what: "the set of completion fields",
+                value: self.fields.bits(),
+                expected: "it may only have bits that have a name",
+            });
+        }
+        let mut attr = ffi::ibv_cq_init_attr_ex {
+            cqe: self.min_entries,
+            comp_vector: self.comp_vector,
+            ..Default::default()
+        };
+        let fields = self.fields;
         attr.wc_flags = u64::from(ffi::IBV_WC_STANDARD_FLAGS) | fields.bits();
         // SAFETY: the context is open, and the attributes are valid for it; the pointers in them are null.
-        let raw = unsafe { ffi::ibv_create_cq_ex(self.context.as_raw(), attr) };
+        let raw = unsafe { ffi::ibv_create_cq_ex(self.context.as_raw(), &mut attr) };
         let Some(raw) = NonNull::new(raw) else { return Err(self.error(last_errno())) };
         let queue = CompletionQueue::new(raw, fields, self.context.handle().clone());
         // SAFETY: the queue is alive, in `queue`.
@@ -97,7 +104,9 @@ impl<'a> CompletionQueueBuilder<'a> {
     #[cold]
     fn error(&self, code: i32) -> Error {
         if code == libc::EOPNOTSUPP && !self.fields.is_empty() {
-            return Error::Unsupported { operation: "ibv_create_cq_ex with these optional fields" };
+            return Error::Unsupported {
+                operation: "ibv_create_cq_ex, or one of the optional fields (see `set_wc_fields`),",
+            };
         }
         if let Ok(device) = self.context.query_device() {
             let (requested, available) = (self.min_entries, device.max_cqe());
@@ -107,7 +116,7 @@ impl<'a> CompletionQueueBuilder<'a> {
                     what: "completion queue entries",
                     requested: u64::from(requested),
                     available: u64::from(available),
-                    source: std::io::Error::from_raw_os_error(code),
+                    source: Some(std::io::Error::from_raw_os_error(code)),
                 };
             }
         }

@@ -25,8 +25,8 @@ enum Position {
     First,
     /// The completion at hand was handed out.
     Within,
-    /// `next_poll` found nothing more. It must not be called again: some providers have released
-    /// their lock by then.
+    /// `next_poll` found nothing more. It must not be called again: the manual page does not allow it,
+    /// and the rxe provider of older releases of rdma-core has released its lock by then.
     End,
 }
 

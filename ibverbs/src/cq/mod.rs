@@ -37,8 +37,8 @@ pub struct CompletionQueue {
     _one_poller: PhantomData<std::cell::Cell<()>>,
 }
 
-// SAFETY: any thread may call the verbs of a completion queue (libibverbs is thread-safe); what is not
-// allowed is that two poll at a time, and without `Sync` they cannot.
+// SAFETY: verbs may be called by any thread, as `handle.rs` argues; what is not allowed is that two poll
+// at a time, and without `Sync` they cannot.
 unsafe impl Send for CompletionQueue {}
 
 /// What the queue pairs of a completion queue keep alive.
@@ -124,12 +124,14 @@ impl CompletionQueue {
     /// Looks for completions: `None` if there are none.
     ///
     /// What it returns holds the queue until it is dropped; then the device may reuse the places of
-    /// the completions that were taken.
+    /// the completions that were taken. Providers hold locks meanwhile: do not wait, while it lives, for a
+    /// thread that closes or drops a queue pair of this queue, and poll when no batch of such a queue pair is
+    /// open ([`start_send`](crate::QueuePair::start_send) says more).
     ///
     /// # Errors
     ///
     /// - [`Error::PollInProgress`] if an earlier poll is still open, or was forgotten.
-    /// - [`Error::Verb`] if the device reports a broken queue. The queue cannot be used any more then.
+    /// - [`Error::Verb`] if the provider cannot make sense of the queue (`EIO`), or of its clock.
     ///
     /// # Examples
     ///
@@ -191,6 +193,7 @@ impl CompletionQueue {
     ///
     /// - [`Error::InUse`] if there is a queue pair that completes to it.
     /// - [`Error::PollInProgress`] if a poll of it was forgotten.
+    /// - [`Error::Verb`] if the device refuses; one that was unplugged answers `EIO`.
     #[doc(alias = "ibv_destroy_cq")]
     pub fn close(self) -> Result<(), Failed<Self>> {
         if self.inner.is_polling() {
@@ -218,11 +221,12 @@ impl Drop for CompletionQueue {
             // The poll was forgotten; without ending it the queue pairs of this queue could never be
             // destroyed.
             // SAFETY: a poll is open; `&mut self` proves that this is the one poller, and that no
-            // `Completions`, which borrows the queue, can be used any more.
+            // `Completions`, which borrows the queue, can be used any more. (If it was opened by another
+            // thread: a spin lock has no owner, as `handle.rs` says.)
             unsafe { self.inner.end_poll() };
-        } else {
-            self.inner.parked.release(&self.inner);
         }
+        // After the last poll and under the lock: what is parked here would be missed for good.
+        self.inner.parked.release(&self.inner);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Queue pairs that were dropped while their completion queue was being polled.
 //!
-//! mlx5 and EFA take the completion queue's lock when a queue pair is destroyed. If the dropping
-//! thread has a poll open, it holds that lock itself and would wait for ever. So the queue pair waits
-//! with the completion queue until the poll ends.
+//! Providers (mlx5 and EFA among them) take the completion queue's lock when a queue pair is destroyed. If
+//! the dropping thread has a poll open, it holds that lock itself and would wait for ever. So the queue pair
+//! waits with the completion queue until the poll ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -95,6 +95,7 @@ c_enum! {
 
 impl WcOpcode {
     /// Whether it completes a receive, of whatever kind.
+    #[inline]
     pub const fn is_recv(self) -> bool {
         self.0 & ffi::IBV_WC_RECV != 0
     }

@@ -47,9 +47,4 @@ impl AccessFlags {
         .union(AccessFlags::REMOTE_ATOMIC)
         .union(AccessFlags::FLUSH_GLOBAL)
         .union(AccessFlags::FLUSH_PERSISTENT);
-
-    /// For C, without bits that have no name here: they could change what an address means.
-    pub(crate) fn to_raw(self) -> u32 {
-        self.intersection(AccessFlags::all()).bits()
-    }
 }

@@ -44,8 +44,8 @@ struct MrInner<B> {
     pd: PdHandle,
 }
 
-// SAFETY: `ibv_mr` is not written after its creation (verbs.h: pointers, a length, keys), libibverbs'
-// functions are thread-safe, and the buffer is sent only if its type can be.
+// SAFETY: `ibv_mr` is not written after its creation (verbs.h: pointers, a length, keys), verbs may be
+// called by any thread, as `handle.rs` argues, and the buffer is sent only if its type can be.
 unsafe impl<B: Send> Send for MrInner<B> {}
 // SAFETY: as above; the second registration is made under a mutex.
 unsafe impl<B: Sync> Sync for MrInner<B> {}
@@ -77,7 +77,9 @@ impl ProtectionDomain {
     ///
     /// # Errors
     ///
-    /// - [`Error::InvalidArgument`] if `len` is zero.
+    /// - [`Error::InvalidArgument`] if `len` is zero, or if `access` has a remote write or atomic right
+    ///   without [`AccessFlags::LOCAL_WRITE`].
+    /// - [`Error::Verb`] (`mmap`) if there is not so much memory.
     /// - [`Error::Register`] if the device or the kernel refuses, with the likely cause: the limit of
     ///   locked memory (`ulimit -l`), or an access flag that the device does not have.
     #[doc(alias = "ibv_reg_mr")]
@@ -101,10 +103,7 @@ impl<B> MemoryRegion<B> {
         access: AccessFlags,
         buf: B,
     ) -> Result<MemoryRegion<B>> {
-        let needs_write = AccessFlags::REMOTE_WRITE | AccessFlags::REMOTE_ATOMIC;
-        if access.intersects(needs_write) && !access.contains(AccessFlags::LOCAL_WRITE) {
-            return Err(register_error(len, access, libc::EINVAL));
-        }
+        check_access(access)?;
         // On many adapters the local and the remote key are one number, and keys can be guessed: as
         // long as the memory may be seen as a Rust slice, no key of it may carry remote rights.
         // SAFETY: the memory is mapped, by the caller's promise.
@@ -197,7 +196,8 @@ impl<B> MemoryRegion<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::InUse`] if a memory window is bound to it.
+    /// - [`Error::InUse`] if a memory window is bound to it.
+    /// - [`Error::Verb`] if the device refuses; one that was unplugged answers `EIO`.
     #[doc(alias = "ibv_dereg_mr")]
     pub fn into_inner(self) -> Result<B, Failed<Self>> {
         let MemoryRegion { addr, len, lkey, inner } = self;
@@ -211,7 +211,8 @@ impl<B> MemoryRegion<B> {
     ///
     /// # Errors
     ///
-    /// [`Error::InUse`] if a memory window is bound to it.
+    /// - [`Error::InUse`] if a memory window is bound to it.
+    /// - [`Error::Verb`] if the device refuses; one that was unplugged answers `EIO`.
     #[doc(alias = "ibv_dereg_mr")]
     pub fn close(self) -> Result<(), Failed<Self>> {
         self.into_inner().map(drop)
@@ -257,24 +258,33 @@ unsafe fn reg_mr(
     len: usize,
     access: AccessFlags,
 ) -> Result<NonNull<ffi::ibv_mr>, i32> {
-    let access = access.to_raw() as i32;
+    let access = access.bits() as i32;
     // SAFETY: the domain is alive, and the memory is mapped by the caller's promise. The kernel checks
     // the range and the flags.
     let mr = unsafe { ffi::ibv_reg_mr(pd.as_raw(), ptr.as_ptr().cast(), len, access) };
     NonNull::new(mr).ok_or_else(last_errno)
 }
 
+fn check_access(access: AccessFlags) -> Result<()> {
+    let needs_write = AccessFlags::REMOTE_WRITE | AccessFlags::REMOTE_ATOMIC;
+    let expected = if access.intersects(needs_write) && !access.contains(AccessFlags::LOCAL_WRITE) {
+        "remote write and remote atomic need LOCAL_WRITE as well"
+    } else if !AccessFlags::all().contains(access) {
+        "it may only have bits that have a name"
+    } else {
+        return Ok(());
+    };
+    let what = "the access of a memory region";
+    Err(Error::InvalidArgument { what, value: u64::from(access.bits()), expected })
+}
+
 #[cold]
 fn register_error(len: usize, access: AccessFlags, code: i32) -> Error {
-    let needs_write = AccessFlags::REMOTE_WRITE | AccessFlags::REMOTE_ATOMIC;
     let hint = match code {
         libc::ENOMEM => {
             "there is not enough memory, or the limit of locked memory is too low (`ulimit -l`)"
         }
         libc::EFAULT => "the memory is not mapped, or not writable",
-        _ if access.intersects(needs_write) && !access.contains(AccessFlags::LOCAL_WRITE) => {
-            "remote write and remote atomic need LOCAL_WRITE as well"
-        }
         libc::EINVAL | libc::EOPNOTSUPP => {
             "the device does not have one of these access flags, or cannot register so much memory"
         }

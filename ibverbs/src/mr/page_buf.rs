@@ -68,6 +68,7 @@ impl Drop for PageBuf {
 impl Deref for PageBuf {
     type Target = [u8];
 
+    #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY: the mapping is readable, `len` bytes long (which fits an isize), initialised by the
         // kernel, and lives as long as self.
@@ -76,6 +77,7 @@ impl Deref for PageBuf {
 }
 
 impl DerefMut for PageBuf {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`; it is writable too, and borrowed exclusively through `&mut self`.
         unsafe { slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len) }

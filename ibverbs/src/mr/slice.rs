@@ -91,19 +91,8 @@ impl RemoteMemorySlice {
     #[inline]
     #[track_caller]
     pub fn slice(&self, range: impl RangeBounds<u64>) -> RemoteMemorySlice {
-        let start = match range.start_bound() {
-            Bound::Included(&start) => start,
-            Bound::Excluded(&start) => start.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(&end) => end.saturating_add(1),
-            Bound::Excluded(&end) => end,
-            Bound::Unbounded => self.len,
-        };
-        if start > end || end > self.len {
-            out_of_range(start, end, self.len);
-        }
+        let (start, end) =
+            bounds(range.start_bound().cloned(), range.end_bound().cloned(), self.len);
         RemoteMemorySlice { addr: self.addr.wrapping_add(start), len: end - start, rkey: self.rkey }
     }
 
@@ -154,23 +143,32 @@ impl RemoteMemorySlice {
 #[inline]
 #[track_caller]
 pub(crate) fn resolve(range: impl RangeBounds<usize>, len: usize) -> (usize, u32) {
-    let start = match range.start_bound() {
-        Bound::Included(&start) => start,
-        Bound::Excluded(&start) => start.saturating_add(1),
+    let start = range.start_bound().map(|&start| start as u64);
+    let (start, end) = bounds(start, range.end_bound().map(|&end| end as u64), len as u64);
+    match u32::try_from(end - start) {
+        Ok(length) => (start as usize, length),
+        Err(_) => too_long(end - start),
+    }
+}
+
+/// The first byte of a range within `len` bytes, and the one behind its last.
+#[inline]
+#[track_caller]
+fn bounds(start: Bound<u64>, end: Bound<u64>, len: u64) -> (u64, u64) {
+    let start = match start {
+        Bound::Included(start) => start,
+        Bound::Excluded(start) => start.saturating_add(1),
         Bound::Unbounded => 0,
     };
-    let end = match range.end_bound() {
-        Bound::Included(&end) => end.saturating_add(1),
-        Bound::Excluded(&end) => end,
+    let end = match end {
+        Bound::Included(end) => end.saturating_add(1),
+        Bound::Excluded(end) => end,
         Bound::Unbounded => len,
     };
     if start > end || end > len {
-        out_of_range(start as u64, end as u64, len as u64);
+        out_of_range(start, end, len);
     }
-    match u32::try_from(end - start) {
-        Ok(length) => (start, length),
-        Err(_) => too_long(end - start),
-    }
+    (start, end)
 }
 
 #[cold]
@@ -183,6 +181,6 @@ fn out_of_range(start: u64, end: u64, len: u64) -> ! {
 #[cold]
 #[inline(never)]
 #[track_caller]
-fn too_long(len: usize) -> ! {
+fn too_long(len: u64) -> ! {
     panic!("a slice of {len} bytes is too long for a scatter entry, which has at most {}", u32::MAX)
 }

@@ -32,6 +32,8 @@ pub(super) enum Refusal {
     InlineBytes(usize),
     BeyondRemote { bytes: u64, len: u64 },
     AtomicLength(u32),
+    AtomicAddress(u64),
+    NotReady,
 }
 
 impl Refusal {
@@ -54,12 +56,23 @@ impl Refusal {
                 value: u64::from(length),
                 expected: "it must be 8 bytes",
             },
+            Refusal::AtomicAddress(addr) => Error::InvalidArgument {
+                what: "the remote address of an atomic",
+                value: addr,
+                expected: "it must be a multiple of 8",
+            },
+            Refusal::NotReady => Error::NotReadyToSend,
         }
     }
 }
 
 impl<T: Transport, S: State> QueuePair<T, S> {
     /// Starts a batch of send requests. It borrows the queue pair until it is submitted or dropped.
+    ///
+    /// Providers hold locks meanwhile: of the send queue, and one (ionic) of the completion queue. So
+    /// finish a batch before you poll its completion queue, start a batch of another queue pair of the same
+    /// completion queue, or create one; and do not fill a queue beyond its capacity within a poll, for mlx5
+    /// and hns then look whether the completion queue has made room. Such a thread would wait for itself.
     ///
     /// # Examples
     ///
@@ -82,8 +95,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         S: CanSend,
     {
         let core = self.core_mut();
-        core.start_batch();
-        SendBatch { core, refusal: None, _transport: PhantomData }
+        let refusal = if core.start_batch() { None } else { Some(Refusal::NotReady) };
+        SendBatch { core, refusal, _transport: PhantomData }
     }
 }
 
@@ -101,6 +114,7 @@ impl<T: Transport> SendBatch<'_, T> {
     ///
     /// # Errors
     ///
+    /// - [`Error::NotReadyToSend`] if a queue pair in [`Manual`](crate::Manual) was not asked for RTS yet.
     /// - [`Error::OperationNotGranted`], [`Error::TooManyScatterEntries`], [`Error::InlineTooLong`],
     ///   [`Error::BeyondRemote`] or [`Error::InvalidArgument`] if an operation of the batch was refused; the first such one is told. Nothing is posted then.
     /// - [`Error::PostSend`] if the device refuses the batch, most often because the send queue is full.
@@ -109,7 +123,9 @@ impl<T: Transport> SendBatch<'_, T> {
     /// # Safety
     ///
     /// For each operation of the batch, until its completion is polled (or, if it is not signaled, that
-    /// of a later request of this queue pair), or the queue pair is destroyed or reset:
+    /// of a later send request of this queue pair), or [`close`](QueuePair::close) or
+    /// [`reset`](QueuePair::reset) of the queue pair has returned `Ok` (dropping it ends this too, unless a
+    /// poll of one of its completion queues is open):
     ///
     /// - the memory of its scatter entries stays registered and is not unmapped (if it is deregistered
     ///   too early, as by dropping its region, the request fails; that breaks this contract only if
@@ -119,6 +135,11 @@ impl<T: Transport> SendBatch<'_, T> {
     ///   reference to it exists.
     ///
     /// Inline data is copied at once and has no such conditions.
+    ///
+    /// If this fills the send queue, so that as many requests are posted and not known to be complete as
+    /// [`capacity`](QueuePair::capacity) says, no operation is added to a batch of this queue pair before
+    /// one of them is known to be complete. Providers tell a full queue when the batch is submitted, but
+    /// mlx5 has then written the operation over the last request in the queue.
     ///
     /// The same holds after [`Error::PostSend`] with another error than `ENOMEM` or `ENOSPC` (a full
     /// queue): SoftRoCE has put the requests into its queue by the time that its doorbell fails.

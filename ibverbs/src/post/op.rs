@@ -67,7 +67,7 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
     /// Asks for a completion. Without it only a failure completes.
     ///
     /// The place of a request in the send queue is free again when the completion of it, or of a later
-    /// one of the same queue pair, was polled.
+    /// send request of the same queue pair, was polled.
     #[doc(alias = "IBV_SEND_SIGNALED")]
     #[inline]
     pub fn signaled(mut self) -> Self {
@@ -109,7 +109,7 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
         payload: &Payload<'_>,
         begin: impl FnOnce(*mut ffi::ibv_qp_ex),
     ) {
-        if !self.core.granted_ops().contains(op) {
+        if !self.core.ops().contains(op) {
             return refuse(self.refusal, Refusal::NotGranted(op));
         }
         if let Err(refusal) = payload.check(self.core.granted()) {
@@ -287,6 +287,9 @@ fn check_atomic(slice: LocalMemorySlice, remote: RemoteMemorySlice) -> Result<()
     }
     if remote.len < 8 {
         return Err(Refusal::BeyondRemote { bytes: 8, len: remote.len });
+    }
+    if remote.addr % 8 != 0 {
+        return Err(Refusal::AtomicAddress(remote.addr));
     }
     Ok(())
 }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::size_of;
 use std::ptr;
 
-use crate::error::{Error, Result};
+use crate::error::{os_error, Error, Result};
 use crate::ffi;
 use crate::mr::LocalMemorySlice;
 use crate::qp::{CanReceive, QueuePair, State, Transport};
@@ -54,17 +55,27 @@ impl fmt::Debug for RecvRequest<'_> {
     }
 }
 
-/// Links the requests to a chain, after checking that each has at most `granted` entries.
+/// Links `len` requests from `first` on to a chain, after checking that each has at most `granted`
+/// entries.
+///
+/// # Safety
+///
+/// `first` points to `len` requests that nobody else accesses.
 #[inline]
-fn link(requests: &mut [RecvRequest<'_>], granted: u32) -> Result<()> {
+unsafe fn link(first: *mut ffi::ibv_recv_wr, len: usize, granted: u32) -> Result<()> {
     let mut next = ptr::null_mut();
-    for request in requests.iter_mut().rev() {
+    for index in (0..len).rev() {
+        // SAFETY: the index is below `len`.
+        let request = unsafe { first.add(index) };
+        // SAFETY: it points to a request that nobody else accesses.
+        let entries = unsafe { (*request).num_sge };
         // A list is never of negative length: see `RecvRequest::new`.
-        if request.raw.num_sge as u32 > granted {
-            return Err(too_many_entries(request.raw.num_sge, granted));
+        if entries as u32 > granted {
+            return Err(too_many_entries(entries, granted));
         }
-        request.raw.next = next;
-        next = &mut request.raw;
+        // SAFETY: as above.
+        unsafe { (*request).next = next };
+        next = request;
     }
     Ok(())
 }
@@ -74,19 +85,20 @@ fn too_many_entries(entries: i32, granted: u32) -> Error {
     Error::TooManyScatterEntries { queue: "receive", entries: entries as usize, granted }
 }
 
-/// The error of a chain of which the provider refused `bad` and what follows it.
+/// The error of a chain of `requested` requests from `first` on, of which the provider refused `bad` and
+/// what follows it.
 #[cold]
 fn partial(
     verb: &'static str,
-    requests: &[RecvRequest<'_>],
+    first: *const ffi::ibv_recv_wr,
+    requested: usize,
     bad: *const ffi::ibv_recv_wr,
     code: i32,
 ) -> Error {
-    let place = requests.iter().position(|request| ptr::eq(&request.raw, bad));
+    let place = (bad as usize).wrapping_sub(first as usize) / size_of::<ffi::ibv_recv_wr>();
     // If the provider does not say which one it refused, it may have taken any of them.
-    let accepted = place.unwrap_or(requests.len());
-    let source = std::io::Error::from_raw_os_error(if code < 0 { -code } else { code });
-    Error::PostReceive { verb, accepted, requested: requests.len(), source }
+    let accepted = if bad.is_null() { requested } else { place.min(requested) };
+    Error::PostReceive { verb, accepted, requested, source: os_error(code) }
 }
 
 impl<T: Transport, S: State> QueuePair<T, S> {
@@ -97,14 +109,15 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// - [`Error::TooManyScatterEntries`] if a request has more entries than the queue was created with;
     ///   nothing is posted then.
     /// - [`Error::PostReceive`] if the device refuses, most often because the receive queue is full. It
-    ///   tells how many requests were accepted: those are posted.
+    ///   tells how many of the requests, from the first, the device may own the buffers of.
     ///
     /// # Safety
     ///
-    /// For each request that is posted, until its completion is polled, or the queue pair is destroyed
-    /// or reset: its memory stays registered and is not unmapped (with the exception that
+    /// For each request that is posted, until its completion is polled, or [`close`](Self::close) or
+    /// [`reset`](Self::reset) of the queue pair has returned `Ok`: its memory stays registered and is not unmapped (with the exception that
     /// [`SendBatch::submit`](crate::SendBatch::submit) explains), nobody reads or writes it, and no
-    /// reference to it exists.
+    /// reference to it exists. Dropping the queue pair ends this too, unless a poll of one of its
+    /// completion queues is open: then it goes on receiving until that poll ends.
     #[doc(alias = "ibv_post_recv")]
     #[inline]
     pub unsafe fn post_recv<'a>(
@@ -116,12 +129,16 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     {
         // Once: what `as_mut` returns the next time may be another slice.
         let requests = requests.as_mut();
+        let (first, len) = (requests.as_mut_ptr().cast::<ffi::ibv_recv_wr>(), requests.len());
         let core = self.core_mut();
-        link(requests, core.granted().max_recv_sge)?;
-        let Some(first) = requests.first_mut() else { return Ok(()) };
+        // SAFETY: a `RecvRequest` is an `ibv_recv_wr` (`repr(transparent)`); these are borrowed
+        // exclusively, and from here on accessed through `first` alone.
+        unsafe { link(first, len, core.granted().max_recv_sge) }?;
+        if len == 0 {
+            return Ok(());
+        }
         let mut bad = ptr::null_mut();
         let qp = core.raw().cast::<ffi::ibv_qp>();
-        let first: *mut ffi::ibv_recv_wr = &mut first.raw;
         // SAFETY: the queue pair is alive, and `ibv_qp_ex` begins with its `ibv_qp`; the chain was linked
         // above and ends in null; its lists are borrowed by the requests. What the device does with the
         // memory is the caller's promise.
@@ -129,7 +146,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         if code == 0 {
             Ok(())
         } else {
-            Err(partial("ibv_post_recv", requests, bad, code))
+            Err(partial("ibv_post_recv", first, len, bad, code))
         }
     }
 }

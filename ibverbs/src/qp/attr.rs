@@ -130,7 +130,7 @@ attributes! {
     CUR_STATE: cur_state, set_cur_state, QpState = raw.cur_qp_state, QpState, |state: QpState| state.0;
     /// What the peer may do: the remote rights of the flags count.
     ACCESS_FLAGS: access, set_access, AccessFlags = raw.qp_access_flags,
-        AccessFlags::from_bits_retain, AccessFlags::to_raw;
+        AccessFlags::from_bits_retain, |access: AccessFlags| access.bits();
     /// The index of the partition key in the port's table.
     PKEY_INDEX: pkey_index, set_pkey_index, u16 = raw.pkey_index, same, same;
     /// The local port, from 1.

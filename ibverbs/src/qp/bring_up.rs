@@ -6,7 +6,7 @@ use super::{
     Connected, Core, QueuePair, QueuePairEndpoint, RouteFailure, TransitionFailure, Transport,
 };
 use crate::ah::{AddressVector, GlobalRoute};
-use crate::error::{last_errno, Error, Failed, Result};
+use crate::error::{error_number, Error, Failed, Result};
 use crate::ffi;
 use crate::gid::Gid;
 use crate::mr::AccessFlags;
@@ -25,29 +25,34 @@ impl Core {
     }
 
     pub(super) fn modify(&mut self, attr: &QueuePairAttr) -> Result<()> {
-        if attr.state() == Some(QpState::RESET) {
-            // Resetting removes the queue pair's completions, for which providers lock their queues.
-            if self.inner.is_polling() {
-                return Err(Error::PollInProgress);
-            }
-            self.abort_batch();
+        // Resetting removes the queue pair's completions, for which providers lock their queues.
+        if attr.state() == Some(QpState::RESET) && self.inner.is_polling() {
+            return Err(Error::PollInProgress);
         }
+        // A forgotten batch holds the lock of the send queue, which some providers take here as well.
+        self.abort_batch();
         let mut raw = *attr.as_raw();
         let mask = attr.mask().bits() as i32;
         // SAFETY: the queue pair is alive, and the attributes are a whole structure. Concerning memory
         // there is nothing more to demand: the kernel checks states and values.
         let code = unsafe { ffi::ibv_modify_qp(self.inner.raw.as_ptr(), &mut raw, mask) };
-        match code {
-            0 => Ok(()),
-            code => Err(self.explain(attr, if code < 0 { last_errno() } else { code })),
+        if code != 0 {
+            return Err(self.explain(attr, error_number(code)));
         }
+        if let Some(state) = attr.state() {
+            self.set_ready(!matches!(state, QpState::RESET | QpState::INIT | QpState::RTR));
+        }
+        Ok(())
     }
 
     /// Why the device refused this.
     #[cold]
     fn explain(&mut self, attr: &QueuePairAttr, code: i32) -> Error {
         let state = self.query(QueuePairAttrMask::STATE).ok().and_then(|attr| attr.state());
-        let Some(from) = state else { return Error::from_code("ibv_modify_qp", code) };
+        // The kernel believes a caller who names the current state.
+        let Some(from) = attr.cur_state().or(state) else {
+            return Error::from_code("ibv_modify_qp", code);
+        };
         let to = attr.state().unwrap_or(from);
         let source = std::io::Error::from_raw_os_error(code);
         let qp_type = self.inner.config().qp_type;
@@ -140,13 +145,12 @@ impl Core {
 }
 
 impl<T: Transport> QueuePair<T, Reset> {
-    /// Hands the states over to the program: see [`modify`](QueuePair::modify).
+    /// Hands the states over to the program: see [`modify`](QueuePair::modify). A send that is begun
+    /// before the queue pair was asked for RTS is refused when its batch is submitted.
     pub fn into_manual(self) -> QueuePair<T, Manual> {
         QueuePair::new(self.core)
     }
-}
 
-impl<T: Transport> QueuePair<T, Reset> {
     /// Initialises the queue pair: receives can be posted from now on.
     ///
     /// # Errors
@@ -177,7 +181,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// - [`Error::Transition`] or [`Error::Verb`] if the device refuses.
     ///
     /// The queue pair comes back in the state that it had; if the last step failed, receives that were
-    /// posted before are gone.
+    /// posted before are gone. (If a poll of one of its completion queues is open it cannot be taken back,
+    /// and the next transition reports that.)
     #[doc(alias = "ibv_modify_qp")]
     pub fn handshake(mut self, remote: QueuePairEndpoint) -> Result<QueuePair<T>, Failed<Self>>
     where

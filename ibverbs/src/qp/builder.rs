@@ -23,6 +23,7 @@ use crate::pd::ProtectionDomain;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QpConfig {
     pub(super) qp_type: ffi::ibv_qp_type,
+    pub(super) send_ops: SendOps,
     pub(super) port: u8,
     pub(super) gid_index: Option<u8>,
     pub(super) pkey_index: u16,
@@ -54,7 +55,7 @@ pub struct QueuePairBuilder<'a, T: Transport> {
     recv_cq: &'a CompletionQueue,
     config: QpConfig,
     capacity: QueuePairCapacity,
-    send_ops: SendOps,
+    atomics: bool,
     ethernet: bool,
     limits: Limits,
     _transport: PhantomData<fn() -> T>,
@@ -96,10 +97,11 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             init_rd_atomic: device.max_qp_init_rd_atom(),
             dest_rd_atomic: device.max_qp_rd_atom(),
         };
+        let atomics = device.atomic_cap() != AtomicCap::NONE;
         let mut access = AccessFlags::REMOTE_WRITE;
         if T::QP_TYPE == ffi::IBV_QPT_RC {
             access |= AccessFlags::REMOTE_READ;
-            access.set(AccessFlags::REMOTE_ATOMIC, device.atomic_cap() != AtomicCap::NONE);
+            access.set(AccessFlags::REMOTE_ATOMIC, atomics);
         }
         let depth = DEFAULT_DEPTH.min(limits.qp_wr);
         Ok(QueuePairBuilder {
@@ -108,6 +110,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             recv_cq,
             config: QpConfig {
                 qp_type: T::QP_TYPE,
+                send_ops: T::SEND_OPS,
                 port,
                 gid_index: None,
                 pkey_index: 0,
@@ -132,7 +135,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
                 max_recv_sge: 1,
                 max_inline_data: 0,
             },
-            send_ops: T::SEND_OPS,
+            atomics,
             ethernet: port_attr.link_layer() == LinkLayer::ETHERNET,
             limits,
             _transport: PhantomData,
@@ -185,7 +188,8 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         self
     }
 
-    /// How many sends may be posted and not yet completed. Default: 128.
+    /// How many sends may be posted and not yet completed. Default: 128. With 0 there may be no send
+    /// queue: then a send is refused when its batch is submitted.
     pub fn set_max_send_wr(mut self, max_send_wr: u32) -> Self {
         self.capacity.max_send_wr = max_send_wr;
         self
@@ -220,7 +224,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     /// Leave out what a device does not have (adapters without atomics exist), and what would cost it
     /// larger queues. An operation that was left out is refused when its batch is submitted.
     pub fn set_send_ops(mut self, send_ops: SendOps) -> Self {
-        self.send_ops = send_ops;
+        self.config.send_ops = send_ops;
         self
     }
 
@@ -230,13 +234,15 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     ///
     /// - [`Error::Capacity`] if the device does not have queues of such a depth, or so many scatter
     ///   entries or inline bytes.
-    /// - [`Error::InvalidIndex`] if the port has no GID of that index.
+    /// - [`Error::InvalidIndex`] if the port has no GID or partition key of that index, [`Error::NoGid`] if none was named
+    ///   and the port has none that could be used.
     /// - [`Error::InvalidArgument`] if a value is out of its range.
     /// - [`Error::Unsupported`] if the device lacks one of the operations, or the extended interface.
-    /// - [`Error::Verb`] if the kernel refuses for another reason.
+    /// - [`Error::Verb`] if the kernel refuses for another reason, or a query fails.
     #[doc(alias = "ibv_create_qp_ex")]
     pub fn build(mut self) -> Result<PreparedQueuePair<T>> {
         self.check_ranges()?;
+        self.check_pkey()?;
         self.choose_gid()?;
         let (raw, capacity) = self.create(self.capacity).map_err(|code| self.explain(code))?;
         let inner = Handle::new(QpInner {
@@ -252,10 +258,10 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             return Err(Error::Unsupported { operation: "the extended queue pair interface" });
         };
         // SAFETY: the queue pair is alive, and was created with these operations.
-        if let Some(operation) = unsafe { missing_function(qp_ex, self.send_ops) } {
+        if let Some(operation) = unsafe { missing_function(qp_ex, self.config.send_ops) } {
             return Err(Error::Unsupported { operation });
         }
-        Ok(PreparedQueuePair::new(Core::new(qp_ex, self.send_ops, capacity, inner)))
+        Ok(PreparedQueuePair::new(Core::new(qp_ex, capacity, inner)))
     }
 
     fn check_ranges(&self) -> Result<()> {
@@ -272,10 +278,11 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
                 return Err(Error::InvalidArgument { what, value: u64::from(value), expected });
             }
         }
-        if self.send_ops.is_empty() || !T::SEND_OPS.contains(self.send_ops) {
+        let send_ops = config.send_ops;
+        if send_ops.is_empty() || !T::SEND_OPS.contains(send_ops) {
             return Err(Error::InvalidArgument {
                 what: "the set of send operations",
-                value: self.send_ops.bits(),
+                value: send_ops.bits(),
                 expected: "it must be a part of what the transport has, and not empty",
             });
         }
@@ -284,10 +291,20 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             ("incoming reads and atomics", config.max_dest_rd_atomic, self.limits.dest_rd_atomic),
         ] {
             if u32::from(requested) > available {
-                return Err(capacity_error(what, requested.into(), available, libc::EINVAL));
+                return Err(capacity_error(what, requested.into(), available, None));
             }
         }
         Ok(())
+    }
+
+    fn check_pkey(&self) -> Result<()> {
+        let (port, index) = (self.config.port, self.config.pkey_index);
+        let entries = self.pd.handle().context().query_port(port)?.pkey_table_len();
+        if index < entries {
+            return Ok(());
+        }
+        let (index, entries) = (u32::from(index), u32::from(entries));
+        Err(Error::InvalidIndex { table: "P_Key", port, index, entries })
     }
 
     fn choose_gid(&mut self) -> Result<()> {
@@ -298,17 +315,13 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             None if !self.ethernet => return Ok(()),
             None => context.routable_gid(port)?.and_then(|entry| u8::try_from(entry.index()).ok()),
         };
-        // On Ethernet there is no way without a GID, and none from an empty entry of the table.
-        let usable = match index {
-            Some(index) => !context.query_gid(port, u32::from(index))?.is_reserved(),
-            None => false,
-        };
-        if !usable {
+        let index = index.ok_or(Error::NoGid { port })?;
+        // There is no way from an empty entry of the table.
+        if context.query_gid(port, u32::from(index))?.is_reserved() {
             let entries = context.query_port(port)?.gid_table_len();
-            let index = u32::from(index.unwrap_or(0));
-            return Err(Error::InvalidIndex { table: "GID", port, index, entries });
+            return Err(Error::InvalidIndex { table: "GID", port, index: index.into(), entries });
         }
-        self.config.gid_index = index;
+        self.config.gid_index = Some(index);
         Ok(())
     }
 
@@ -326,7 +339,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             sq_sig_all: 0,
             comp_mask: ffi::IBV_QP_INIT_ATTR_PD | ffi::IBV_QP_INIT_ATTR_SEND_OPS_FLAGS,
             pd: self.pd.as_raw(),
-            send_ops_flags: self.send_ops.bits(),
+            send_ops_flags: self.config.send_ops.bits(),
             ..Default::default()
         };
         // SAFETY: the context, the domain and the completion queues are alive and, as `new` checked, of
@@ -340,7 +353,6 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     /// compared first, and inline data, which has none, is tried.
     #[cold]
     fn explain(&self, code: i32) -> Error {
-        const VERB: &str = "ibv_create_qp_ex";
         let (asked, limits) = (self.capacity, self.limits);
         for (what, requested, available) in [
             ("send requests", asked.max_send_wr, limits.qp_wr),
@@ -349,20 +361,23 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             ("receive scatter entries", asked.max_recv_sge, limits.sge),
         ] {
             if requested > available {
-                return capacity_error(what, requested.into(), available, code);
+                return capacity_error(what, requested, available, Some(code));
             }
         }
         if code == libc::EOPNOTSUPP {
-            return Error::Unsupported { operation: "ibv_create_qp_ex with these send operations" };
+            let operation = if !self.atomics && self.config.send_ops.intersects(SendOps::ATOMICS) {
+                "an atomic operation (leave them out with `set_send_ops`)"
+            } else {
+                "the extended posting interface (ibv_create_qp_ex), or one of the operations,"
+            };
+            return Error::Unsupported { operation };
         }
         match self.inline_limit() {
-            Some(available) => capacity_error(
-                "bytes of inline data",
-                asked.max_inline_data.into(),
-                available,
-                code,
-            ),
-            None => Error::from_code(VERB, code),
+            Some(available) => {
+                let requested = asked.max_inline_data;
+                capacity_error("bytes of inline data", requested, available, Some(code))
+            }
+            None => Error::from_code("ibv_create_qp_ex", code),
         }
     }
 
@@ -478,13 +493,14 @@ impl<T: Transport> QueuePairBuilder<'_, T> {
     }
 }
 
-fn capacity_error(what: &'static str, requested: u64, available: u32, code: i32) -> Error {
+#[cold]
+fn capacity_error(what: &'static str, requested: u32, available: u32, code: Option<i32>) -> Error {
     Error::Capacity {
         verb: "ibv_create_qp_ex",
         what,
-        requested,
+        requested: u64::from(requested),
         available: u64::from(available),
-        source: io::Error::from_raw_os_error(code),
+        source: code.map(io::Error::from_raw_os_error),
     }
 }
 

@@ -39,8 +39,9 @@ use builder::QpConfig;
 /// What it can do depends on both: a transition consumes it and returns it in the next state. The
 /// type says which state was asked for last; the device may move it to an error state by itself.
 ///
-/// It keeps its protection domain and its completion queues alive. Dropping it destroys it; what was
-/// posted and is not complete will never be.
+/// It keeps its protection domain and its completion queues alive. Dropping it destroys it, or leaves that
+/// to the end of a poll of one of its completion queues, if one is open; what was posted and is not complete
+/// then will never be. [`close`](Self::close) tells whether it is gone.
 #[must_use = "dropping it destroys the queue pair"]
 pub struct QueuePair<T: Transport, S: State = Rts> {
     core: Core,
@@ -53,15 +54,26 @@ pub type PreparedQueuePair<T> = QueuePair<T, Reset>;
 /// What the queue pair's type does not change: what posting needs, and the rest behind a pointer.
 pub(crate) struct Core {
     raw: NonNull<ffi::ibv_qp_ex>,
-    granted_ops: SendOps,
+    /// What can be posted now: what was granted, but nothing before the queue pair is ready to send.
+    ops: SendOps,
     granted: QueuePairCapacity,
-    /// Whether a batch was started and neither submitted nor aborted: the provider holds a lock then.
-    batch_open: bool,
+    batch: Batch,
     inner: ManuallyDrop<Box<Handle<QpInner>>>,
 }
 
-// SAFETY: any thread may call the verbs of a queue pair (libibverbs is thread-safe). Through a shared
-// reference nothing is written: posting, `modify` and `query`, which store into the C structure, take
+/// What stands in the way of the next batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Batch {
+    /// Nothing.
+    Closed,
+    /// A batch was started and neither submitted nor aborted: the provider holds a lock.
+    Open,
+    /// The queue pair was not asked for a state in which it sends. Some providers count a request that
+    /// is begun before that as posted, so that they are not called at all.
+    NotReady,
+}
+
+// SAFETY: verbs may be called by any thread, as `handle.rs` argues. Through a shared reference nothing is written: posting, `modify` and `query`, which store into the C structure, take
 // `&mut self`.
 unsafe impl Send for Core {}
 // SAFETY: as above.
@@ -114,14 +126,32 @@ impl QpInner {
 }
 
 impl Core {
+    /// The core of a queue pair that was created just now.
     fn new(
         raw: NonNull<ffi::ibv_qp_ex>,
-        granted_ops: SendOps,
         granted: QueuePairCapacity,
         inner: Handle<QpInner>,
     ) -> Core {
         let inner = ManuallyDrop::new(Box::new(inner));
-        Core { raw, granted_ops, granted, batch_open: false, inner }
+        Core { raw, ops: SendOps::empty(), granted, batch: Batch::NotReady, inner }
+    }
+
+    /// Takes note that the queue pair was moved to a state in which it sends, or does not.
+    fn set_ready(&mut self, ready: bool) {
+        (self.ops, self.batch) = if ready {
+            (self.granted_ops(), Batch::Closed)
+        } else {
+            (SendOps::empty(), Batch::NotReady)
+        };
+    }
+
+    /// The operations that the queue pair was built for.
+    pub(crate) fn granted_ops(&self) -> SendOps {
+        // Without a send queue there is nothing to post to, and providers do not check.
+        if self.granted.max_send_wr == 0 {
+            return SendOps::empty();
+        }
+        self.inner.config.send_ops
     }
 
     #[inline]
@@ -129,9 +159,10 @@ impl Core {
         self.raw.as_ptr()
     }
 
+    /// The operations that can be posted now.
     #[inline]
-    pub(crate) fn granted_ops(&self) -> SendOps {
-        self.granted_ops
+    pub(crate) fn ops(&self) -> SendOps {
+        self.ops
     }
 
     #[inline]
@@ -139,32 +170,41 @@ impl Core {
         &self.granted
     }
 
-    /// Opens a batch, and first aborts one that was forgotten.
+    /// Opens a batch, and first aborts one that was forgotten. `false` if the queue pair is not ready to
+    /// send: then there is no batch.
     #[inline]
-    pub(crate) fn start_batch(&mut self) {
-        if self.batch_open {
-            self.abort_batch();
+    pub(crate) fn start_batch(&mut self) -> bool {
+        if self.batch != Batch::Closed && !self.clear_batch() {
+            return false;
         }
-        self.batch_open = true;
+        self.batch = Batch::Open;
         // SAFETY: the queue pair is alive and no batch is open; the builder checked that the function
         // is there.
-        unsafe { ffi::ibv_wr_start(self.raw()) }
+        unsafe { ffi::ibv_wr_start(self.raw()) };
+        true
+    }
+
+    #[cold]
+    fn clear_batch(&mut self) -> bool {
+        self.abort_batch();
+        self.batch == Batch::Closed
     }
 
     /// Posts the open batch; returns zero or an `errno` value.
     #[inline]
     pub(crate) fn complete_batch(&mut self) -> i32 {
-        debug_assert!(self.batch_open);
-        self.batch_open = false;
+        debug_assert!(self.batch == Batch::Open);
+        self.batch = Batch::Closed;
         // SAFETY: the queue pair is alive and a batch is open; the builder checked that the function
         // is there. What it posts is the promise of whoever filled the batch.
         unsafe { ffi::ibv_wr_complete(self.raw()) }
     }
 
-    /// Takes the open batch back.
+    /// Takes the open batch back, if there is one.
     #[cold]
     pub(crate) fn abort_batch(&mut self) {
-        if std::mem::replace(&mut self.batch_open, false) {
+        if self.batch == Batch::Open {
+            self.batch = Batch::Closed;
             // SAFETY: the queue pair is alive and a batch is open; the builder checked that the
             // function is there.
             unsafe { ffi::ibv_wr_abort(self.raw()) }
@@ -179,10 +219,13 @@ impl Core {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is not dropped, and its `inner` is not used again.
         let inner = unsafe { ManuallyDrop::take(&mut this.inner) };
-        let (raw, granted_ops, granted) = (this.raw, this.granted_ops, this.granted);
-        inner
-            .close()
-            .map_err(|failed| failed.map(|inner| Core::new(raw, granted_ops, granted, inner)))
+        let Core { raw, ops, granted, batch, .. } = *this;
+        inner.close().map_err(|failed| {
+            failed.map(|inner| {
+                let inner = ManuallyDrop::new(Box::new(inner));
+                Core { raw, ops, granted, batch, inner }
+            })
+        })
     }
 }
 
@@ -215,16 +258,17 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         self.core.granted
     }
 
-    /// The operations that can be posted.
+    /// The operations that it was built for: none if it has no send queue.
     pub fn send_ops(&self) -> SendOps {
-        self.core.granted_ops
+        self.core.granted_ops()
     }
 
     /// What a peer must know to connect to it.
     ///
     /// # Errors
     ///
-    /// [`Error::Verb`] or [`Error::InvalidIndex`] if the port or its GID cannot be read any more.
+    /// [`Error::Verb`], [`Error::InvalidPort`] or [`Error::InvalidIndex`] if the port or its GID cannot be
+    /// read any more.
     pub fn endpoint(&self) -> Result<QueuePairEndpoint> {
         let config = self.core.inner.config();
         let context = self.core.inner.context();
@@ -249,7 +293,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     }
 
     /// Takes the queue pair back to the beginning. What was posted and is not complete will never be,
-    /// and its buffers are free again.
+    /// and its buffers are free again. As to polls by other threads, see [`close`](Self::close).
     ///
     /// # Errors
     ///
@@ -263,12 +307,16 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     }
 
     /// Destroys the queue pair. Dropping does the same, but cannot tell what went wrong; and if a poll
-    /// of one of its completion queues is open, it waits until that ends.
+    /// of one of its completion queues is open, the queue pair is destroyed when that ends.
+    ///
+    /// If another thread opens a poll at the same moment, this may wait until that poll ends. So do not
+    /// wait within a poll for a thread that does this.
     ///
     /// # Errors
     ///
     /// - [`Error::PollInProgress`] if a poll of one of its completion queues is open.
     /// - [`Error::InUse`] if it is attached to a multicast group.
+    /// - [`Error::Verb`] if the device refuses; one that was unplugged answers `EIO`.
     #[doc(alias = "ibv_destroy_qp")]
     pub fn close(self) -> Result<(), Failed<Self>> {
         self.core.close().map_err(|failed| failed.map(QueuePair::new))

@@ -112,7 +112,7 @@ fn is_unspecified(gid: Gid) -> bool {
 impl fmt::Display for RouteFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |gid: Option<Gid>| gid.map_or("none".to_owned(), |gid| gid.to_string());
-        write!(f, "no way from port {}, ", self.port)?;
+        write!(f, "ibv_modify_qp: no way from port {}, ", self.port)?;
         if let Some(index) = self.gid_index {
             write!(f, "GID index {index}, ")?;
         }

@@ -137,7 +137,7 @@ impl TransitionFailure {
         let (not_allowed, missing) = match rule {
             None => (Mask::empty(), Mask::empty()),
             Some(rule) => {
-                let allowed = rule.required | rule.optional | Mask::STATE | Mask::CUR_STATE;
+                let allowed = rule.required | rule.optional | Mask::STATE;
                 (given - allowed, rule.required - given)
             }
         };
@@ -181,7 +181,7 @@ fn names(mask: Mask) -> String {
 
 impl fmt::Display for TransitionFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the transition {} -> {} was refused: ", self.from, self.to)?;
+        write!(f, "ibv_modify_qp: the transition {} -> {} was refused: ", self.from, self.to)?;
         if !self.exists {
             return f.write_str("there is no such transition");
         }
@@ -264,7 +264,7 @@ mod tests {
         assert!(!failure.exists());
         assert_eq!(
             failure.to_string(),
-            "the transition RESET -> RTS was refused: there is no such transition"
+            "ibv_modify_qp: the transition RESET -> RTS was refused: there is no such transition"
         );
     }
 
@@ -276,8 +276,8 @@ mod tests {
         assert_eq!(failure.not_allowed(), Mask::QKEY);
         assert_eq!(
             failure.to_string(),
-            "the transition RESET -> INIT was refused: it requires ACCESS_FLAGS, PORT, and it does \
-             not take QKEY"
+            "ibv_modify_qp: the transition RESET -> INIT was refused: it requires ACCESS_FLAGS, PORT, and \
+             it does not take QKEY"
         );
     }
 

@@ -30,6 +30,11 @@ bitflags! {
     }
 }
 
+impl SendOps {
+    /// Both atomic operations.
+    pub const ATOMICS: SendOps = SendOps::ATOMIC_CMP_AND_SWP.union(SendOps::ATOMIC_FETCH_AND_ADD);
+}
+
 pub(crate) mod sealed {
     use super::SendOps;
     use crate::ffi;
