@@ -1,0 +1,52 @@
+//! Building with cargo, and which programs came of it.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{bail, Context, Result};
+use serde_json::Value;
+
+/// A program that cargo built.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Program {
+    /// The name of its target.
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+}
+
+/// Runs a cargo command that builds; returns the programs, in the order of their names.
+pub(crate) fn build(cargo: &mut Command) -> Result<Vec<Program>> {
+    cargo.arg("--message-format=json-render-diagnostics");
+    let output =
+        cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("the build failed ({})", output.status);
+    }
+    let mut programs = programs(&String::from_utf8_lossy(&output.stdout));
+    programs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(programs)
+}
+
+/// The programs that cargo's messages tell of.
+fn programs(messages: &str) -> Vec<Program> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str(line).ok());
+    messages
+        .filter_map(|message: Value| {
+            let path = message["executable"].as_str()?;
+            Some(Program { name: message["target"]["name"].as_str()?.into(), path: path.into() })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_programs_are_found() {
+        let messages = "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"rc\"},\"executable\":\"/t/rc-1\"}\n\
+            {\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"ibverbs\"},\"executable\":null}\n\
+            {\"reason\":\"build-finished\",\"success\":true}\nnot json\n";
+        assert_eq!(programs(messages), [Program { name: "rc".into(), path: "/t/rc-1".into() }]);
+    }
+}

@@ -1,0 +1,66 @@
+//! The project's own commands: `cargo xtask help` lists them.
+
+mod apt;
+mod artifacts;
+mod bindgen;
+mod cache;
+mod host;
+mod link;
+mod loopback;
+mod process;
+mod progress;
+mod rdma_core;
+mod test;
+mod vendor;
+mod vm;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's own commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Put the pinned rdma-core into vendor/
+    Vendor(vendor::VendorArgs),
+    /// Build the shared libraries of the pinned rdma-core; print their folder
+    RdmaCore,
+    /// Run a command under a real SoftRoCE kernel, in a virtual machine
+    Vm(vm::VmArgs),
+    /// Run the example `loopback` under a real SoftRoCE kernel, with all set-up
+    Loopback(loopback::LoopbackArgs),
+    /// Run all tests, those that need a device under a real SoftRoCE kernel, with all set-up
+    Test(test::TestArgs),
+    /// Generate the bindings of ibverbs-sys from the pinned rdma-core
+    Bindgen(bindgen::BindgenArgs),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Vendor(args) => vendor::run(&args)?,
+        Command::RdmaCore => rdma_core::run()?,
+        Command::Vm(args) => return Ok(vm::run(&args)?.into()),
+        Command::Loopback(args) => return Ok(loopback::run(&args)?.into()),
+        Command::Test(args) => return Ok(test::run(&args)?.into()),
+        Command::Bindgen(args) => bindgen::run(&args)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
