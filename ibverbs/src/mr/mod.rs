@@ -6,6 +6,7 @@ mod slice;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::c_void;
 use std::fmt;
 use std::ops::RangeBounds;
 use std::ptr::NonNull;
@@ -107,8 +108,9 @@ impl<B> MemoryRegion<B> {
         // On many adapters the local and the remote key are one number, and keys can be guessed: as
         // long as the memory may be seen as a Rust slice, no key of it may carry remote rights.
         // SAFETY: the memory is mapped, by the caller's promise.
-        let mr = unsafe { reg_mr(pd, ptr, len, access.difference(AccessFlags::REMOTE)) }
-            .map_err(|code| register_error(len, access, code))?;
+        let mr =
+            unsafe { reg_mr(pd, ptr.as_ptr().cast(), len, access.difference(AccessFlags::REMOTE)) }
+                .map_err(|code| register_error(len, access, code))?;
         // SAFETY: a successful registration returns an initialised `ibv_mr`.
         let lkey = unsafe { (*mr.as_ptr()).lkey };
         let inner = MrInner { local: mr, remote: Mutex::new(None), access, buf, pd: pd.clone() };
@@ -180,7 +182,8 @@ impl<B> MemoryRegion<B> {
         let mr = match *remote {
             Some(mr) => mr,
             None => {
-                let ptr = NonNull::new(self.addr as *mut u8).unwrap_or(NonNull::dangling());
+                // SAFETY: a successful registration returns an initialised `ibv_mr`.
+                let ptr = unsafe { (*self.inner.local.as_ptr()).addr };
                 // SAFETY: the memory is mapped for as long as `buf` lives, which is in `inner`.
                 let mr = unsafe { reg_mr(&self.inner.pd, ptr, self.len, access) }
                     .map_err(|code| register_error(self.len, access, code))?;
@@ -254,14 +257,14 @@ impl<B> fmt::Debug for MemoryRegion<B> {
 /// The memory is mapped, and stays so until the registration is gone.
 unsafe fn reg_mr(
     pd: &PdHandle,
-    ptr: NonNull<u8>,
+    ptr: *mut c_void,
     len: usize,
     access: AccessFlags,
 ) -> Result<NonNull<ffi::ibv_mr>, i32> {
     let access = access.bits() as i32;
     // SAFETY: the domain is alive, and the memory is mapped by the caller's promise. The kernel checks
     // the range and the flags.
-    let mr = unsafe { ffi::ibv_reg_mr(pd.as_raw(), ptr.as_ptr().cast(), len, access) };
+    let mr = unsafe { ffi::ibv_reg_mr(pd.as_raw(), ptr, len, access) };
     NonNull::new(mr).ok_or_else(last_errno)
 }
 

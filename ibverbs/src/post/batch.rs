@@ -125,7 +125,7 @@ impl<T: Transport> SendBatch<'_, T> {
     /// For each operation of the batch, until its completion is polled (or, if it is not signaled, that
     /// of a later send request of this queue pair), or [`close`](QueuePair::close) or
     /// [`reset`](QueuePair::reset) of the queue pair has returned `Ok` (dropping it ends this too, unless a
-    /// poll of one of its completion queues is open):
+    /// poll of one of its completion queues is open, or the device is broken and does not destroy it):
     ///
     /// - the memory of its scatter entries stays registered and is not unmapped (if it is deregistered
     ///   too early, as by dropping its region, the request fails; that breaks this contract only if

@@ -117,7 +117,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// [`reset`](Self::reset) of the queue pair has returned `Ok`: its memory stays registered and is not unmapped (with the exception that
     /// [`SendBatch::submit`](crate::SendBatch::submit) explains), nobody reads or writes it, and no
     /// reference to it exists. Dropping the queue pair ends this too, unless a poll of one of its
-    /// completion queues is open: then it goes on receiving until that poll ends.
+    /// completion queues is open (then it goes on receiving until that poll ends), or the device is broken
+    /// and does not destroy it.
     #[doc(alias = "ibv_post_recv")]
     #[inline]
     pub unsafe fn post_recv<'a>(

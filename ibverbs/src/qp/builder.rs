@@ -12,7 +12,7 @@ use super::transport::{Connected, Reliable, SendOps, Transport};
 use super::{Core, PreparedQueuePair, QpInner, QueuePairCapacity};
 use crate::attr::{AtomicCap, LinkLayer, Mtu};
 use crate::context::ContextHandle;
-use crate::cq::CompletionQueue;
+use crate::cq::{drop_or_park, CompletionQueue};
 use crate::error::{last_errno, Error, Result};
 use crate::ffi;
 use crate::handle::Handle;
@@ -244,21 +244,16 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         self.check_ranges()?;
         self.check_pkey()?;
         self.choose_gid()?;
-        let (raw, capacity) = self.create(self.capacity).map_err(|code| self.explain(code))?;
-        let inner = Handle::new(QpInner {
-            raw,
-            config: self.config,
-            send_cq: self.send_cq.handle().clone(),
-            recv_cq: self.recv_cq.handle().clone(),
-            pd: self.pd.handle().clone(),
-        });
+        let (inner, capacity) = self.create(self.capacity).map_err(|code| self.explain(code))?;
         // SAFETY: the queue pair was created just now, and is alive in `inner`.
-        let qp_ex = unsafe { ffi::ibv_qp_to_qp_ex(raw.as_ptr()) };
+        let qp_ex = unsafe { ffi::ibv_qp_to_qp_ex(inner.raw.as_ptr()) };
         let Some(qp_ex) = NonNull::new(qp_ex) else {
+            drop_or_park(inner);
             return Err(Error::Unsupported { operation: "the extended queue pair interface" });
         };
         // SAFETY: the queue pair is alive, and was created with these operations.
         if let Some(operation) = unsafe { missing_function(qp_ex, self.config.send_ops) } {
+            drop_or_park(inner);
             return Err(Error::Unsupported { operation });
         }
         Ok(PreparedQueuePair::new(Core::new(qp_ex, capacity, inner)))
@@ -325,11 +320,12 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         Ok(())
     }
 
-    /// Creates a queue pair of this capacity, and returns what was granted.
+    /// Creates a queue pair of this capacity, and returns it with what was granted. It is not simply to be
+    /// dropped: a poll of its completion queues may be open.
     fn create(
         &self,
         capacity: QueuePairCapacity,
-    ) -> Result<(NonNull<ffi::ibv_qp>, QueuePairCapacity), i32> {
+    ) -> Result<(Handle<QpInner>, QueuePairCapacity), i32> {
         let mut attr = ffi::ibv_qp_init_attr_ex {
             qp_context: ptr::null_mut(),
             send_cq: self.send_cq.handle().as_raw(),
@@ -346,7 +342,14 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         // one device; the other pointers of the attributes are null, and not claimed by `comp_mask`.
         let raw = unsafe { ffi::ibv_create_qp_ex(self.pd.handle().context().as_raw(), &mut attr) };
         let raw = NonNull::new(raw).ok_or_else(last_errno)?;
-        Ok((raw, QueuePairCapacity::from_raw(&attr.cap)))
+        let inner = Handle::new(QpInner {
+            raw,
+            config: self.config,
+            send_cq: self.send_cq.handle().clone(),
+            recv_cq: self.recv_cq.handle().clone(),
+            pd: self.pd.handle().clone(),
+        });
+        Ok((inner, QueuePairCapacity::from_raw(&attr.cap)))
     }
 
     /// Finds out what was too much. The device does not say: the attributes that it publishes are
@@ -387,9 +390,8 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         let fits = |max_inline_data: u32| match self
             .create(QueuePairCapacity { max_inline_data, ..self.capacity })
         {
-            Ok((raw, _)) => {
-                // SAFETY: the queue pair was created just now, and nothing else knows of it.
-                unsafe { ffi::ibv_destroy_qp(raw.as_ptr()) };
+            Ok((trial, _)) => {
+                drop_or_park(trial);
                 true
             }
             Err(_) => false,

@@ -1,0 +1,252 @@
+//! How tests and benchmarks tell the provider what to do, and ask it what happened.
+
+use std::collections::BTreeMap;
+use std::ffi::c_int;
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use ibverbs_sys as ffi;
+
+use crate::device::DEVICES;
+use crate::objects::{Block, Object};
+use crate::record::{Call, Completion, Kind, RecvLimit, Registration, Request, Verb};
+
+/// A change of a structure before the caller of a verb gets to see it.
+pub type Edit<T> = Option<Box<dyn Fn(&mut T) + Send>>;
+
+/// Which functions the data path consists of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DataPath {
+    /// Every call is checked and recorded, under locks that report what would be a dead-lock.
+    #[default]
+    Checked,
+    /// As few instructions as possible, for measuring. Nothing is checked or recorded, and only one
+    /// thread may use a completion queue and the queue pairs that complete to it.
+    Minimal,
+}
+
+/// What the provider does out of the ordinary.
+///
+/// The changes of structures run under the lock of the provider: they must not use the [`Controls`].
+#[derive(Default)]
+pub struct Config {
+    /// Which functions the objects of contexts have that are opened from now on.
+    pub data_path: DataPath,
+    /// Whether signaled sends of queue pairs that are created from now on complete, successfully, when
+    /// their batch is submitted.
+    pub complete_sends: bool,
+    /// Whether receives of queue pairs that are created from now on complete, successfully, when they
+    /// are posted.
+    pub complete_receives: bool,
+    /// How many receives a call takes. All, if `None`.
+    pub recv_limit: Option<RecvLimit>,
+    /// What `ibv_is_fork_initialized` says.
+    pub fork_status: ffi::ibv_fork_status,
+    /// Whether queue pairs have no extended interface: `ibv_qp_to_qp_ex` returns null.
+    pub plain_queue_pairs: bool,
+    /// How many bytes of `ibv_cq_ex` exist, as in an older library. All, if `None`.
+    pub cq_ex_len: Option<usize>,
+    /// How many bytes of `ibv_qp_ex` exist, as in an older library. All, if `None`.
+    pub qp_ex_len: Option<usize>,
+    /// Changes the context of a device that is opened. Only the last `sz` bytes of it will exist.
+    pub edit_context: Edit<ffi::verbs_context>,
+    /// Changes what `ibv_query_device` answers.
+    pub edit_device_attr: Edit<ffi::ibv_device_attr>,
+    /// Changes what `ibv_query_port` answers.
+    pub edit_port_attr: Edit<ffi::ibv_port_attr>,
+    /// Changes the entries that `ibv_query_gid_table` answers.
+    pub edit_gid_entry: Edit<ffi::ibv_gid_entry>,
+    /// Changes a completion queue that is created.
+    pub edit_cq: Edit<ffi::ibv_cq_ex>,
+    /// Changes a queue pair that is created.
+    pub edit_qp: Edit<ffi::ibv_qp_ex>,
+    /// Changes what `ibv_query_qp` answers.
+    pub edit_qp_attr: Edit<ffi::ibv_qp_attr>,
+    /// The verbs that fail: after how many calls, and with which `errno` value.
+    failures: BTreeMap<Verb, (usize, c_int)>,
+}
+
+/// Everything that the provider knows, under one lock.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) objects: BTreeMap<usize, Object>,
+    /// The devices that lists or contexts refer to, with the number of references.
+    pub(crate) devices: [Option<(Block, usize)>; DEVICES],
+    pub(crate) registrations: Vec<Registration>,
+    pub(crate) requests: Vec<Request>,
+    /// Objects that a test left alive on purpose, and that nobody may use any more.
+    abandoned: Vec<Object>,
+    calls: Vec<Call>,
+    violations: Vec<String>,
+    last_number: u32,
+}
+
+impl State {
+    pub(crate) fn call(&mut self, verb: Verb, object: usize) {
+        self.calls.push(Call { verb, object });
+    }
+
+    pub(crate) fn violation(&mut self, message: String) {
+        self.violations.push(message);
+    }
+
+    /// Fails if this verb is to fail. To be asked once for each call.
+    pub(crate) fn failure(&mut self, verb: Verb) -> Result<(), c_int> {
+        match self.config.failures.get_mut(&verb) {
+            None => Ok(()),
+            Some((0, code)) => Err(*code),
+            Some((successes, _)) => {
+                *successes -= 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// A number that no other object has had.
+    pub(crate) fn next_number(&mut self) -> u32 {
+        self.last_number += 1;
+        self.last_number
+    }
+}
+
+static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
+
+/// Signaled whenever the lock of a completion queue is released.
+static RELEASED: Condvar = Condvar::new();
+
+pub(crate) type Guard = MutexGuard<'static, State>;
+
+pub(crate) fn lock() -> Guard {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until no other thread holds the lock of the completion queue, and returns whether it is free.
+///
+/// It is not free if this thread holds it, which in a real provider would be a dead-lock and here is a
+/// violation; or if the other thread holds it for very long, which is one as well.
+pub(crate) fn wait_for_cq(mut state: Guard, verb: Verb, address: usize) -> (Guard, bool) {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    loop {
+        match state.cq(address).and_then(|cq| cq.owner) {
+            None => return (state, true),
+            Some(owner) if owner == thread::current().id() => {
+                state.violation(format!(
+                    "{verb:?}: dead-lock, this thread holds the lock of the completion queue"
+                ));
+                return (state, false);
+            }
+            Some(_) => {
+                let wait = RELEASED.wait_timeout(state, PATIENCE);
+                let (guard, timeout) = wait.unwrap_or_else(PoisonError::into_inner);
+                state = guard;
+                if timeout.timed_out() {
+                    state.violation(format!(
+                        "{verb:?}: another thread does not release the lock of the completion queue"
+                    ));
+                    return (state, false);
+                }
+            }
+        }
+    }
+}
+
+/// Releases the lock of a completion queue; returns whether it was held.
+pub(crate) fn release_cq(state: &mut State, address: usize) -> bool {
+    let held = state.cq(address).is_some_and(|cq| cq.owner.take().is_some());
+    RELEASED.notify_all();
+    held
+}
+
+/// Tells the provider what to do, and asks it what happened. There is one per process, and its state
+/// is global: tests that use it run one after the other.
+#[derive(Debug)]
+pub struct Controls(());
+
+impl Controls {
+    pub(crate) fn get() -> &'static Controls {
+        &Controls(())
+    }
+
+    /// Back to the ordinary, with an empty record. Objects that are still alive are given up: whoever
+    /// uses one after this commits a violation.
+    pub fn reset(&self) {
+        let mut state = lock();
+        let objects = std::mem::take(&mut state.objects);
+        state.abandoned.extend(objects.into_values());
+        state.config = Config::default();
+        state.registrations.clear();
+        state.requests.clear();
+        state.calls.clear();
+        state.violations.clear();
+    }
+
+    /// Changes what the provider does.
+    pub fn configure(&self, change: impl FnOnce(&mut Config)) {
+        change(&mut lock().config);
+    }
+
+    /// Makes a verb fail with this `errno` value, until it is told otherwise.
+    pub fn fail(&self, verb: Verb, code: c_int) {
+        self.fail_after(verb, 0, code);
+    }
+
+    /// The same, after so many more calls that succeed.
+    pub fn fail_after(&self, verb: Verb, successes: usize, code: c_int) {
+        lock().config.failures.insert(verb, (successes, code));
+    }
+
+    /// Makes a verb work again.
+    pub fn succeed(&self, verb: Verb) {
+        lock().config.failures.remove(&verb);
+    }
+
+    /// How many objects of this kind are alive.
+    pub fn live(&self, kind: Kind) -> usize {
+        lock().objects.values().filter(|object| object.data.kind() == kind).count()
+    }
+
+    /// The kinds of all objects that are alive.
+    pub fn all_live(&self) -> Vec<Kind> {
+        lock().objects.values().map(|object| object.data.kind()).collect()
+    }
+
+    /// The calls that reached the provider since the last [`reset`](Self::reset) or `take_calls`.
+    pub fn take_calls(&self) -> Vec<Call> {
+        std::mem::take(&mut lock().calls)
+    }
+
+    /// How often a verb was called since the last [`reset`](Self::reset) or
+    /// [`take_calls`](Self::take_calls).
+    pub fn count(&self, verb: Verb) -> usize {
+        lock().calls.iter().filter(|call| call.verb == verb).count()
+    }
+
+    /// What was done that a real provider would have answered with a dead-lock, with undefined
+    /// behaviour or with a corrupted queue.
+    pub fn take_violations(&self) -> Vec<String> {
+        std::mem::take(&mut lock().violations)
+    }
+
+    /// The memory registrations since the last [`reset`](Self::reset).
+    pub fn registrations(&self) -> Vec<Registration> {
+        lock().registrations.clone()
+    }
+
+    /// The work requests that were posted since the last [`reset`](Self::reset) or `take_requests`.
+    pub fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut lock().requests)
+    }
+
+    /// Puts a completion into a completion queue of the checked data path.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such queue.
+    pub fn complete(&self, cq: *mut ffi::ibv_cq_ex, completion: Completion) {
+        let mut state = lock();
+        let cq = state.cq(cq as usize).expect("a completion queue that is alive");
+        cq.queue.push_back(completion);
+    }
+}

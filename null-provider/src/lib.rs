@@ -1,0 +1,107 @@
+//! A provider of verbs that does next to nothing.
+//!
+//! It takes the place of libibverbs in a process, in Rust, without threads, sockets or a kernel, so
+//! that everything above it runs under Miri and the sanitizers as well. It serves two purposes:
+//!
+//! - **tests** of what no device at hand shows: locks that are really held from one call to another,
+//!   verbs that fail to destroy, function pointers that are null, structures that are as short as an
+//!   older library's, and values that nobody has heard of. [`Controls`] chooses these, and tells which
+//!   calls came, what is still alive, and what was done that a real provider would have punished.
+//! - **benchmarks**, whose cost is what is left when the provider's is nothing: [`DataPath::Minimal`].
+//!
+//! The two devices, `null0` and `null1`, have one active Ethernet port each. Nothing is ever
+//! transferred: a work request completes if the test says so.
+
+mod controls;
+mod cq;
+mod device;
+mod minimal;
+mod mr;
+mod objects;
+mod pd;
+mod poll;
+mod qp;
+mod query;
+mod record;
+mod recv;
+mod wr;
+
+use std::ffi::c_int;
+
+use ibverbs_sys as ffi;
+use ibverbs_sys::provider::{self, AlreadyChosen, Provider};
+
+pub use controls::{Config, Controls, DataPath, Edit};
+pub use record::{
+    Call, Completion, Kind, Operation, Payload, RecvLimit, Registration, Request, Verb,
+};
+
+/// What messages call this provider.
+pub const NAME: &str = "null";
+
+static VERBS: ffi::Verbs = ffi::Verbs {
+    ibv_get_device_list: Some(device::get_device_list),
+    ibv_free_device_list: Some(device::free_device_list),
+    ibv_get_device_name: Some(device::get_device_name),
+    ibv_get_device_index: Some(device::get_device_index),
+    ibv_get_device_guid: Some(device::get_device_guid),
+    ibv_open_device: Some(device::open_device),
+    ibv_close_device: Some(device::close_device),
+    ibv_fork_init: Some(device::fork_init),
+    ibv_is_fork_initialized: Some(device::is_fork_initialized),
+    ibv_query_device: Some(query::query_device),
+    ibv_query_port: Some(query::query_port_compat),
+    ibv_query_gid: Some(query::query_gid),
+    _ibv_query_gid_table: Some(query::query_gid_table),
+    ibv_query_pkey: Some(query::query_pkey),
+    ibv_alloc_pd: Some(pd::alloc_pd),
+    ibv_dealloc_pd: Some(pd::dealloc_pd),
+    ibv_reg_mr: Some(mr::reg_mr),
+    ibv_reg_mr_iova2: Some(mr::reg_mr_iova2),
+    ibv_dereg_mr: Some(mr::dereg_mr),
+    ibv_destroy_cq: Some(cq::destroy_cq),
+    ibv_qp_to_qp_ex: Some(qp::qp_to_qp_ex),
+    ibv_modify_qp: Some(qp::modify_qp),
+    ibv_query_qp: Some(qp::query_qp),
+    ibv_destroy_qp: Some(qp::destroy_qp),
+    ..ffi::Verbs::EMPTY
+};
+
+/// Makes this the provider of the process, and returns its controls; again and again, if it is called
+/// more than once.
+///
+/// # Errors
+///
+/// [`AlreadyChosen`] if the process has another provider.
+///
+/// # Safety
+///
+/// What the controls are told stays within what a provider of some version of rdma-core may do. Values
+/// may be any; function pointers may be cleared in `verbs_context`, `ibv_cq_ex` and `ibv_qp_ex`, but
+/// not in `ibv_context_ops`, and may not be replaced by other ones; structures are not shorter than
+/// those of the first version that had them. And what [`DataPath::Minimal`] demands is kept.
+pub unsafe fn install() -> Result<&'static Controls, AlreadyChosen> {
+    static NULL: Provider =
+        Provider { name: NAME, verbs: &VERBS, rdmacm: &ffi::Rdmacm::EMPTY, efa: &ffi::Efa::EMPTY };
+    // SAFETY: the functions do what their manual pages say: they create, count and destroy objects,
+    // and report failures by the convention of each. Whatever departs from that is the promise of
+    // whoever uses the controls.
+    match unsafe { provider::install(NULL) } {
+        Err(refused) if refused.in_place != NAME => Err(refused),
+        _ => Ok(Controls::get()),
+    }
+}
+
+/// Sets this thread's `errno`.
+fn set_errno(code: c_int) {
+    // SAFETY: the function has no preconditions.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: it returned the address of this thread's `errno`, which no other thread accesses.
+    unsafe { errno.write(code) }
+}
+
+/// Null, with this `errno`: how a verb that creates something fails.
+fn null<T>(code: c_int) -> *mut T {
+    set_errno(code);
+    std::ptr::null_mut()
+}

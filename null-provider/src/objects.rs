@@ -1,0 +1,215 @@
+//! The objects that are alive, what each refers to, and the memory they lie in.
+
+use std::alloc::{alloc_zeroed, dealloc, handle_alloc_error, Layout};
+use std::collections::VecDeque;
+use std::ffi::c_int;
+use std::ptr::NonNull;
+use std::thread::ThreadId;
+
+use crate::controls::{DataPath, State};
+use crate::record::{Completion, Kind, Request, Verb};
+
+/// Zeroed memory of an object that C code sees. It may be shorter than the structure it stands for.
+pub(crate) struct Block {
+    ptr: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: a block owns its memory, as a `Box<[u8]>` would.
+unsafe impl Send for Block {}
+
+impl Block {
+    pub(crate) fn new(len: usize) -> Block {
+        const ALIGN: usize = 16;
+        assert!(len > 0, "an object has at least one byte");
+        let layout = Layout::from_size_align(len, ALIGN).expect("objects are small");
+        // SAFETY: the layout is not empty, as asserted above.
+        let ptr = unsafe { alloc_zeroed(layout) };
+        let ptr = NonNull::new(ptr).unwrap_or_else(|| handle_alloc_error(layout));
+        Block { ptr, layout }
+    }
+
+    pub(crate) fn ptr(&self) -> *mut u8 {
+        self.ptr.as_ptr()
+    }
+
+    /// Copies as much of `value` to `offset` as the block has room for.
+    pub(crate) fn write_prefix<T: Copy>(&self, offset: usize, value: &T) {
+        let len = size_of::<T>().min(self.layout.size() - offset);
+        let to = self.ptr.as_ptr().wrapping_add(offset);
+        // SAFETY: `len` bytes are inside the value and, from the offset on, inside the block; the two
+        // do not overlap, since the block is memory of its own.
+        unsafe { std::ptr::copy_nonoverlapping((&raw const *value).cast::<u8>(), to, len) }
+    }
+
+    /// Fills the block with the end of `value`.
+    pub(crate) fn write_suffix<T: Copy>(&self, value: &T) {
+        let len = self.layout.size();
+        assert!(len <= size_of::<T>(), "the block is not longer than the value");
+        let from = (&raw const *value).cast::<u8>().wrapping_add(size_of::<T>() - len);
+        // SAFETY: the last `len` bytes of the value, which has so many, and the whole block; the two do
+        // not overlap, since the block is memory of its own.
+        unsafe { std::ptr::copy_nonoverlapping(from, self.ptr(), len) }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: the memory was allocated in `new` with this layout and is freed once.
+        unsafe { dealloc(self.ptr.as_ptr(), self.layout) }
+    }
+}
+
+/// A live object.
+pub(crate) struct Object {
+    /// Where it lies: freed with it.
+    _block: Block,
+    /// The addresses of the objects that must outlive this one.
+    pub(crate) refers_to: Vec<usize>,
+    pub(crate) data: Data,
+}
+
+/// What the provider knows of an object, by its kind.
+pub(crate) enum Data {
+    DeviceList,
+    Context { device: usize, data_path: DataPath },
+    Pd,
+    Mr,
+    Cq(CqData),
+    Qp(QpData),
+}
+
+impl Data {
+    pub(crate) fn kind(&self) -> Kind {
+        match self {
+            Data::DeviceList => Kind::DeviceList,
+            Data::Context { .. } => Kind::Context,
+            Data::Pd => Kind::Pd,
+            Data::Mr => Kind::Mr,
+            Data::Cq(_) => Kind::Cq,
+            Data::Qp(_) => Kind::Qp,
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct CqData {
+    /// The thread that holds the lock of the queue, from `start_poll` to `end_poll`.
+    pub(crate) owner: Option<ThreadId>,
+    pub(crate) poll: Poll,
+    pub(crate) queue: VecDeque<Completion>,
+}
+
+/// Where a poll is.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Poll {
+    #[default]
+    Closed,
+    /// A completion is at hand.
+    At(Completion),
+    /// `next_poll` has failed.
+    Ended,
+}
+
+pub(crate) struct QpData {
+    pub(crate) qp_num: u32,
+    pub(crate) send_cq: usize,
+    pub(crate) recv_cq: usize,
+    pub(crate) send_ops: u64,
+    pub(crate) max_send_wr: u32,
+    pub(crate) max_send_sge: usize,
+    pub(crate) max_recv_sge: usize,
+    pub(crate) max_inline: usize,
+    pub(crate) complete_sends: bool,
+    pub(crate) complete_receives: bool,
+    pub(crate) batch: Option<Batch>,
+}
+
+/// A batch between `wr_start` and `wr_complete` or `wr_abort`.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) requests: Vec<Request>,
+    /// Whether the last request still has no payload.
+    pub(crate) incomplete: bool,
+}
+
+impl State {
+    pub(crate) fn insert(
+        &mut self,
+        block: Block,
+        offset: usize,
+        refers_to: Vec<usize>,
+        data: Data,
+    ) {
+        let address = block.ptr() as usize + offset;
+        self.objects.insert(address, Object { _block: block, refers_to, data });
+    }
+
+    /// Whether an object of this kind lives at this address; if not, that is a violation.
+    pub(crate) fn expect_live(&mut self, verb: Verb, address: usize, kind: Kind) -> bool {
+        match self.objects.get(&address).map(|object| object.data.kind()) {
+            Some(found) if found == kind => true,
+            Some(found) => {
+                self.violation(format!("{verb:?}: {address:#x} is a {found:?}, not a {kind:?}"));
+                false
+            }
+            None => {
+                self.violation(format!("{verb:?}: no {kind:?} is alive at {address:#x}"));
+                false
+            }
+        }
+    }
+
+    /// Whether the object may be destroyed; otherwise the `errno` value to return.
+    pub(crate) fn may_destroy(
+        &mut self,
+        verb: Verb,
+        address: usize,
+        kind: Kind,
+    ) -> Result<(), c_int> {
+        self.call(verb, address);
+        if !self.expect_live(verb, address, kind) {
+            return Err(libc::EINVAL);
+        }
+        self.failure(verb)?;
+        let users = self.objects.values().filter(|user| user.refers_to.contains(&address));
+        let users: Vec<Kind> = users.map(|user| user.data.kind()).collect();
+        if !users.is_empty() {
+            self.violation(format!("{verb:?}: the {kind:?} is still used by {users:?}"));
+            return Err(libc::EBUSY);
+        }
+        Ok(())
+    }
+
+    /// Frees an object.
+    pub(crate) fn remove(&mut self, address: usize) {
+        self.objects.remove(&address);
+    }
+
+    /// The number of the device of a context, and its data path.
+    pub(crate) fn context(&self, context: usize) -> (usize, DataPath) {
+        match self.objects.get(&context) {
+            Some(Object { data: Data::Context { device, data_path }, .. }) => (*device, *data_path),
+            _ => (0, DataPath::Checked),
+        }
+    }
+
+    /// Whether the object refers to this other one.
+    pub(crate) fn refers_to(&self, address: usize, other: usize) -> bool {
+        self.objects.get(&address).is_some_and(|object| object.refers_to.contains(&other))
+    }
+
+    pub(crate) fn cq(&mut self, address: usize) -> Option<&mut CqData> {
+        match self.objects.get_mut(&address) {
+            Some(Object { data: Data::Cq(cq), .. }) => Some(cq),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn qp(&mut self, address: usize) -> Option<&mut QpData> {
+        match self.objects.get_mut(&address) {
+            Some(Object { data: Data::Qp(qp), .. }) => Some(qp),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! What the provider remembers of how it was used, and what it is told to report.
+
+use std::ffi::c_int;
+
+use ibverbs_sys as ffi;
+
+/// The kinds of objects that the provider counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A list of devices.
+    DeviceList,
+    /// An opened device.
+    Context,
+    /// A protection domain.
+    Pd,
+    /// A memory region.
+    Mr,
+    /// A completion queue.
+    Cq,
+    /// A queue pair.
+    Qp,
+}
+
+/// The entry points of the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    /// `ibv_get_device_list`
+    GetDeviceList,
+    /// `ibv_free_device_list`
+    FreeDeviceList,
+    /// `ibv_open_device`
+    OpenDevice,
+    /// `ibv_close_device`
+    CloseDevice,
+    /// `ibv_query_device`
+    QueryDevice,
+    /// `ibv_query_port`
+    QueryPort,
+    /// `ibv_query_gid` and `ibv_query_gid_table`
+    QueryGid,
+    /// `ibv_query_pkey`
+    QueryPkey,
+    /// `ibv_fork_init`
+    ForkInit,
+    /// `ibv_is_fork_initialized`
+    IsForkInitialized,
+    /// `ibv_alloc_pd`
+    AllocPd,
+    /// `ibv_dealloc_pd`
+    DeallocPd,
+    /// `ibv_reg_mr` and `ibv_reg_mr_iova2`
+    RegMr,
+    /// `ibv_dereg_mr`
+    DeregMr,
+    /// `ibv_create_cq_ex`
+    CreateCq,
+    /// `ibv_destroy_cq`
+    DestroyCq,
+    /// `ibv_start_poll`
+    StartPoll,
+    /// `ibv_next_poll`
+    NextPoll,
+    /// `ibv_end_poll`
+    EndPoll,
+    /// any `ibv_wc_read_*`
+    ReadField,
+    /// `ibv_create_qp_ex`
+    CreateQp,
+    /// `ibv_destroy_qp`
+    DestroyQp,
+    /// `ibv_modify_qp`
+    ModifyQp,
+    /// `ibv_query_qp`
+    QueryQp,
+    /// `ibv_post_recv`
+    PostRecv,
+    /// `ibv_wr_start`
+    WrStart,
+    /// `ibv_wr_complete`
+    WrComplete,
+    /// `ibv_wr_abort`
+    WrAbort,
+    /// any function that begins a work request, such as `ibv_wr_send`
+    WrOperation,
+    /// any `ibv_wr_set_*`
+    WrPayload,
+}
+
+/// A call that reached the provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Which entry point.
+    pub verb: Verb,
+    /// The address of the object that it was called on; zero if there was none.
+    pub object: usize,
+}
+
+/// A memory registration that the provider was asked for and granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The address of the memory.
+    pub addr: usize,
+    /// Its length in bytes.
+    pub length: usize,
+    /// The access flags (`IBV_ACCESS_*`).
+    pub access: u32,
+    /// The key, local and remote: one number, as on many adapters.
+    pub key: u32,
+}
+
+/// A work request that was submitted, or that a receive queue took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The number of the queue pair.
+    pub qp_num: u32,
+    /// The program's identifier.
+    pub wr_id: u64,
+    /// The flags (`IBV_SEND_*`); zero for a receive.
+    pub flags: u32,
+    /// What it does.
+    pub operation: Operation,
+    /// What it carries.
+    pub payload: Payload,
+}
+
+/// What a work request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A receive.
+    Recv,
+    /// A send, with immediate data in network order if there is any.
+    Send {
+        /// The immediate data.
+        imm: Option<u32>,
+    },
+    /// An RDMA write.
+    Write {
+        /// The remote key.
+        rkey: u32,
+        /// The remote address.
+        addr: u64,
+        /// The immediate data in network order.
+        imm: Option<u32>,
+    },
+    /// An RDMA read.
+    Read {
+        /// The remote key.
+        rkey: u32,
+        /// The remote address.
+        addr: u64,
+    },
+    /// An atomic compare and swap.
+    CompareSwap {
+        /// The remote key.
+        rkey: u32,
+        /// The remote address.
+        addr: u64,
+        /// What the number is compared with.
+        compare: u64,
+        /// What replaces it.
+        swap: u64,
+    },
+    /// An atomic fetch and add.
+    FetchAdd {
+        /// The remote key.
+        rkey: u32,
+        /// The remote address.
+        addr: u64,
+        /// What is added.
+        add: u64,
+    },
+}
+
+impl Operation {
+    /// The opcode of its completion.
+    pub(crate) fn wc_opcode(self) -> ffi::ibv_wc_opcode {
+        match self {
+            Operation::Recv => ffi::IBV_WC_RECV,
+            Operation::Send { .. } => ffi::IBV_WC_SEND,
+            Operation::Write { .. } => ffi::IBV_WC_RDMA_WRITE,
+            Operation::Read { .. } => ffi::IBV_WC_RDMA_READ,
+            Operation::CompareSwap { .. } => ffi::IBV_WC_COMP_SWAP,
+            Operation::FetchAdd { .. } => ffi::IBV_WC_FETCH_ADD,
+        }
+    }
+
+    /// The flag that a queue pair needs at its creation for it.
+    pub(crate) fn grant(self) -> u64 {
+        u64::from(match self {
+            Operation::Recv => 0,
+            Operation::Send { imm: None } => ffi::IBV_QP_EX_WITH_SEND,
+            Operation::Send { imm: Some(_) } => ffi::IBV_QP_EX_WITH_SEND_WITH_IMM,
+            Operation::Write { imm: None, .. } => ffi::IBV_QP_EX_WITH_RDMA_WRITE,
+            Operation::Write { imm: Some(_), .. } => ffi::IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM,
+            Operation::Read { .. } => ffi::IBV_QP_EX_WITH_RDMA_READ,
+            Operation::CompareSwap { .. } => ffi::IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP,
+            Operation::FetchAdd { .. } => ffi::IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD,
+        })
+    }
+}
+
+/// What a work request carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Scatter entries: address, length, key.
+    Scatter(Vec<(u64, u32, u32)>),
+    /// Inline data, all buffers of it joined.
+    Inline(Vec<u8>),
+}
+
+/// A completion for a program to poll.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Completion {
+    /// The identifier of the work request.
+    pub wr_id: u64,
+    /// How it ended; any number will do.
+    pub status: ffi::ibv_wc_status,
+    /// What it did; any number will do.
+    pub opcode: ffi::ibv_wc_opcode,
+    /// The vendor's error code.
+    pub vendor_err: u32,
+    /// How many bytes arrived.
+    pub byte_len: u32,
+    /// The immediate data, in network order.
+    pub imm_data: u32,
+    /// The local queue pair.
+    pub qp_num: u32,
+    /// The remote queue pair.
+    pub src_qp: u32,
+    /// The flags (`IBV_WC_*`).
+    pub wc_flags: u32,
+    /// The sender's local identifier.
+    pub slid: u32,
+    /// The service level.
+    pub sl: u8,
+    /// The path bits.
+    pub dlid_path_bits: u8,
+    /// The device's clock.
+    pub completion_ts: u64,
+    /// The wall clock.
+    pub completion_wallclock_ns: u64,
+    /// The VLAN tag.
+    pub cvlan: u16,
+    /// The flow tag.
+    pub flow_tag: u32,
+}
+
+/// How much of a chain of receives is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecvLimit {
+    /// How many requests each call accepts.
+    pub accept: usize,
+    /// What it returns if there were more.
+    pub code: c_int,
+    /// Whether it says which request it refused.
+    pub set_bad_wr: bool,
+}

@@ -1,0 +1,171 @@
+//! Rule 5: no half-built work request, and no batch that stays open.
+
+use ibverbs::{
+    ffi, AccessFlags, Error, LocalMemorySlice, Payload, QpState, QueuePair, QueuePairAttr, Rc,
+    RemoteMemorySlice,
+};
+use null_provider::{Operation, Request, Verb};
+
+use crate::common::{complete, connected, null, parts, poll_all, submit, Parts};
+
+const REMOTE: RemoteMemorySlice = RemoteMemorySlice { addr: 0x1000, len: 64, rkey: 0x77 };
+
+/// Starts a batch with a request in it and forgets it.
+fn forget_batch(qp: &mut QueuePair<Rc>) {
+    let mut batch = qp.start_send();
+    batch.op().signaled().send(99, b"lost");
+    std::mem::forget(batch);
+}
+
+#[test]
+fn a_dropped_batch_is_aborted() {
+    let null = null();
+    let Parts { pd, cq, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    null.take_calls();
+    let mut batch = qp.start_send();
+    batch.op().send(1, b"one");
+    drop(batch);
+    drop(qp.start_send());
+    let one = [Verb::WrStart, Verb::WrOperation, Verb::WrPayload, Verb::WrAbort];
+    assert_eq!(null.verbs(), [&one[..], &[Verb::WrStart, Verb::WrAbort]].concat());
+    assert_eq!(null.take_requests(), []);
+}
+
+#[test]
+fn a_forgotten_batch_is_aborted_by_the_next_one() {
+    let null = null();
+    let Parts { pd, cq, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    forget_batch(&mut qp);
+    null.take_calls();
+    let mut batch = qp.start_send();
+    assert_eq!(null.verbs(), [Verb::WrAbort, Verb::WrStart]);
+    batch.op().send(1, b"one");
+    submit(batch).unwrap();
+    let wr_ids: Vec<u64> = null.take_requests().iter().map(|request| request.wr_id).collect();
+    assert_eq!(wr_ids, [1]);
+}
+
+/// What ends a queue pair, or what was posted to it.
+type End = fn(QueuePair<Rc>);
+
+#[test]
+fn a_forgotten_batch_is_aborted_by_close_drop_and_modify() {
+    let null = null();
+    let Parts { pd, cq, .. } = parts();
+    let endings: [(End, Verb); 4] = [
+        (|qp| qp.close().unwrap(), Verb::DestroyQp),
+        (drop, Verb::DestroyQp),
+        (|qp| drop(qp.reset().unwrap()), Verb::ModifyQp),
+        // Some providers take the lock of the send queue for this as well.
+        (
+            |mut qp| qp.modify(&QueuePairAttr::new().set_state(QpState::ERR)).unwrap(),
+            Verb::ModifyQp,
+        ),
+    ];
+    for (end, verb) in endings {
+        let mut qp = connected(&pd, &cq);
+        forget_batch(&mut qp);
+        null.take_calls();
+        end(qp);
+        assert_eq!(null.verbs()[..2], [Verb::WrAbort, verb]);
+    }
+    assert_eq!(null.take_requests(), []);
+}
+
+#[test]
+fn a_forgotten_batch_is_aborted_when_its_queue_pair_waits_for_a_poll() {
+    let null = null();
+    let Parts { pd, cq, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    forget_batch(&mut qp);
+    complete(&null, &cq, [1]);
+    let completions = cq.poll().unwrap();
+    null.take_calls();
+    drop(qp);
+    assert_eq!(null.verbs(), [Verb::WrAbort]);
+    drop(completions);
+    assert_eq!(null.verbs(), [Verb::EndPoll, Verb::DestroyQp]);
+}
+
+#[test]
+fn a_batch_that_the_device_refuses_is_over() {
+    let null = null();
+    let Parts { pd, cq, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    null.fail(Verb::WrComplete, libc::ENOMEM);
+    let mut batch = qp.start_send();
+    batch.op().send(1, b"one");
+    let error = submit(batch).unwrap_err();
+    assert!(matches!(error, Error::PostSend { .. }));
+    assert_eq!(error.os_error(), Some(libc::ENOMEM));
+    assert!(error.to_string().contains("full"), "{error}");
+    assert_eq!(null.count(Verb::WrAbort), 0);
+    null.succeed(Verb::WrComplete);
+    let mut batch = qp.start_send();
+    batch.op().send(2, b"two");
+    submit(batch).unwrap();
+    assert_eq!(null.take_requests().len(), 1);
+}
+
+#[test]
+fn an_operation_and_its_payload_are_one_step() {
+    let null = null();
+    let Parts { pd, cq, .. } = parts();
+    let region = pd.allocate(64, AccessFlags::LOCAL_WRITE).unwrap();
+    let mut qp = connected(&pd, &cq);
+    let mut batch = qp.start_send();
+    let eight = region.slice(..8);
+    batch.op().send(1, &[eight]);
+    batch.op().imm(5).send(2, b"inline");
+    batch.op().write(3, &[eight, region.slice(8..16)], REMOTE);
+    batch.op().imm(6).write(4, Payload::EMPTY, REMOTE);
+    batch.op().fenced().read(5, &[eight], REMOTE);
+    batch.op().atomic_cmp_swap(6, eight, REMOTE, 10, 11);
+    batch.op().solicited().signaled().atomic_fetch_add(7, eight, REMOTE, 12);
+    // One that was begun and not named is nothing.
+    let _ = batch.op().signaled();
+    null.take_calls();
+    submit(batch).unwrap();
+    let requests = null.take_requests();
+    let scatter = |slices: &[LocalMemorySlice]| {
+        let entries = slices.iter().map(|slice| (slice.addr(), slice.len(), slice.lkey()));
+        null_provider::Payload::Scatter(entries.collect())
+    };
+    let request = |wr_id, flags, operation, payload| Request {
+        qp_num: qp.qp_num(),
+        wr_id,
+        flags,
+        operation,
+        payload,
+    };
+    let (rkey, addr) = (0x77, 0x1000);
+    let (one, two) = (scatter(&[eight]), scatter(&[eight, region.slice(8..16)]));
+    let inline = null_provider::Payload::Inline(b"inline".to_vec());
+    let ending = ffi::IBV_SEND_SIGNALED | ffi::IBV_SEND_SOLICITED;
+    let (five, six) = (Some(5u32.to_be()), Some(6u32.to_be()));
+    let expected = [
+        request(1, 0, Operation::Send { imm: None }, one.clone()),
+        request(2, ffi::IBV_SEND_INLINE, Operation::Send { imm: five }, inline),
+        request(3, 0, Operation::Write { rkey, addr, imm: None }, two),
+        request(4, 0, Operation::Write { rkey, addr, imm: six }, scatter(&[])),
+        request(5, ffi::IBV_SEND_FENCE, Operation::Read { rkey, addr }, one.clone()),
+        request(6, 0, Operation::CompareSwap { rkey, addr, compare: 10, swap: 11 }, one.clone()),
+        request(7, ending, Operation::FetchAdd { rkey, addr, add: 12 }, one),
+    ];
+    assert_eq!(requests, expected);
+}
+
+#[test]
+fn signaled_requests_complete() {
+    let null = null();
+    null.configure(|config| config.complete_sends = true);
+    let Parts { pd, cq, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    let mut batch = qp.start_send();
+    batch.op().send(1, b"quiet");
+    batch.op().signaled().send(2, b"loud");
+    submit(batch).unwrap();
+    assert_eq!(poll_all(&cq), [2]);
+}

@@ -1,0 +1,143 @@
+//! What all tests need: the provider, and objects on it.
+
+use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ibverbs::{
+    CompletionQueue, Context, Error, ProtectionDomain, QueuePair, Rc, RecvRequest, Result,
+    SendBatch, Transport,
+};
+use null_provider::{Completion, Controls, Kind, Verb};
+
+/// The provider, for one test at a time. At the end of a test there must be no violation, and nothing
+/// may be alive.
+pub(crate) struct Null {
+    controls: &'static Controls,
+    _serial: MutexGuard<'static, ()>,
+}
+
+pub(crate) fn null() -> Null {
+    static SERIAL: Mutex<()> = Mutex::new(());
+    let serial = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: the tests clear function pointers of the extended structures, shorten them to lengths that
+    // there were, and change values; nothing else.
+    let controls = unsafe { null_provider::install() }.unwrap();
+    controls.reset();
+    Null { controls, _serial: serial }
+}
+
+impl Null {
+    /// That exactly these objects were leaked; they are forgotten then.
+    pub(crate) fn expect_leaked(&self, kinds: &[Kind]) {
+        let mut alive = self.all_live();
+        for kind in kinds {
+            let place = alive.iter().position(|found| found == kind);
+            alive.swap_remove(place.unwrap_or_else(|| panic!("no {kind:?} was leaked")));
+        }
+        assert!(alive.is_empty(), "more was leaked: {alive:?}");
+        assert_eq!(self.take_violations(), [""; 0]);
+        self.reset();
+    }
+
+    /// The verbs that were called since the last look.
+    pub(crate) fn verbs(&self) -> Vec<Verb> {
+        self.take_calls().iter().map(|call| call.verb).collect()
+    }
+
+    /// That the provider was not called since the last look.
+    pub(crate) fn expect_no_calls(&self) {
+        assert_eq!(self.verbs(), []);
+    }
+}
+
+impl Deref for Null {
+    type Target = Controls;
+
+    fn deref(&self) -> &Controls {
+        self.controls
+    }
+}
+
+impl Drop for Null {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.take_violations(), [""; 0]);
+            assert_eq!(self.all_live(), [], "these objects are still alive");
+        }
+    }
+}
+
+pub(crate) fn open(device: usize) -> Context {
+    ibverbs::devices().unwrap().get(device).unwrap().open().unwrap()
+}
+
+pub(crate) struct Parts {
+    pub(crate) ctx: Context,
+    pub(crate) pd: ProtectionDomain,
+    pub(crate) cq: CompletionQueue,
+}
+
+pub(crate) fn parts() -> Parts {
+    let ctx = open(0);
+    let pd = ctx.alloc_pd().unwrap();
+    let cq = ctx.create_cq(16).build().unwrap();
+    Parts { ctx, pd, cq }
+}
+
+/// A connected queue pair with two scatter entries and 64 bytes of inline data.
+pub(crate) fn connected(pd: &ProtectionDomain, cq: &CompletionQueue) -> QueuePair<Rc> {
+    connected_to(pd, cq, cq)
+}
+
+pub(crate) fn connected_to(
+    pd: &ProtectionDomain,
+    send_cq: &CompletionQueue,
+    recv_cq: &CompletionQueue,
+) -> QueuePair<Rc> {
+    let builder = pd.create_qp::<Rc>(send_cq, recv_cq, 1).unwrap();
+    let builder = builder.set_max_send_sge(2).set_max_recv_sge(2).set_max_inline_data(64);
+    let prepared = builder.build().unwrap();
+    let endpoint = prepared.endpoint().unwrap();
+    prepared.handshake(endpoint).unwrap()
+}
+
+pub(crate) fn submit<T: Transport>(batch: SendBatch<'_, T>) -> Result<()> {
+    // SAFETY: the null provider never touches the memory of a scatter entry.
+    unsafe { batch.submit() }
+}
+
+pub(crate) fn post<'a>(
+    qp: &mut QueuePair<Rc>,
+    requests: impl AsMut<[RecvRequest<'a>]>,
+) -> Result<()> {
+    // SAFETY: as above.
+    unsafe { qp.post_recv(requests) }
+}
+
+/// Puts successful completions with these identifiers into the queue.
+pub(crate) fn complete(null: &Null, cq: &CompletionQueue, wr_ids: impl IntoIterator<Item = u64>) {
+    for wr_id in wr_ids {
+        null.complete(cq.as_raw(), Completion { wr_id, ..Completion::default() });
+    }
+}
+
+/// The identifiers of all completions that are in the queue.
+pub(crate) fn poll_all(cq: &CompletionQueue) -> Vec<u64> {
+    let mut wr_ids = Vec::new();
+    if let Some(mut completions) = cq.poll().unwrap() {
+        while let Some(wc) = completions.next() {
+            wr_ids.push(wc.wr_id());
+        }
+    }
+    wr_ids
+}
+
+/// That this failed because a poll is open.
+#[track_caller]
+pub(crate) fn expect_poll_in_progress<T>(result: Result<T, impl Into<Error>>) {
+    match result.map_err(Into::into) {
+        Err(Error::PollInProgress) => {}
+        Err(other) => panic!("it failed for another reason: {other:?}"),
+        Ok(_) => panic!("it was done although a poll is open"),
+    }
+}

@@ -1,0 +1,134 @@
+//! Rule 9: what the device may still use is leaked, never freed. These tests leak on purpose: a leak
+//! detector must skip them.
+
+use ibverbs::{AccessFlags, Error, MemoryRegion, Rc};
+use null_provider::{Kind, Verb};
+
+use crate::common::{complete, connected, null, parts, Parts};
+
+#[test]
+fn a_queue_pair_that_cannot_be_destroyed_keeps_what_it_refers_to() {
+    let null = null();
+    for code in [libc::EIO, libc::EBUSY] {
+        let Parts { ctx, pd, cq } = parts();
+        let recv_cq = ctx.create_cq(1).build().unwrap();
+        let qp = crate::common::connected_to(&pd, &cq, &recv_cq);
+        null.fail(Verb::DestroyQp, code);
+        drop(qp);
+        null.succeed(Verb::DestroyQp);
+        assert!(matches!(cq.close().unwrap_err().error, Error::InUse { .. }));
+        assert!(matches!(pd.close().unwrap_err().error, Error::InUse { .. }));
+        drop((recv_cq, ctx));
+        null.expect_leaked(&[Kind::Qp, Kind::Cq, Kind::Cq, Kind::Pd, Kind::Context]);
+    }
+}
+
+#[test]
+fn a_queue_pair_that_waited_for_a_poll_and_cannot_be_destroyed_does_so_too() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let qp = connected(&pd, &cq);
+    complete(&null, &cq, [1]);
+    null.fail(Verb::DestroyQp, libc::EIO);
+    let completions = cq.poll().unwrap();
+    drop(qp);
+    drop(completions);
+    assert_eq!(null.count(Verb::DestroyQp), 1);
+    null.succeed(Verb::DestroyQp);
+    drop((ctx, pd, cq));
+    null.expect_leaked(&[Kind::Qp, Kind::Cq, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+fn a_queue_pair_that_could_not_be_built_nor_destroyed_does_so_too() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    null.fail(Verb::DestroyQp, libc::EIO);
+    null.configure(|config| config.edit_qp = Some(Box::new(|qp| qp.wr_start = None)));
+    assert!(pd.create_qp::<Rc>(&cq, &cq, 1).unwrap().build().is_err());
+    null.succeed(Verb::DestroyQp);
+    drop((ctx, pd, cq));
+    null.expect_leaked(&[Kind::Qp, Kind::Cq, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+fn a_trial_queue_pair_that_cannot_be_destroyed_does_so_too() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    null.fail(Verb::DestroyQp, libc::EIO);
+    let builder = pd.create_qp::<Rc>(&cq, &cq, 1).unwrap().set_max_inline_data(1000);
+    assert!(builder.build().is_err());
+    null.succeed(Verb::DestroyQp);
+    let trials = null.live(Kind::Qp);
+    drop((ctx, pd, cq));
+    let mut expected = vec![Kind::Qp; trials];
+    expected.extend([Kind::Cq, Kind::Pd, Kind::Context]);
+    null.expect_leaked(&expected);
+}
+
+/// Whether the page at this address is mapped.
+fn is_mapped(address: usize) -> bool {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().any(|line| {
+        let (start, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        let number = |text| usize::from_str_radix(text, 16).unwrap();
+        (number(start)..number(end)).contains(&address)
+    })
+}
+
+/// An amount of memory that nobody else maps, so that its address is not used again at once.
+const LEN: usize = 5 << 20;
+
+fn filled(pd: &ibverbs::ProtectionDomain, access: AccessFlags) -> (MemoryRegion, usize) {
+    let mut region = pd.allocate(LEN, access).unwrap();
+    region.bytes_mut().fill(0x5a);
+    let address = region.bytes().as_ptr() as usize;
+    (region, address)
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "it reads /proc")]
+fn memory_that_cannot_be_deregistered_stays_mapped() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let (region, address) = filled(&pd, AccessFlags::LOCAL_WRITE);
+    null.fail(Verb::DeregMr, libc::EIO);
+    drop(region);
+    assert!(is_mapped(address) && is_mapped(address + LEN - 1));
+    null.succeed(Verb::DeregMr);
+    let (region, address) = filled(&pd, AccessFlags::LOCAL_WRITE);
+    assert!(is_mapped(address));
+    drop(region);
+    assert!(!is_mapped(address), "the check must be able to fail");
+    drop((ctx, pd, cq));
+    null.expect_leaked(&[Kind::Mr, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "it reads /proc")]
+fn memory_whose_remote_registration_cannot_be_undone_stays_mapped() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let (region, address) = filled(&pd, AccessFlags::PERMISSIVE);
+    // SAFETY: there is no peer.
+    unsafe { region.remote() }.unwrap();
+    null.fail(Verb::DeregMr, libc::EIO);
+    drop(region);
+    // One failed, and the other was not tried: it could be the one that the device uses.
+    assert_eq!(null.count(Verb::DeregMr), 1);
+    assert!(is_mapped(address));
+    null.succeed(Verb::DeregMr);
+    drop((ctx, pd, cq));
+    null.expect_leaked(&[Kind::Mr, Kind::Mr, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+fn a_completion_queue_or_domain_that_cannot_be_destroyed_keeps_the_context() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    null.fail(Verb::DestroyCq, libc::EIO);
+    null.fail(Verb::DeallocPd, libc::EIO);
+    drop((ctx, pd, cq));
+    assert_eq!(null.count(Verb::CloseDevice), 0);
+    null.expect_leaked(&[Kind::Cq, Kind::Pd, Kind::Context]);
+}

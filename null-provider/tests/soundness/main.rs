@@ -1,0 +1,20 @@
+//! The soundness rules of `ibverbs`, one module each, on a provider that shows what no device at hand
+//! does. Each test fails when its rule is broken: by an assertion of its own, by a violation that the
+//! provider recorded, by an object that is still alive at the end, or under a sanitizer. A leak
+//! detector must `--skip leaking`, which leaks on purpose.
+
+mod batches;
+mod bytes;
+mod common;
+mod completions;
+mod destroying;
+mod leaking;
+mod limits;
+mod memory;
+mod minimal;
+mod missing;
+mod one_device;
+mod one_poller;
+mod random;
+mod receives;
+mod values;
