@@ -124,6 +124,28 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
         // SAFETY: a batch is open, `begin` has begun a request, and `check` was passed above.
         unsafe { payload.set(qp) }
     }
+
+    /// As [`add`](Self::add), if the payload does not go beyond the remote memory.
+    ///
+    /// # Safety
+    ///
+    /// As for `add`.
+    #[inline]
+    unsafe fn add_remote(
+        self,
+        op: SendOps,
+        wr_id: u64,
+        payload: &Payload<'_>,
+        remote: RemoteMemorySlice,
+        begin: impl FnOnce(*mut ffi::ibv_qp_ex),
+    ) {
+        let bytes = payload.len();
+        if bytes > remote.len {
+            return refuse(self.refusal, Refusal::BeyondRemote { bytes, len: remote.len });
+        }
+        // SAFETY: passed on to the caller.
+        unsafe { self.add(op, wr_id, payload, begin) }
+    }
 }
 
 /// Remembers the first reason why the batch will not be posted.
@@ -169,14 +191,9 @@ impl<T: Transport> SendOp<'_, T, NoImm> {
     where
         T: RdmaWrite,
     {
-        let payload = payload.into();
-        let bytes = payload.len();
-        if bytes > remote.len {
-            return refuse(self.refusal, Refusal::BeyondRemote { bytes, len: remote.len });
-        }
         let begin = begin!(ibv_wr_rdma_write, remote.rkey, remote.addr);
         // SAFETY: this begins an RDMA write.
-        unsafe { self.add(SendOps::RDMA_WRITE, wr_id, &payload, begin) }
+        unsafe { self.add_remote(SendOps::RDMA_WRITE, wr_id, &payload.into(), remote, begin) }
     }
 }
 
@@ -191,14 +208,9 @@ impl<T: Transport, I> SendOp<'_, T, I> {
         T: RdmaRead,
         I: WithoutImm,
     {
-        let payload = Payload::from(slices);
-        let bytes = payload.len();
-        if bytes > remote.len {
-            return refuse(self.refusal, Refusal::BeyondRemote { bytes, len: remote.len });
-        }
         let begin = begin!(ibv_wr_rdma_read, remote.rkey, remote.addr);
         // SAFETY: this begins an RDMA read.
-        unsafe { self.add(SendOps::RDMA_READ, wr_id, &payload, begin) }
+        unsafe { self.add_remote(SendOps::RDMA_READ, wr_id, &slices.into(), remote, begin) }
     }
 
     /// Atomically replaces the peer's 64-bit number by `swap` if it equals `compare`, and stores its old
@@ -268,15 +280,12 @@ impl<T: Transport> SendOp<'_, T, Imm> {
     where
         T: RdmaWrite,
     {
-        let payload = payload.into();
-        let bytes = payload.len();
-        if bytes > remote.len {
-            return refuse(self.refusal, Refusal::BeyondRemote { bytes, len: remote.len });
-        }
         let imm = self.imm.0.to_be();
         let begin = begin!(ibv_wr_rdma_write_imm, remote.rkey, remote.addr, imm);
         // SAFETY: this begins an RDMA write with immediate data.
-        unsafe { self.add(SendOps::RDMA_WRITE_WITH_IMM, wr_id, &payload, begin) }
+        unsafe {
+            self.add_remote(SendOps::RDMA_WRITE_WITH_IMM, wr_id, &payload.into(), remote, begin)
+        }
     }
 }
 
