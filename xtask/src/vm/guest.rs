@@ -109,7 +109,8 @@ ip link set lo up
 
 add_device() {
   [ -e /sys/class/net/dummy$1 ] || ip link add dummy$1 type dummy || return
-  ip addr add 10.7.$1.1/24 dev dummy$1 && ip link set dummy$1 up && rdma link add rxe$1 type rxe netdev dummy$1
+  ip addr add 10.7.$1.1/24 dev dummy$1 && ip link set dummy$1 up && rdma link add rxe$1 type rxe netdev dummy$1 &&
+    ip -6 addr add fd07:$1::1/64 dev dummy$1 nodad
 }
 # The address appears in the table a moment after the device.
 gid_index() {
