@@ -22,7 +22,10 @@ pub enum Error {
     Provider(#[from] &'static ffi::provider::LoadError),
 
     /// The device, its driver or the installed library does not have this operation.
-    #[error("{operation} is not supported by this device, its driver or the installed rdma-core")]
+    #[error(
+        "{operation} is not supported by this device, its driver or the installed rdma-core (a newer one \
+         may have it)"
+    )]
     Unsupported {
         /// The verb or the capability that is missing.
         operation: &'static str,

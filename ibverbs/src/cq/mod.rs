@@ -150,25 +150,22 @@ impl CompletionQueue {
     #[inline]
     pub fn poll(&self) -> Result<Option<Completions<'_>>> {
         let inner = &**self.inner;
-        if inner.polling.load(Ordering::Relaxed) {
-            return Err(poll_in_progress());
+        if !inner.polling.load(Ordering::Relaxed) {
+            let mut attr = ffi::ibv_poll_cq_attr { comp_mask: 0 };
+            // SAFETY: the queue is alive; no poll of it is open, as checked above by the one poller, for
+            // `CompletionQueue` is not `Sync`; the builder checked that the function is there.
+            let code = unsafe { ffi::ibv_start_poll(self.raw.as_ptr(), &mut attr) };
+            if code == 0 {
+                inner.polling.store(true, Ordering::Release);
+                // SAFETY: the poll was opened just now, and the flag keeps anybody from opening another.
+                return Ok(Some(unsafe { Completions::new(inner) }));
+            }
+            if code == libc::ENOENT && inner.poll_error.load(Ordering::Relaxed) == 0 {
+                return Ok(None);
+            }
+            return Err(*inner.poll_failure(code));
         }
-        let mut attr = ffi::ibv_poll_cq_attr { comp_mask: 0 };
-        // SAFETY: the queue is alive; no poll of it is open, as checked above by the one poller, for
-        // `CompletionQueue` is not `Sync`; the builder checked that the function is there.
-        let code = unsafe { ffi::ibv_start_poll(self.raw.as_ptr(), &mut attr) };
-        if code == 0 {
-            inner.polling.store(true, Ordering::Release);
-            // SAFETY: the poll was opened just now, and the flag keeps anybody from opening another.
-            return Ok(Some(unsafe { Completions::new(inner) }));
-        }
-        if code == libc::ENOENT {
-            return match inner.poll_error.load(Ordering::Relaxed) {
-                0 => Ok(None),
-                code => Err(inner.take_poll_error(code)),
-            };
-        }
-        Err(Error::from_code("ibv_start_poll", code))
+        Err(*inner.poll_failure(0))
     }
 
     /// How many completions the queue can hold: what was granted, at least what was asked for.
@@ -247,14 +244,17 @@ impl CqInner {
         self.poll_error.store(code, Ordering::Relaxed);
     }
 
+    /// Why there is no poll: `code` is what `start_poll` returned, or zero if a poll is open. In a box, so
+    /// that the caller's result can stay in registers.
     #[cold]
-    fn take_poll_error(&self, code: i32) -> Error {
-        self.poll_error.store(0, Ordering::Relaxed);
-        Error::from_code("ibv_next_poll", code)
+    #[inline(never)]
+    fn poll_failure(&self, code: i32) -> Box<Error> {
+        Box::new(match code {
+            0 => Error::PollInProgress,
+            libc::ENOENT => {
+                Error::from_code("ibv_next_poll", self.poll_error.swap(0, Ordering::Relaxed))
+            }
+            code => Error::from_code("ibv_start_poll", code),
+        })
     }
-}
-
-#[cold]
-fn poll_in_progress() -> Error {
-    Error::PollInProgress
 }

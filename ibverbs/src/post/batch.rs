@@ -5,8 +5,10 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
 use super::op::SendOp;
-use crate::error::{Error, Result};
-use crate::qp::{CanSend, Connected, Core, QueuePair, SendOps, State, Transport};
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
+use crate::qp::{CanSend, Connected, Core, QueuePair, State, Transport};
 
 /// Send requests that are posted together; see [`QueuePair::start_send`].
 ///
@@ -17,53 +19,10 @@ use crate::qp::{CanSend, Connected, Core, QueuePair, SendOps, State, Transport};
 /// and says why.
 #[must_use = "a batch that is dropped is aborted"]
 pub struct SendBatch<'qp, T: Transport> {
-    pub(super) core: &'qp mut Core,
-    pub(super) refusal: Option<Refusal>,
+    core: &'qp mut Core,
     /// Not `Send`: providers hold a spin lock from the start to the end of a batch, which belongs to
     /// the thread that took it.
     _transport: PhantomData<*mut T>,
-}
-
-/// Why a batch will not be posted.
-#[derive(Clone, Copy)]
-pub(super) enum Refusal {
-    NotGranted(SendOps),
-    ScatterEntries(usize),
-    InlineBytes(usize),
-    BeyondRemote { bytes: u64, len: u64 },
-    AtomicLength(u32),
-    AtomicAddress(u64),
-    NotReady,
-}
-
-impl Refusal {
-    #[cold]
-    fn into_error(self, core: &Core) -> Error {
-        match self {
-            Refusal::NotGranted(operation) => {
-                Error::OperationNotGranted { operation, granted: core.granted_ops() }
-            }
-            Refusal::ScatterEntries(entries) => {
-                let granted = core.granted().max_send_sge;
-                Error::TooManyScatterEntries { queue: "send", entries, granted }
-            }
-            Refusal::InlineBytes(bytes) => {
-                Error::InlineTooLong { bytes, granted: core.granted().max_inline_data }
-            }
-            Refusal::BeyondRemote { bytes, len } => Error::BeyondRemote { bytes, len },
-            Refusal::AtomicLength(length) => Error::InvalidArgument {
-                what: "the length of an atomic's local slice",
-                value: u64::from(length),
-                expected: "it must be 8 bytes",
-            },
-            Refusal::AtomicAddress(addr) => Error::InvalidArgument {
-                what: "the remote address of an atomic",
-                value: addr,
-                expected: "it must be a multiple of 8",
-            },
-            Refusal::NotReady => Error::NotReadyToSend,
-        }
-    }
 }
 
 impl<T: Transport, S: State> QueuePair<T, S> {
@@ -95,8 +54,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         S: CanSend,
     {
         let core = self.core_mut();
-        let refusal = if core.start_batch() { None } else { Some(Refusal::NotReady) };
-        SendBatch { core, refusal, _transport: PhantomData }
+        core.start_batch();
+        SendBatch { core, _transport: PhantomData }
     }
 }
 
@@ -107,7 +66,7 @@ impl<T: Transport> SendBatch<'_, T> {
     where
         T: Connected,
     {
-        SendOp::new(self.core, &mut self.refusal)
+        SendOp::new(self.core)
     }
 
     /// Posts the batch and rings the doorbell once.
@@ -146,22 +105,8 @@ impl<T: Transport> SendBatch<'_, T> {
     #[doc(alias = "ibv_wr_complete")]
     #[inline]
     pub unsafe fn submit(self) -> Result<()> {
-        let mut this = ManuallyDrop::new(self);
-        if let Some(refusal) = this.refusal {
-            let batch = ManuallyDrop::into_inner(this);
-            // Dropping it on return aborts it.
-            return Err(refusal.into_error(batch.core));
-        }
-        match this.core.complete_batch() {
-            0 => Ok(()),
-            code => Err(post_error(code)),
-        }
+        ManuallyDrop::new(self).core.complete_batch()
     }
-}
-
-#[cold]
-fn post_error(code: i32) -> Error {
-    Error::PostSend { source: std::io::Error::from_raw_os_error(code) }
 }
 
 impl<T: Transport> Drop for SendBatch<'_, T> {
@@ -173,8 +118,6 @@ impl<T: Transport> Drop for SendBatch<'_, T> {
 
 impl<T: Transport> fmt::Debug for SendBatch<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendBatch")
-            .field("refused", &self.refusal.is_some())
-            .finish_non_exhaustive()
+        f.debug_struct("SendBatch").finish_non_exhaustive()
     }
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use super::batch::Refusal;
 use super::payload::Payload;
+use super::refusal::Refusal;
 use crate::ffi;
 use crate::mr::{LocalMemorySlice, RemoteMemorySlice};
 use crate::qp::{Atomic, Core, RdmaRead, RdmaWrite, Reliable, SendOps, Transport};
@@ -38,8 +38,7 @@ impl WithoutImm for NoImm {}
 /// adds it to the batch.
 #[must_use = "nothing is posted until an operation is named"]
 pub struct SendOp<'b, T: Transport, I = NoImm> {
-    core: &'b Core,
-    refusal: &'b mut Option<Refusal>,
+    core: &'b mut Core,
     flags: u32,
     imm: I,
     _transport: PhantomData<*mut T>,
@@ -47,8 +46,8 @@ pub struct SendOp<'b, T: Transport, I = NoImm> {
 
 impl<'b, T: Transport> SendOp<'b, T> {
     #[inline]
-    pub(super) fn new(core: &'b Core, refusal: &'b mut Option<Refusal>) -> Self {
-        SendOp { core, refusal, flags: 0, imm: NoImm(()), _transport: PhantomData }
+    pub(super) fn new(core: &'b mut Core) -> Self {
+        SendOp { core, flags: 0, imm: NoImm(()), _transport: PhantomData }
     }
 }
 
@@ -60,8 +59,8 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
     where
         I: WithoutImm,
     {
-        let SendOp { core, refusal, flags, .. } = self;
-        SendOp { core, refusal, flags, imm: Imm(imm), _transport: PhantomData }
+        let SendOp { core, flags, .. } = self;
+        SendOp { core, flags, imm: Imm(imm), _transport: PhantomData }
     }
 
     /// Asks for a completion. Without it only a failure completes.
@@ -101,7 +100,9 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
     /// # Safety
     ///
     /// `begin` calls the provider's function for an operation of `op`, and nothing else.
-    #[inline]
+    // Always: what is known of the payload where it is named must be known here too, and in a loop the
+    // compiler would rather make a call.
+    #[inline(always)]
     unsafe fn add(
         self,
         op: SendOps,
@@ -110,10 +111,10 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
         begin: impl FnOnce(*mut ffi::ibv_qp_ex),
     ) {
         if !self.core.ops().contains(op) {
-            return refuse(self.refusal, Refusal::NotGranted(op));
+            return self.core.refuse(Refusal::NotGranted(op));
         }
         if let Err(refusal) = payload.check(self.core.granted()) {
-            return refuse(self.refusal, refusal);
+            return self.core.refuse(refusal);
         }
         let qp = self.core.raw();
         // SAFETY: the queue pair is alive and borrowed by the batch, exclusively.
@@ -130,7 +131,7 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
     /// # Safety
     ///
     /// As for `add`.
-    #[inline]
+    #[inline(always)]
     unsafe fn add_remote(
         self,
         op: SendOps,
@@ -141,25 +142,11 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
     ) {
         let bytes = payload.len();
         if bytes > remote.len {
-            return refuse(self.refusal, Refusal::BeyondRemote { bytes, len: remote.len });
+            return self.core.refuse(Refusal::BeyondRemote { bytes, len: remote.len });
         }
         // SAFETY: passed on to the caller.
         unsafe { self.add(op, wr_id, payload, begin) }
     }
-}
-
-/// Remembers the first reason why the batch will not be posted.
-///
-/// Values go in and out of the cold part, no reference: the batch stays in registers.
-#[inline]
-fn refuse(batch: &mut Option<Refusal>, refusal: Refusal) {
-    *batch = first(*batch, refusal);
-}
-
-#[cold]
-#[inline(never)]
-fn first(earlier: Option<Refusal>, refusal: Refusal) -> Option<Refusal> {
-    earlier.or(Some(refusal))
 }
 
 macro_rules! begin {
@@ -229,7 +216,7 @@ impl<T: Transport, I> SendOp<'_, T, I> {
         I: WithoutImm,
     {
         if let Err(refusal) = check_atomic(slice, remote) {
-            return refuse(self.refusal, refusal);
+            return self.core.refuse(refusal);
         }
         let begin = begin!(ibv_wr_atomic_cmp_swp, remote.rkey, remote.addr, compare, swap);
         // SAFETY: this begins a compare and swap.
@@ -251,7 +238,7 @@ impl<T: Transport, I> SendOp<'_, T, I> {
         I: WithoutImm,
     {
         if let Err(refusal) = check_atomic(slice, remote) {
-            return refuse(self.refusal, refusal);
+            return self.core.refuse(refusal);
         }
         let begin = begin!(ibv_wr_atomic_fetch_add, remote.rkey, remote.addr, add);
         // SAFETY: this begins a fetch and add.

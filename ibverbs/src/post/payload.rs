@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use super::batch::Refusal;
+use super::refusal::Refusal;
 use crate::ffi;
 use crate::mr::LocalMemorySlice;
 use crate::qp::QueuePairCapacity;

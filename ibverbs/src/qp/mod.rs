@@ -3,6 +3,7 @@
 mod attr;
 mod bring_up;
 mod builder;
+mod core;
 mod endpoint;
 mod route;
 mod state;
@@ -12,11 +13,11 @@ mod transport;
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 pub use attr::{QueuePairAttr, QueuePairAttrMask};
 pub use builder::QueuePairBuilder;
+pub(crate) use core::Core;
 pub use endpoint::QueuePairEndpoint;
 pub use route::RouteFailure;
 pub use state::{
@@ -27,10 +28,12 @@ pub use transition::TransitionFailure;
 pub use transport::{Atomic, Connected, Rc, RdmaRead, RdmaWrite, Reliable, SendOps, Transport, Uc};
 
 use crate::context::ContextHandle;
-use crate::cq::{drop_or_park, CqHandle};
-use crate::error::{Error, Failed, Result};
+use crate::cq::CqHandle;
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::{Failed, Result};
 use crate::ffi;
-use crate::handle::{Destroy, Handle};
+use crate::handle::Destroy;
 use crate::pd::PdHandle;
 use builder::QpConfig;
 
@@ -50,34 +53,6 @@ pub struct QueuePair<T: Transport, S: State = Rts> {
 
 /// A queue pair that was created and not yet brought up.
 pub type PreparedQueuePair<T> = QueuePair<T, Reset>;
-
-/// What the queue pair's type does not change: what posting needs, and the rest behind a pointer.
-pub(crate) struct Core {
-    raw: NonNull<ffi::ibv_qp_ex>,
-    /// What can be posted now: what was granted, but nothing before the queue pair is ready to send.
-    ops: SendOps,
-    granted: QueuePairCapacity,
-    batch: Batch,
-    inner: ManuallyDrop<Box<Handle<QpInner>>>,
-}
-
-/// What stands in the way of the next batch.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Batch {
-    /// Nothing.
-    Closed,
-    /// A batch was started and neither submitted nor aborted: the provider holds a lock.
-    Open,
-    /// The queue pair was not asked for a state in which it sends. Some providers count a request that
-    /// is begun before that as posted, so that they are not called at all.
-    NotReady,
-}
-
-// SAFETY: verbs may be called by any thread, as `handle.rs` argues. Through a shared reference nothing is written: posting, `modify` and `query`, which store into the C structure, take
-// `&mut self`.
-unsafe impl Send for Core {}
-// SAFETY: as above.
-unsafe impl Sync for Core {}
 
 /// The C object, and what it refers to.
 pub(crate) struct QpInner {
@@ -125,123 +100,12 @@ impl QpInner {
     }
 }
 
-impl Core {
-    /// The core of a queue pair that was created just now.
-    fn new(
-        raw: NonNull<ffi::ibv_qp_ex>,
-        granted: QueuePairCapacity,
-        inner: Handle<QpInner>,
-    ) -> Core {
-        let inner = ManuallyDrop::new(Box::new(inner));
-        Core { raw, ops: SendOps::empty(), granted, batch: Batch::NotReady, inner }
-    }
-
-    /// Takes note that the queue pair was moved to a state in which it sends, or does not.
-    fn set_ready(&mut self, ready: bool) {
-        (self.ops, self.batch) = if ready {
-            (self.granted_ops(), Batch::Closed)
-        } else {
-            (SendOps::empty(), Batch::NotReady)
-        };
-    }
-
-    /// The operations that the queue pair was built for.
-    pub(crate) fn granted_ops(&self) -> SendOps {
-        // Without a send queue there is nothing to post to, and providers do not check.
-        if self.granted.max_send_wr == 0 {
-            return SendOps::empty();
-        }
-        self.inner.config.send_ops
-    }
-
-    #[inline]
-    pub(crate) fn raw(&self) -> *mut ffi::ibv_qp_ex {
-        self.raw.as_ptr()
-    }
-
-    /// The operations that can be posted now.
-    #[inline]
-    pub(crate) fn ops(&self) -> SendOps {
-        self.ops
-    }
-
-    #[inline]
-    pub(crate) fn granted(&self) -> &QueuePairCapacity {
-        &self.granted
-    }
-
-    /// Opens a batch, and first aborts one that was forgotten. `false` if the queue pair is not ready to
-    /// send: then there is no batch.
-    #[inline]
-    pub(crate) fn start_batch(&mut self) -> bool {
-        if self.batch != Batch::Closed && !self.clear_batch() {
-            return false;
-        }
-        self.batch = Batch::Open;
-        // SAFETY: the queue pair is alive and no batch is open; the builder checked that the function
-        // is there.
-        unsafe { ffi::ibv_wr_start(self.raw()) };
-        true
-    }
-
-    #[cold]
-    fn clear_batch(&mut self) -> bool {
-        self.abort_batch();
-        self.batch == Batch::Closed
-    }
-
-    /// Posts the open batch; returns zero or an `errno` value.
-    #[inline]
-    pub(crate) fn complete_batch(&mut self) -> i32 {
-        debug_assert!(self.batch == Batch::Open);
-        self.batch = Batch::Closed;
-        // SAFETY: the queue pair is alive and a batch is open; the builder checked that the function
-        // is there. What it posts is the promise of whoever filled the batch.
-        unsafe { ffi::ibv_wr_complete(self.raw()) }
-    }
-
-    /// Takes the open batch back, if there is one.
-    #[cold]
-    pub(crate) fn abort_batch(&mut self) {
-        if self.batch == Batch::Open {
-            self.batch = Batch::Closed;
-            // SAFETY: the queue pair is alive and a batch is open; the builder checked that the
-            // function is there.
-            unsafe { ffi::ibv_wr_abort(self.raw()) }
-        }
-    }
-
-    fn close(mut self) -> Result<(), Failed<Core>> {
-        if self.inner.is_polling() {
-            return Err(Failed { resource: self, error: Error::PollInProgress });
-        }
-        self.abort_batch();
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: `this` is not dropped, and its `inner` is not used again.
-        let inner = unsafe { ManuallyDrop::take(&mut this.inner) };
-        let Core { raw, ops, granted, batch, .. } = *this;
-        inner.close().map_err(|failed| {
-            failed.map(|inner| {
-                let inner = ManuallyDrop::new(Box::new(inner));
-                Core { raw, ops, granted, batch, inner }
-            })
-        })
-    }
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        self.abort_batch();
-        // SAFETY: self is being dropped, and `inner` is not used again.
-        drop_or_park(*unsafe { ManuallyDrop::take(&mut self.inner) });
-    }
-}
-
 impl<T: Transport, S: State> QueuePair<T, S> {
     fn new(core: Core) -> Self {
         QueuePair { core, _type: PhantomData }
     }
 
+    #[inline]
     pub(crate) fn core_mut(&mut self) -> &mut Core {
         &mut self.core
     }
@@ -255,7 +119,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
 
     /// The capacities of its queues: what was granted, at least what was asked for.
     pub fn capacity(&self) -> QueuePairCapacity {
-        self.core.granted
+        *self.core.granted()
     }
 
     /// The operations that it was built for: none if it has no send queue.

@@ -1,0 +1,44 @@
+//! Why a batch is not posted.
+
+use crate::error::Error;
+use crate::qp::{QueuePairCapacity, SendOps};
+
+/// What an operation asked for that its queue pair cannot carry out.
+pub(crate) enum Refusal {
+    NotGranted(SendOps),
+    ScatterEntries(usize),
+    InlineBytes(usize),
+    BeyondRemote { bytes: u64, len: u64 },
+    AtomicLength(u32),
+    AtomicAddress(u64),
+}
+
+impl Refusal {
+    /// The error, for a queue pair that was granted this.
+    #[cold]
+    pub(crate) fn into_error(self, ops: SendOps, granted: &QueuePairCapacity) -> Error {
+        match self {
+            Refusal::NotGranted(operation) => {
+                Error::OperationNotGranted { operation, granted: ops }
+            }
+            Refusal::ScatterEntries(entries) => {
+                let granted = granted.max_send_sge;
+                Error::TooManyScatterEntries { queue: "send", entries, granted }
+            }
+            Refusal::InlineBytes(bytes) => {
+                Error::InlineTooLong { bytes, granted: granted.max_inline_data }
+            }
+            Refusal::BeyondRemote { bytes, len } => Error::BeyondRemote { bytes, len },
+            Refusal::AtomicLength(length) => Error::InvalidArgument {
+                what: "the length of an atomic's local slice",
+                value: u64::from(length),
+                expected: "it must be 8 bytes",
+            },
+            Refusal::AtomicAddress(addr) => Error::InvalidArgument {
+                what: "the remote address of an atomic",
+                value: addr,
+                expected: "it must be a multiple of 8",
+            },
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What a queue pair is, whatever its type says: the C object, what it was granted, and the batch that is
+//! being filled.
+
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
+
+use super::transport::SendOps;
+use super::{QpInner, QueuePairCapacity};
+use crate::cq::drop_or_park;
+use crate::error::{os_error, Error, Failed, Result};
+use crate::ffi;
+use crate::handle::Handle;
+use crate::post::Refusal;
+
+/// What the queue pair's type does not change: what posting needs, and the rest behind a pointer.
+pub(crate) struct Core {
+    raw: NonNull<ffi::ibv_qp_ex>,
+    /// What can be posted now: what was granted, but nothing before the queue pair is ready to send.
+    ops: SendOps,
+    granted: QueuePairCapacity,
+    batch: Batch,
+    /// Why the open batch is refused, if it is.
+    refusal: Option<Box<Error>>,
+    pub(super) inner: ManuallyDrop<Box<Handle<QpInner>>>,
+}
+
+/// What stands in the way of the next batch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Batch {
+    /// Nothing.
+    Closed,
+    /// A batch was started and neither submitted nor aborted: the provider holds a lock.
+    Open,
+    /// As `Open`, but with an operation that is refused: it will not be posted.
+    Refused,
+    /// The queue pair was not asked for a state in which it sends. Some providers count a request that
+    /// is begun before that as posted, so that they are not called at all.
+    NotReady,
+}
+
+// SAFETY: verbs may be called by any thread, as `handle.rs` argues. Through a shared reference nothing is
+// written: posting, `modify` and `query`, which store into the C structure, take `&mut self`.
+unsafe impl Send for Core {}
+// SAFETY: as above.
+unsafe impl Sync for Core {}
+
+impl Core {
+    /// The core of a queue pair that was created just now.
+    pub(super) fn new(
+        raw: NonNull<ffi::ibv_qp_ex>,
+        granted: QueuePairCapacity,
+        inner: Handle<QpInner>,
+    ) -> Core {
+        let inner = ManuallyDrop::new(Box::new(inner));
+        Core { raw, ops: SendOps::empty(), granted, batch: Batch::NotReady, refusal: None, inner }
+    }
+
+    /// Takes note that the queue pair was moved to a state in which it sends, or does not.
+    pub(super) fn set_ready(&mut self, ready: bool) {
+        (self.ops, self.batch) = if ready {
+            (self.granted_ops(), Batch::Closed)
+        } else {
+            (SendOps::empty(), Batch::NotReady)
+        };
+    }
+
+    /// The operations that the queue pair was built for.
+    pub(crate) fn granted_ops(&self) -> SendOps {
+        // Without a send queue there is nothing to post to, and providers do not check.
+        if self.granted.max_send_wr == 0 {
+            return SendOps::empty();
+        }
+        self.inner.config.send_ops
+    }
+
+    #[inline]
+    pub(crate) fn raw(&self) -> *mut ffi::ibv_qp_ex {
+        self.raw.as_ptr()
+    }
+
+    /// The operations that can be posted now.
+    #[inline]
+    pub(crate) fn ops(&self) -> SendOps {
+        self.ops
+    }
+
+    #[inline]
+    pub(crate) fn granted(&self) -> &QueuePairCapacity {
+        &self.granted
+    }
+
+    /// Opens a batch, and first aborts one that was forgotten. If the queue pair is not ready to send,
+    /// there will be none: the provider is not called, and no operation is granted.
+    #[inline]
+    pub(crate) fn start_batch(&mut self) {
+        if self.batch != Batch::Closed {
+            self.abort_batch();
+            if self.batch == Batch::NotReady {
+                return;
+            }
+        }
+        self.batch = Batch::Open;
+        // SAFETY: the queue pair is alive and no batch is open; the builder checked that the function
+        // is there.
+        unsafe { ffi::ibv_wr_start(self.raw()) }
+    }
+
+    /// Takes note that an operation of the open batch is refused. The first reason counts.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refuse(&mut self, refusal: Refusal) {
+        if self.batch == Batch::Open {
+            self.batch = Batch::Refused;
+            let error = refusal.into_error(self.granted_ops(), &self.granted);
+            self.refusal = Some(Box::new(error));
+        }
+    }
+
+    /// Posts the open batch, or aborts it if an operation was refused.
+    #[inline]
+    pub(crate) fn complete_batch(&mut self) -> Result<()> {
+        let mut code = 0;
+        if self.batch == Batch::Open {
+            self.batch = Batch::Closed;
+            // SAFETY: the queue pair is alive and a batch is open; the builder checked that the function
+            // is there. What it posts is the promise of whoever filled the batch.
+            code = unsafe { ffi::ibv_wr_complete(self.raw()) };
+            if code == 0 {
+                return Ok(());
+            }
+        }
+        Err(*self.batch_failure(code))
+    }
+
+    /// Why the batch was not posted: `code` is what `wr_complete` returned, or zero if it was not called.
+    /// In a box, so that the caller's result can stay in registers.
+    #[cold]
+    #[inline(never)]
+    fn batch_failure(&mut self, code: i32) -> Box<Error> {
+        let refusal = self.refusal.take();
+        self.abort_batch();
+        refusal.unwrap_or_else(|| {
+            Box::new(match code {
+                0 => Error::NotReadyToSend,
+                code => Error::PostSend { source: os_error(code) },
+            })
+        })
+    }
+
+    /// Takes the open batch back, if there is one.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn abort_batch(&mut self) {
+        if matches!(self.batch, Batch::Open | Batch::Refused) {
+            self.batch = Batch::Closed;
+            self.refusal = None;
+            // SAFETY: the queue pair is alive and a batch is open; the builder checked that the
+            // function is there.
+            unsafe { ffi::ibv_wr_abort(self.raw()) }
+        }
+    }
+
+    pub(super) fn close(mut self) -> Result<(), Failed<Core>> {
+        if self.inner.is_polling() {
+            return Err(Failed { resource: self, error: Error::PollInProgress });
+        }
+        self.abort_batch();
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped, and its `inner` is not used again.
+        let inner = unsafe { ManuallyDrop::take(&mut this.inner) };
+        let Core { raw, ops, granted, batch, .. } = *this;
+        inner.close().map_err(|failed| {
+            failed.map(|inner| {
+                let inner = ManuallyDrop::new(Box::new(inner));
+                Core { raw, ops, granted, batch, refusal: None, inner }
+            })
+        })
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.abort_batch();
+        // SAFETY: self is being dropped, and `inner` is not used again.
+        drop_or_park(*unsafe { ManuallyDrop::take(&mut self.inner) });
+    }
+}
