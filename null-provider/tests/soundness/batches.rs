@@ -47,6 +47,20 @@ fn a_forgotten_batch_is_aborted_by_the_next_one() {
     assert_eq!(wr_ids, [1]);
 }
 
+#[test]
+fn the_refusal_of_a_forgotten_batch_is_not_that_of_a_later_one() {
+    let null = null();
+    let Parts { pd, cq, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    let mut batch = qp.start_send();
+    batch.op().send(1, &[0; 1000]);
+    std::mem::forget(batch);
+    null.fail(Verb::WrComplete, libc::ENOMEM);
+    let error = submit(qp.start_send()).unwrap_err();
+    assert!(matches!(error, Error::PostSend { .. }), "{error:?}");
+    assert_eq!(error.os_error(), Some(libc::ENOMEM));
+}
+
 /// What ends a queue pair, or what was posted to it.
 type End = fn(QueuePair<Rc>);
 

@@ -191,6 +191,9 @@ fn a_queue_pair_that_was_not_asked_to_be_ready_to_send() {
     let Parts { pd, cq, .. } = parts();
     let prepared = pd.create_qp::<Rc>(&cq, &cq, 1).unwrap().build().unwrap();
     let mut qp = prepared.into_manual();
+    // Also before any state was asked for.
+    assert!(matches!(not_posted(&null, &mut qp), Error::NotReadyToSend));
+    null.expect_no_calls();
     for _ in 0..2 {
         for state in [QpState::RESET, QpState::INIT, QpState::RTR] {
             qp.modify(&QueuePairAttr::new().set_state(state)).unwrap();
