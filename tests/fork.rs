@@ -17,9 +17,8 @@ fn a_transfer_is_not_disturbed_by_the_start_of_a_program() {
     }
     let status = bed.ctx().fork_status();
     assert!([ForkStatus::ENABLED, ForkStatus::UNNEEDED].contains(&status), "{status}");
-    let late = fork_init().unwrap_err();
-    assert!(matches!(late, Error::Verb { verb: "ibv_fork_init", .. }), "{late}");
-    assert_eq!(late.os_error(), Some(libc::EINVAL));
+    // It would come too late now, if it were needed.
+    fork_init().unwrap();
 
     let (mut a, mut b) = pair(&bed);
     let (from, to) = (bed.mem(8192), bed.mem(8192));

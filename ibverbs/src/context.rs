@@ -46,16 +46,13 @@ impl Context {
             return Err(Error::UnsafeEnvironment { variable: SINGLE_THREADED });
         }
         let mut turn = fork::turn();
-        turn.open();
         // SAFETY: a `Device` is valid for its lifetime, which the borrow is within.
         let raw = unsafe { ffi::ibv_open_device(device.as_raw()) };
         let Some(raw) = NonNull::new(raw) else {
             let source = std::io::Error::from_raw_os_error(last_errno());
             return Err(Error::OpenDevice { device: device.name().to_owned(), source });
         };
-        // SAFETY: ibv_is_fork_initialized(3) only reads the library's own state, which nothing writes while
-        // it is our turn.
-        let fork_status = ForkStatus(unsafe { ffi::ibv_is_fork_initialized() });
+        let fork_status = turn.opened();
         let device = device.raw();
         Ok(Context::from_handle(Arc::new(Handle::new(ContextInner { raw, device, fork_status }))))
     }
@@ -186,7 +183,8 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Error::InUse`] if there is another handle of this context, or anything created from it.
+    /// - [`Error::InUse`] if there is another handle of this context, or anything created from it.
+    /// - [`Error::Verb`] if the library refuses.
     #[doc(alias = "ibv_close_device")]
     pub fn close(self) -> Result<(), Failed<Self>> {
         Handle::close_shared(self.inner).map_err(|failed| failed.map(Context::from_handle))

@@ -162,7 +162,7 @@ pub enum Error {
     },
 
     /// A send was begun on a queue pair that is not ready to send yet.
-    #[error("the queue pair cannot send: it is in no state to (its states are driven by `modify`; ask for RTS first)")]
+    #[error("the queue pair cannot send before `modify` has asked for RTS")]
     NotReadyToSend,
 
     /// A work request has more scatter entries than its queue was created with.
@@ -194,8 +194,9 @@ pub enum Error {
         len: u64,
     },
 
-    /// The send batch was refused as a whole: nothing of it was posted.
-    #[error("the batch was refused, nothing of it was posted (ibv_wr_complete){}", full_hint(.source))]
+    /// The send batch was refused as a whole. Nothing of it is posted, unless SoftRoCE could not ring the
+    /// doorbell: [`SendBatch::submit`](crate::SendBatch::submit) explains.
+    #[error("the batch was refused (ibv_wr_complete){}", full_hint(.source))]
     PostSend {
         /// What the provider said; `ENOMEM` or `ENOSPC` where the send queue is full.
         source: io::Error,
@@ -291,12 +292,13 @@ impl Error {
 }
 
 /// The `errno` value that a verb's failure code means: most return the value itself, some return -1 and
-/// set `errno`, and a few providers return other negative codes of their own.
+/// set `errno`, some (ionic) the negative value; and -2 from a poll is how mlx5 and hns say that they
+/// cannot make sense of a completion.
 pub(crate) fn error_number(code: i32) -> i32 {
     match code {
-        1.. => code,
         -1 => last_errno(),
-        _ => libc::EIO,
+        -2 => libc::EIO,
+        _ => code.saturating_abs(),
     }
 }
 

@@ -20,9 +20,17 @@ pub(crate) fn turn() -> Turn {
 }
 
 impl Turn {
-    /// Takes note that a device is opened: from now on there may be registrations.
-    pub(crate) fn open(&mut self) {
+    /// Takes note that a device was opened, so that there may be registrations from now on, and returns
+    /// what is done about `fork`.
+    pub(crate) fn opened(&mut self) -> ForkStatus {
         *self.0 = true;
+        self.status()
+    }
+
+    fn status(&self) -> ForkStatus {
+        // SAFETY: ibv_is_fork_initialized(3) reads the library's own state, which nothing writes while it is
+        // our turn, and asks the kernel.
+        ForkStatus(unsafe { ffi::ibv_is_fork_initialized() })
     }
 }
 
@@ -38,7 +46,8 @@ impl Turn {
 ///
 /// # Errors
 ///
-/// - [`Error::Verb`] with `EINVAL` if it comes too late: a device was opened.
+/// - [`Error::Verb`] with `EINVAL` if it comes too late: a device was opened, and neither has an earlier
+///   call done this nor does the kernel make it unneeded.
 /// - [`Error::Unsupported`] if the kernel cannot keep memory from a child.
 /// - [`Error::Provider`] if libibverbs is not installed.
 #[doc(alias = "ibv_fork_init")]
@@ -47,7 +56,10 @@ pub fn fork_init() -> Result<()> {
     ffi::provider::verbs()?;
     let turn = turn();
     if *turn.0 {
-        return Err(Error::from_code(VERB, libc::EINVAL));
+        return match turn.status() {
+            ForkStatus::ENABLED | ForkStatus::UNNEEDED => Ok(()),
+            _ => Err(Error::from_code(VERB, libc::EINVAL)),
+        };
     }
     // SAFETY: nothing else runs that reads what this call sets up, since it is our turn and no device
     // was opened through this crate.

@@ -9,7 +9,7 @@
 //! provider shares is under its (in providers/mlx5, `qp_table_mutex` and `srq_table_mutex`
 //! of the context and a spin lock in each queue), and the kernel serialises calls on one of its objects
 //! (drivers/infiniband/core/rdma_core.c). The exceptions are kept apart here: `ibv_fork_init` takes no
-//! lock (`device.rs` does), `ibv_query_qp` and `ibv_modify_qp` write into their queue pair (they take
+//! lock (`fork.rs` does), `ibv_query_qp` and `ibv_modify_qp` write into their queue pair (they take
 //! `&mut self`), and environment variables that remove locks are refused (`context.rs`).
 //!
 //! A lock that a forgotten poll or batch still holds may be released by another thread. In providers it

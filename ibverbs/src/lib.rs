@@ -54,14 +54,14 @@
 //! **Misuse does not compile.** The transport and the state of a queue pair are type parameters.
 //!
 //! **Safe code cannot cause undefined behaviour.** What the types cannot see, namely who touches a
-//! buffer while the device uses it, is the contract of two `unsafe` functions: [`SendBatch::submit`] and
-//! [`QueuePair::post_recv`].
+//! buffer while the device uses it, is the contract of three `unsafe` functions: [`SendBatch::submit`],
+//! [`QueuePair::post_recv`] and [`MemoryRegion::remote`].
 //!
 //! **The data path costs what C costs.** No allocation, lock or reference count per operation.
 //!
 //! # Threads and `fork`
 //!
-//! Everything is `Send`. A [`CompletionQueue`] is not `Sync`: one owner polls it. See [`fork_init`] for
+//! Everything but an open poll or batch is `Send`. A [`CompletionQueue`] is not `Sync`: one owner polls it. See [`fork_init`] for
 //! programs that fork.
 
 #[cfg(not(target_os = "linux"))]

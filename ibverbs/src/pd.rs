@@ -95,7 +95,8 @@ impl ProtectionDomain {
     ///
     /// # Errors
     ///
-    /// [`Error::InUse`] if there is another handle of this domain, or anything created from it.
+    /// - [`Error::InUse`] if there is another handle of this domain, or anything created from it.
+    /// - [`Error::Verb`] if the device refuses; one that was unplugged answers `EIO`.
     #[doc(alias = "ibv_dealloc_pd")]
     pub fn close(self) -> Result<(), Failed<Self>> {
         Handle::close_shared(self.inner).map_err(|failed| failed.map(|inner| Self { inner }))

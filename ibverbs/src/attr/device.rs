@@ -3,11 +3,12 @@
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use super::{attributes, exponent_time, limit, AtomicCap, DeviceCaps};
+use super::{attributes, limit, AtomicCap, DeviceCaps};
 use crate::context::ContextInner;
 use crate::device::Guid;
 use crate::error::{check, Result};
 use crate::ffi;
+use crate::qp::exponent_time;
 
 impl ContextInner {
     /// What [`Context::query_device`](crate::Context::query_device) does.

@@ -73,9 +73,3 @@ impl<T: std::fmt::LowerHex + Copy> std::fmt::Debug for HexOption<T> {
 fn limit(value: std::ffi::c_int) -> u32 {
     u32::try_from(value).unwrap_or(0)
 }
-
-/// A time that the InfiniBand specification encodes in five bits: 4.096 microseconds times two to
-/// that power.
-fn exponent_time(exponent: u8) -> std::time::Duration {
-    std::time::Duration::from_nanos(4096 << exponent.min(31))
-}

@@ -5,10 +5,11 @@ use std::time::Duration;
 use bitflags::bitflags;
 
 use super::{
-    attributes, caps::display_flags, exponent_time, limit, LinkLayer, LinkSpeed, LinkWidth, Mtu,
-    PhysicalState, PortState,
+    attributes, caps::display_flags, limit, LinkLayer, LinkSpeed, LinkWidth, Mtu, PhysicalState,
+    PortState,
 };
 use crate::ffi;
+use crate::qp::exponent_time;
 
 /// The attributes of a port, as they were when it was asked; from
 /// [`Context::query_port`](crate::Context::query_port).

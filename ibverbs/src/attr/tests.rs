@@ -16,13 +16,6 @@ fn limits_are_never_negative() {
 }
 
 #[test]
-fn times_double_with_the_exponent() {
-    assert_eq!(exponent_time(0), Duration::from_nanos(4096));
-    assert_eq!(exponent_time(14), Duration::from_nanos(67_108_864));
-    assert_eq!(exponent_time(31), exponent_time(255));
-}
-
-#[test]
 fn mtu_counts_bytes() {
     for (mtu, bytes) in [
         (Mtu::B256, 256),

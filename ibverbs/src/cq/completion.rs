@@ -15,7 +15,8 @@ pub struct Completions<'cq> {
     raw: NonNull<ffi::ibv_cq_ex>,
     cq: &'cq CqInner,
     position: Position,
-    /// Providers hold a spin lock meanwhile, which belongs to the thread that took it.
+    /// Providers hold a spin lock meanwhile, and whoever takes one should release it. (Only what was
+    /// forgotten may end on another thread: see `handle.rs`.)
     _not_send: PhantomData<*mut ()>,
 }
 

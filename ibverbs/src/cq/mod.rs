@@ -48,7 +48,7 @@ pub(crate) struct CqInner {
     raw: NonNull<ffi::ibv_cq_ex>,
     /// Whether a poll is open. Written by the one poller; read by whoever destroys a queue pair.
     polling: AtomicBool,
-    /// The error that ended the last poll early, or zero. Written and read by the one poller.
+    /// The error that ended a poll early and is not reported yet, or zero. Written and read by the one poller.
     poll_error: AtomicI32,
     parked: Parked,
     fields: WcFields,
@@ -238,7 +238,7 @@ impl fmt::Debug for CompletionQueue {
 }
 
 impl CqInner {
-    /// Remembers why a poll ended early, for the next call of `poll` to report.
+    /// Remembers why a poll ended early, for the next call of `poll` that finds nothing to report.
     #[cold]
     fn set_poll_error(&self, code: i32) {
         self.poll_error.store(code, Ordering::Relaxed);

@@ -20,7 +20,7 @@ pub(super) struct Parked {
 
 impl Parked {
     /// Whether there may be something to release. A queue pair that another thread parks at this
-    /// moment can be missed; the next poll, or the drop of the completion queue, finds it.
+    /// moment can be missed; the end of the next poll, or the drop of the completion queue, finds it.
     #[inline]
     pub(super) fn is_occupied(&self) -> bool {
         self.occupied.load(Ordering::Relaxed)

@@ -20,18 +20,19 @@ use crate::qp::{CanSend, Connected, Core, QueuePair, State, Transport};
 #[must_use = "a batch that is dropped is aborted"]
 pub struct SendBatch<'qp, T: Transport> {
     core: &'qp mut Core,
-    /// Not `Send`: providers hold a spin lock from the start to the end of a batch, which belongs to
-    /// the thread that took it.
+    /// Not `Send`: providers hold a spin lock from the start to the end of a batch, and whoever takes one
+    /// should release it. (Only what was forgotten may end on another thread: see `handle.rs`.)
     _transport: PhantomData<*mut T>,
 }
 
 impl<T: Transport, S: State> QueuePair<T, S> {
     /// Starts a batch of send requests. It borrows the queue pair until it is submitted or dropped.
     ///
-    /// Providers hold locks meanwhile: of the send queue, and one (ionic) of the completion queue. So
-    /// finish a batch before you poll its completion queue, start a batch of another queue pair of the same
-    /// completion queue, or create one; and do not fill a queue beyond its capacity within a poll, for mlx5
-    /// and hns then look whether the completion queue has made room. Such a thread would wait for itself.
+    /// Providers hold locks meanwhile: of the send queue, and one (ionic) of its completion queue. So finish
+    /// a batch before you poll its completion queue, and before you do anything with another queue pair of
+    /// that completion queue: create it, change its state, post to it or drop it. And do not fill a queue
+    /// beyond its capacity within a poll, for mlx5 and hns then look whether the completion queue has made
+    /// room. Such a thread would wait for itself.
     ///
     /// # Examples
     ///
@@ -75,7 +76,8 @@ impl<T: Transport> SendBatch<'_, T> {
     ///
     /// - [`Error::NotReadyToSend`] if a queue pair in [`Manual`](crate::Manual) was not asked for RTS yet.
     /// - [`Error::OperationNotGranted`], [`Error::TooManyScatterEntries`], [`Error::InlineTooLong`],
-    ///   [`Error::BeyondRemote`] or [`Error::InvalidArgument`] if an operation of the batch was refused; the first such one is told. Nothing is posted then.
+    ///   [`Error::BeyondRemote`] or [`Error::InvalidArgument`] if an operation of the batch was refused; the
+    ///   first such one is told. Nothing is posted then.
     /// - [`Error::PostSend`] if the device refuses the batch, most often because the send queue is full.
     ///   Nothing is posted then either, but for what the last paragraph says.
     ///
@@ -95,10 +97,10 @@ impl<T: Transport> SendBatch<'_, T> {
     ///
     /// Inline data is copied at once and has no such conditions.
     ///
-    /// If this fills the send queue, so that as many requests are posted and not known to be complete as
-    /// [`capacity`](QueuePair::capacity) says, no operation is added to a batch of this queue pair before
-    /// one of them is known to be complete. Providers tell a full queue when the batch is submitted, but
-    /// mlx5 has then written the operation over the last request in the queue.
+    /// If this fills the send queue, so that it has as many requests as [`capacity`](QueuePair::capacity)
+    /// says of which neither the completion nor that of a later send request was polled, no operation is
+    /// added to a batch of this queue pair before such a completion is polled. Providers tell a full queue
+    /// when the batch is submitted, but mlx5 has then written the operation over the last request in it.
     ///
     /// The same holds after [`Error::PostSend`] with another error than `ENOMEM` or `ENOSPC` (a full
     /// queue): SoftRoCE has put the requests into its queue by the time that its doorbell fails.

@@ -114,9 +114,9 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// # Safety
     ///
     /// For each request that is posted, until its completion is polled, or [`close`](Self::close) or
-    /// [`reset`](Self::reset) of the queue pair has returned `Ok`: its memory stays registered and is not unmapped (with the exception that
-    /// [`SendBatch::submit`](crate::SendBatch::submit) explains), nobody reads or writes it, and no
-    /// reference to it exists. Dropping the queue pair ends this too, unless a poll of one of its
+    /// [`reset`](Self::reset) of the queue pair has returned `Ok`: its memory stays registered and is not
+    /// unmapped (with the exception that [`SendBatch::submit`](crate::SendBatch::submit) explains), nobody
+    /// reads or writes it, and no reference to it exists. Dropping the queue pair ends this too, unless a poll of one of its
     /// completion queues is open (then it goes on receiving until that poll ends), or the device is broken
     /// and does not destroy it.
     #[doc(alias = "ibv_post_recv")]
@@ -132,6 +132,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         let requests = requests.as_mut();
         let (first, len) = (requests.as_mut_ptr().cast::<ffi::ibv_recv_wr>(), requests.len());
         let core = self.core_mut();
+        core.end_forgotten_batch();
         // SAFETY: a `RecvRequest` is an `ibv_recv_wr` (`repr(transparent)`); these are borrowed
         // exclusively, and from here on accessed through `first` alone.
         unsafe { link(first, len, core.granted().max_recv_sge) }?;

@@ -80,7 +80,7 @@ pub struct QueuePairAttr {
     mask: QueuePairAttrMask,
 }
 
-macro_rules! attributes {
+macro_rules! accessors {
     ($(
         $(#[$meta:meta])*
         $flag:ident: $get:ident, $set:ident, $type:ty = $raw:ident.$($field:ident).+,
@@ -123,7 +123,7 @@ fn same<T>(value: T) -> T {
     value
 }
 
-attributes! {
+accessors! {
     /// The state to go to, or that the queue pair is in.
     STATE: state, set_state, QpState = raw.qp_state, QpState, |state: QpState| state.0;
     /// The state that the queue pair is assumed to be in.

@@ -13,6 +13,7 @@ use crate::mr::AccessFlags;
 
 impl Core {
     pub(super) fn query(&mut self, mask: QueuePairAttrMask) -> Result<QueuePairAttr> {
+        self.end_forgotten_batch();
         let mut attr = ffi::ibv_qp_attr::default();
         let mut init_attr = ffi::ibv_qp_init_attr::default();
         let raw = self.inner.raw.as_ptr();
@@ -29,8 +30,7 @@ impl Core {
         if attr.state() == Some(QpState::RESET) && self.inner.is_polling() {
             return Err(Error::PollInProgress);
         }
-        // A forgotten batch holds the lock of the send queue, which some providers take here as well.
-        self.abort_batch();
+        self.end_forgotten_batch();
         let mut raw = *attr.as_raw();
         let mask = attr.mask().bits() as i32;
         // SAFETY: the queue pair is alive, and the attributes are a whole structure. Concerning memory

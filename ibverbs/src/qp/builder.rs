@@ -234,8 +234,8 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     ///
     /// - [`Error::Capacity`] if the device does not have queues of such a depth, or so many scatter
     ///   entries or inline bytes.
-    /// - [`Error::InvalidIndex`] if the port has no GID or partition key of that index, [`Error::NoGid`] if none was named
-    ///   and the port has none that could be used.
+    /// - [`Error::InvalidIndex`] if the port has no GID or partition key of that index, [`Error::NoGid`] if no
+    ///   GID was named and the port has none that could be used.
     /// - [`Error::InvalidArgument`] if a value is out of its range.
     /// - [`Error::Unsupported`] if the device lacks one of the operations, or the extended interface.
     /// - [`Error::Verb`] if the kernel refuses for another reason, or a query fails.
@@ -498,7 +498,8 @@ impl<T: Transport> QueuePairBuilder<'_, T> {
 #[cold]
 fn capacity_error(what: &'static str, requested: u32, available: u32, code: Option<i32>) -> Error {
     Error::Capacity {
-        verb: "ibv_create_qp_ex",
+        // What was not tried would have been refused on the way to RTR or RTS.
+        verb: if code.is_some() { "ibv_create_qp_ex" } else { "ibv_modify_qp" },
         what,
         requested: u64::from(requested),
         available: u64::from(available),

@@ -105,6 +105,14 @@ impl Core {
         unsafe { ffi::ibv_wr_start(self.raw()) }
     }
 
+    /// Aborts a batch that was forgotten: some providers take its lock for other verbs as well.
+    #[inline]
+    pub(crate) fn end_forgotten_batch(&mut self) {
+        if matches!(self.batch, Batch::Open | Batch::Refused) {
+            self.abort_batch();
+        }
+    }
+
     /// Takes note that an operation of the open batch is refused. The first reason counts.
     #[cold]
     #[inline(never)]
@@ -164,7 +172,7 @@ impl Core {
         if self.inner.is_polling() {
             return Err(Failed { resource: self, error: Error::PollInProgress });
         }
-        self.abort_batch();
+        self.end_forgotten_batch();
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is not dropped, and its `inner` is not used again.
         let inner = unsafe { ManuallyDrop::take(&mut this.inner) };

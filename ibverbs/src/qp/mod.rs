@@ -23,6 +23,7 @@ pub use route::RouteFailure;
 pub use state::{
     CanModify, CanReceive, CanSend, Init, Manual, QpState, Reset, Rtr, Rts, State, Unconnected,
 };
+pub(crate) use timers::exponent_time;
 pub use timers::{AckTimeout, RnrTimer};
 pub use transition::TransitionFailure;
 pub use transport::{Atomic, Connected, Rc, RdmaRead, RdmaWrite, Reliable, SendOps, Transport, Uc};

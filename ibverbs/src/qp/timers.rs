@@ -24,7 +24,7 @@ impl AckTimeout {
     pub const fn at_least(duration: Duration) -> AckTimeout {
         let mut exponent = 1;
         while exponent <= Self::MAX_EXPONENT {
-            if nanos(exponent) >= duration.as_nanos() {
+            if exponent_time(exponent).as_nanos() >= duration.as_nanos() {
                 return AckTimeout(exponent);
             }
             exponent += 1;
@@ -50,13 +50,14 @@ impl AckTimeout {
     pub const fn duration(self) -> Option<Duration> {
         match self.0 {
             0 => None,
-            exponent => Some(Duration::from_nanos(nanos(exponent) as u64)),
+            exponent => Some(exponent_time(exponent)),
         }
     }
 }
 
-const fn nanos(exponent: u8) -> u128 {
-    4096u128 << exponent
+/// 4.096 µs × 2ⁿ, which is how the specification encodes times; `n` has five bits.
+pub(crate) const fn exponent_time(n: u8) -> Duration {
+    Duration::from_nanos(4096 << (n & 31))
 }
 
 impl Default for AckTimeout {

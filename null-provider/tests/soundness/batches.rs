@@ -1,12 +1,12 @@
 //! Rule 5: no half-built work request, and no batch that stays open.
 
 use ibverbs::{
-    ffi, AccessFlags, Error, LocalMemorySlice, Payload, QpState, QueuePair, QueuePairAttr, Rc,
-    RemoteMemorySlice,
+    ffi, AccessFlags, Error, LocalMemorySlice, Payload, QpState, QueuePair, QueuePairAttr,
+    QueuePairAttrMask, Rc, RecvRequest, RemoteMemorySlice,
 };
 use null_provider::{Operation, Request, Verb};
 
-use crate::common::{complete, connected, null, parts, poll_all, submit, Parts};
+use crate::common::{complete, connected, null, parts, poll_all, post, submit, Parts};
 
 const REMOTE: RemoteMemorySlice = RemoteMemorySlice { addr: 0x1000, len: 64, rkey: 0x77 };
 
@@ -45,6 +45,21 @@ fn a_forgotten_batch_is_aborted_by_the_next_one() {
     submit(batch).unwrap();
     let wr_ids: Vec<u64> = null.take_requests().iter().map(|request| request.wr_id).collect();
     assert_eq!(wr_ids, [1]);
+}
+
+#[test]
+fn a_forgotten_batch_is_aborted_by_receives_and_queries() {
+    let null = null();
+    let Parts { pd, cq, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    forget_batch(&mut qp);
+    null.take_calls();
+    post(&mut qp, [RecvRequest::new(1, &[])]).unwrap();
+    assert_eq!(null.verbs(), [Verb::WrAbort, Verb::PostRecv]);
+    forget_batch(&mut qp);
+    null.take_calls();
+    qp.query(QueuePairAttrMask::STATE).unwrap();
+    assert_eq!(null.verbs(), [Verb::WrAbort, Verb::QueryQp]);
 }
 
 #[test]
