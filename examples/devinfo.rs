@@ -69,9 +69,9 @@ fn show_limits(attr: &DeviceAttrEx, comp_vectors: u32) {
         ("max memory windows", base.max_mw()),
         ("max protection domains", base.max_pd()),
         ("max address handles", base.max_ah()),
-        ("max reads served per queue pair", base.max_qp_rd_atom()),
-        ("max reads issued per queue pair", base.max_qp_init_rd_atom()),
-        ("max reads served", base.max_res_rd_atom()),
+        ("max incoming reads and atomics per QP", base.max_qp_rd_atom()),
+        ("max outstanding reads and atomics per QP", base.max_qp_init_rd_atom()),
+        ("max incoming reads and atomics", base.max_res_rd_atom()),
         ("max shared receive queues", base.max_srq()),
         ("max shared receives", base.max_srq_wr()),
         ("max shared scatter entries", base.max_srq_sge()),
@@ -119,10 +119,10 @@ fn show_port(attr: &PortAttr, verbose: bool) {
     if verbose {
         row(4, "max message", format!("{} bytes", attr.max_msg_size()));
         row(4, "capabilities", attr.capabilities());
-        row(4, "more capabilities", attr.capabilities2());
+        row(4, "capabilities 2", attr.capabilities2());
         row(4, "max virtual lanes", known(attr.max_virtual_lanes(), ""));
         row(4, "subnet timeout", format!("{:?}", attr.subnet_timeout()));
-        row(4, "GID required", attr.grh_required());
+        row(4, "GRH required", attr.grh_required());
         row(4, "P_Key table entries", attr.pkey_table_len());
         let wrong = (attr.bad_pkey_counter(), attr.qkey_violation_counter());
         row(4, "packets with wrong P_Key, Q_Key", format!("{}, {}", wrong.0, wrong.1));

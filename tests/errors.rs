@@ -109,8 +109,10 @@ fn a_region_without_remote_rights_has_no_remote_key() {
         let region = bed.pd().allocate(64, access).unwrap();
         // SAFETY: no peer learns of it.
         let error = unsafe { region.remote() }.unwrap_err();
-        let bits = u64::from(access.bits());
-        assert!(matches!(error, Error::InvalidArgument { value, .. } if value == bits), "{error}");
+        assert!(
+            matches!(error, Error::InvalidAccess { access: told, .. } if told == access),
+            "{error}"
+        );
         assert!(error.to_string().contains("a remote right is needed"), "{error}");
     }
 }

@@ -13,7 +13,7 @@ pub struct Local {
     device: Option<String>,
 
     /// Port of the device, counted from 1
-    #[arg(short, long, default_value_t = 1)]
+    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     port: u8,
 
     /// Entry of the port's GID table [default: the one that reaches furthest]

@@ -36,6 +36,10 @@ pub(crate) fn source() -> PathBuf {
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../vendor/rdma-core"),
         PathBuf::from,
     );
+    if source.is_relative() {
+        // The build script does not run where the user stands.
+        fail(&format!("{SOURCE_DIR} is {}: name an absolute path", source.display()));
+    }
     if !source.join("CMakeLists.txt").is_file() {
         fail(&format!(
             "the cargo feature `static-linking` builds rdma-core, but there is no source of it in {}.\n\
@@ -115,7 +119,7 @@ fn compile() {
 }
 
 fn run(command: &mut Command, purpose: &str) {
-    let advice = "It needs a C compiler, cmake, ninja or make, python3 and libnl (Debian and Ubuntu: \
+    let advice = "It needs the whole source tree, a C compiler, cmake, ninja or make, python3 and libnl (Debian and Ubuntu: \
                   `apt-get install build-essential cmake ninja-build pkg-config python3 libnl-3-dev \
                   libnl-route-3-dev`).";
     // Cargo reads the standard output of a build script.

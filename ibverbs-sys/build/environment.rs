@@ -14,6 +14,10 @@ pub(crate) const LIB_DIR: &str = "RDMA_CORE_LIB_DIR";
 pub(crate) fn directory(variable: &str) -> Option<PathBuf> {
     println!("cargo::rerun-if-env-changed={variable}");
     let directory = PathBuf::from(std::env::var_os(variable)?);
+    if directory.is_relative() {
+        // The build script does not run where the user stands.
+        crate::fail(&format!("{variable} is {}: name an absolute path", directory.display()));
+    }
     if !directory.is_dir() {
         crate::fail(&format!("{variable} is {}, which is not a directory", directory.display()));
     }

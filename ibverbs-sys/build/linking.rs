@@ -43,7 +43,7 @@ pub(crate) fn link() {
             (Err(reason), None) => fail(&format!(
                 "the cargo feature `dynamic-linking` needs lib{}: {reason}\n\
                  Install the package {} (Debian and Ubuntu; Fedora and RHEL: rdma-core-devel) and pkg-config, or let \
-                 RDMA_CORE_LIB_DIR and RDMA_CORE_INCLUDE_DIR name the directories of its libraries and headers; or use \
+                 RDMA_CORE_LIB_DIR name the directory of its libraries; or use \
                  the feature `dynamic-loading`, which needs nothing at build time.",
                 wanted.name, wanted.package,
             )),

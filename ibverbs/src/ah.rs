@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use crate::ffi;
 use crate::gid::Gid;
 
-/// The way to a remote port (`struct ibv_ah_attr`).
+/// The path to a remote port (`struct ibv_ah_attr`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AddressVector {
     /// The local port to send from. Ports count from 1.

@@ -93,7 +93,7 @@ pub enum Error {
     },
 
     /// The port's table has no entry of this index, or the entry is empty.
-    #[error("port {port} has no usable {table} at index {index}: its table has {entries} entries")]
+    #[error("port {port} has no {table} at index {index}: {}", place(*index, *entries))]
     InvalidIndex {
         /// Which table: GID or P_Key.
         table: &'static str,
@@ -131,6 +131,24 @@ pub enum Error {
         source: Option<io::Error>,
     },
 
+    /// Memory could not be had.
+    #[error("cannot allocate {len} bytes (mmap)")]
+    Allocate {
+        /// How many bytes.
+        len: usize,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// Memory is not, or cannot be, registered with this access.
+    #[error("a memory region with {access:?}: {reason}")]
+    InvalidAccess {
+        /// The access.
+        access: AccessFlags,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+
     /// Memory could not be registered.
     #[error("cannot register {len} bytes with {access:?} (ibv_reg_mr): {hint}")]
     Register {
@@ -148,7 +166,7 @@ pub enum Error {
     #[error(transparent)]
     Transition(Box<TransitionFailure>),
 
-    /// The way to the remote queue pair could not be resolved.
+    /// The route to the remote queue pair could not be resolved.
     #[error(transparent)]
     Route(Box<RouteFailure>),
 
@@ -225,6 +243,10 @@ pub enum Error {
         reason: &'static str,
     },
 
+    /// [`fork_init`](crate::fork_init) was called when a device had been opened.
+    #[error("ibv_fork_init comes too late: a device was opened, and its memory may be registered")]
+    ForkInitTooLate,
+
     /// The operating system, the driver or the library refused a verb for another reason.
     #[error("{verb} failed")]
     Verb {
@@ -233,6 +255,14 @@ pub enum Error {
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+fn place(index: u32, entries: u32) -> String {
+    if index < entries {
+        "that entry of its table is empty (`Context::gid_table` lists those in use)".to_owned()
+    } else {
+        format!("its table has {entries} entries")
+    }
 }
 
 fn open_hint(source: &io::Error) -> &'static str {

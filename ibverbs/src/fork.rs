@@ -46,8 +46,9 @@ impl Turn {
 ///
 /// # Errors
 ///
-/// - [`Error::Verb`] with `EINVAL` if it comes too late: a device was opened, and neither has an earlier
-///   call done this nor does the kernel make it unneeded.
+/// - [`Error::ForkInitTooLate`] if a device was opened, and neither has an earlier call done this nor
+///   does the kernel make it unneeded.
+/// - [`Error::Verb`] if memory was registered by other means.
 /// - [`Error::Unsupported`] if the kernel cannot keep memory from a child.
 /// - [`Error::Provider`] if libibverbs is not installed.
 #[doc(alias = "ibv_fork_init")]
@@ -58,7 +59,7 @@ pub fn fork_init() -> Result<()> {
     if *turn.0 {
         return match turn.status() {
             ForkStatus::ENABLED | ForkStatus::UNNEEDED => Ok(()),
-            _ => Err(Error::from_code(VERB, libc::EINVAL)),
+            _ => Err(Error::ForkInitTooLate),
         };
     }
     // SAFETY: nothing else runs that reads what this call sets up, since it is our turn and no device

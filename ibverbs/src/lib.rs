@@ -47,7 +47,7 @@
 //! | completion queues | `ibv_create_cq_ex` | [`CompletionQueue`], [`Completions`], [`WorkCompletion`] |
 //! | queue pairs | `ibv_create_qp_ex` | [`QueuePairBuilder`], [`QueuePair`], [`QueuePairEndpoint`] |
 //! | posting | `ibv_wr_*`, `ibv_post_recv` | [`SendBatch`], [`SendOp`], [`Payload`], [`RecvRequest`] |
-//! | the C API itself | | [`ffi`] |
+//! | the C API itself | | `ffi` |
 //!
 //! # Three promises, and what they rest on
 //!
@@ -59,9 +59,20 @@
 //!
 //! **The data path costs what C costs.** No allocation, lock or reference count per operation.
 //!
+//! # Cargo features
+//!
+//! How libibverbs is found: `dynamic-loading` (default) opens it at the first verb, `dynamic-linking` links
+//! it, `static-linking` builds it in, and `bindgen` makes the bindings from the headers in use. The crate
+//! `ibverbs-sys` says more.
+//!
+//! # What is not here yet
+//!
+//! Datagrams, shared receive queues, completion channels and device events, memory windows, the connection
+//! manager, EFA, and registering memory that the program already has. `ffi` has the C API for these.
+//!
 //! # Threads and `fork`
 //!
-//! Everything but an open poll or batch is `Send`. A [`CompletionQueue`] is not `Sync`: one owner polls it. See [`fork_init`] for
+//! The objects that verbs create are `Send`; a batch, a poll and what is lent by them stay on their thread. A [`CompletionQueue`] is not `Sync`: one owner polls it. See [`fork_init`] for
 //! programs that fork.
 
 #[cfg(not(target_os = "linux"))]

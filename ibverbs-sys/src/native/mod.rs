@@ -23,12 +23,19 @@ mod way;
 pub(crate) use way::{efa, rdmacm, verbs, NAME};
 
 /// A native library that could not be had: which one, why, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{library} is not available: {reason}. {advice}")]
 pub struct LoadError {
     library: &'static str,
     reason: String,
     advice: &'static str,
+}
+
+/// As a sentence: this is the error that a `main` which returns errors shows most often.
+impl std::fmt::Debug for LoadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LoadError({self})")
+    }
 }
 
 impl LoadError {

@@ -78,9 +78,10 @@ impl ProtectionDomain {
     ///
     /// # Errors
     ///
-    /// - [`Error::InvalidArgument`] if `len` is zero, or if `access` has a remote write or atomic right
-    ///   without [`AccessFlags::LOCAL_WRITE`].
-    /// - [`Error::Verb`] (`mmap`) if there is not so much memory.
+    /// - [`Error::InvalidArgument`] if `len` is zero.
+    /// - [`Error::InvalidAccess`] if `access` has a remote write or atomic right without
+    ///   [`AccessFlags::LOCAL_WRITE`].
+    /// - [`Error::Allocate`] if there is not so much memory.
     /// - [`Error::Register`] if the device or the kernel refuses, with the likely cause: the limit of
     ///   locked memory (`ulimit -l`), or an access flag that the device does not have.
     #[doc(alias = "ibv_reg_mr")]
@@ -158,7 +159,7 @@ impl<B> MemoryRegion<B> {
     ///
     /// # Errors
     ///
-    /// - [`Error::InvalidArgument`] if the region was not created with any remote right.
+    /// - [`Error::InvalidAccess`] if the region was not created with any remote right.
     /// - [`Error::Register`] if the device refuses.
     ///
     /// # Safety
@@ -172,10 +173,9 @@ impl<B> MemoryRegion<B> {
     pub unsafe fn remote(&self) -> Result<RemoteMemorySlice> {
         let access = self.inner.access;
         if !access.intersects(AccessFlags::REMOTE) {
-            return Err(Error::InvalidArgument {
-                what: "the region's access",
-                value: u64::from(access.bits()),
-                expected: "a remote right is needed for `remote`: register it with one",
+            return Err(Error::InvalidAccess {
+                access,
+                reason: "a remote right is needed for `remote`: register it with one",
             });
         }
         let mut remote = self.inner.remote.lock().unwrap_or_else(PoisonError::into_inner);
@@ -270,15 +270,14 @@ unsafe fn reg_mr(
 
 fn check_access(access: AccessFlags) -> Result<()> {
     let needs_write = AccessFlags::REMOTE_WRITE | AccessFlags::REMOTE_ATOMIC;
-    let expected = if access.intersects(needs_write) && !access.contains(AccessFlags::LOCAL_WRITE) {
+    let reason = if access.intersects(needs_write) && !access.contains(AccessFlags::LOCAL_WRITE) {
         "remote write and remote atomic need LOCAL_WRITE as well"
     } else if !AccessFlags::all().contains(access) {
         "it may only have bits that have a name"
     } else {
         return Ok(());
     };
-    let what = "the access of a memory region";
-    Err(Error::InvalidArgument { what, value: u64::from(access.bits()), expected })
+    Err(Error::InvalidAccess { access, reason })
 }
 
 #[cold]

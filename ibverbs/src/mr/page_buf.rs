@@ -26,7 +26,7 @@ impl PageBuf {
     /// # Errors
     ///
     /// - [`Error::InvalidArgument`] if `len` is zero: no device registers an empty region.
-    /// - [`Error::Verb`] (`mmap`) with `ENOMEM` if there is not so much memory.
+    /// - [`Error::Allocate`] if there is not so much memory.
     pub fn new(len: usize) -> Result<PageBuf> {
         if len == 0 || isize::try_from(len).is_err() {
             return Err(Error::InvalidArgument {
@@ -48,7 +48,7 @@ impl PageBuf {
         };
         match NonNull::new(ptr.cast::<u8>()) {
             Some(ptr) if ptr.as_ptr().cast() != libc::MAP_FAILED => Ok(PageBuf { ptr, len }),
-            _ => Err(Error::Verb { verb: "mmap", source: io::Error::last_os_error() }),
+            _ => Err(Error::Allocate { len, source: io::Error::last_os_error() }),
         }
     }
 

@@ -29,7 +29,7 @@ bitflags! {
         const PORT = ffi::IBV_QP_PORT;
         /// The queue key of a datagram queue pair.
         const QKEY = ffi::IBV_QP_QKEY;
-        /// The way to the peer.
+        /// The route to the peer.
         const AV = ffi::IBV_QP_AV;
         /// The path MTU.
         const PATH_MTU = ffi::IBV_QP_PATH_MTU;
@@ -137,7 +137,7 @@ accessors! {
     PORT: port, set_port, u8 = raw.port_num, same, same;
     /// The queue key of a datagram queue pair.
     QKEY: qkey, set_qkey, u32 = raw.qkey, same, same;
-    /// The way to the peer.
+    /// The route to the peer.
     AV: address, set_address, AddressVector = raw.ah_attr,
         |raw: ffi::ibv_ah_attr| AddressVector::from_raw(&raw), AddressVector::to_raw;
     /// The path MTU.

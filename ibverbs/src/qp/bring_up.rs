@@ -176,7 +176,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     ///
     /// # Errors
     ///
-    /// - [`Error::Route`] if the way to the peer cannot be resolved.
+    /// - [`Error::Route`] if the route to the peer cannot be resolved.
     /// - [`Error::InvalidArgument`] if only one of the sides uses a GID.
     /// - [`Error::Transition`] or [`Error::Verb`] if the device refuses.
     ///
@@ -261,7 +261,7 @@ impl<T: Transport> QueuePair<T, Rtr> {
 
 impl<T: Transport, S: State> QueuePair<T, S> {
     /// Changes attributes, and the state if one is set. Which transitions there are, and which
-    /// attributes they take, is in `docs/transitions.md`.
+    /// attributes they take, is at [`TransitionFailure`](crate::TransitionFailure).
     ///
     /// A [`Manual`] queue pair can be asked for any state. One that is ready to send may stay so, be
     /// drained ([`QpState::SQD`]) or be failed ([`QpState::ERR`]), which flushes what is posted; its type
@@ -272,7 +272,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// - [`Error::InvalidArgument`] if a queue pair that is ready to send is asked for another state: use
     ///   [`reset`](Self::reset), or drive the states with [`into_manual`](QueuePair::into_manual).
     /// - [`Error::Transition`] if the device refuses, with what was missing and what was too much.
-    /// - [`Error::Route`] if the way to the peer cannot be resolved.
+    /// - [`Error::Route`] if the route to the peer cannot be resolved.
     /// - [`Error::PollInProgress`] if it is to be reset while a poll of a completion queue of it is open.
     #[doc(alias = "ibv_modify_qp")]
     pub fn modify(&mut self, attr: &QueuePairAttr) -> Result<()>

@@ -1,4 +1,4 @@
-//! Why the way to a peer could not be resolved.
+//! Why the route to a peer could not be resolved.
 
 use std::{fmt, io};
 
@@ -6,7 +6,7 @@ use super::QpInner;
 use crate::attr::PortState;
 use crate::gid::Gid;
 
-/// Why the way to the remote queue pair could not be resolved, as far as the addresses tell.
+/// Why the route to the remote queue pair could not be resolved, as far as the addresses tell.
 #[derive(Debug)]
 pub struct RouteFailure {
     port: u8,
@@ -112,7 +112,7 @@ fn is_unspecified(gid: Gid) -> bool {
 impl fmt::Display for RouteFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |gid: Option<Gid>| gid.map_or("none".to_owned(), |gid| gid.to_string());
-        write!(f, "ibv_modify_qp: no way from port {}, ", self.port)?;
+        write!(f, "ibv_modify_qp: no route from port {}, ", self.port)?;
         if let Some(index) = self.gid_index {
             write!(f, "GID index {index}, ")?;
         }

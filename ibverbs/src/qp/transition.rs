@@ -1,5 +1,5 @@
 //! Which transitions there are, and which attributes they take: one table, for the diagnosis of a
-//! refused `modify` and for the page `docs/transitions.md`.
+//! refused `modify` and for the page `transitions.md`.
 //!
 //! The facts are those of the InfiniBand Architecture Specification, volume 1, section 11.2.5.2, as
 //! Linux applies them.
@@ -115,6 +115,8 @@ pub(super) fn rule(qp_type: ffi::ibv_qp_type, from: QpState, to: QpState) -> Opt
 }
 
 /// Why a transition was refused.
+///
+#[doc = include_str!("transitions.md")]
 #[derive(Debug)]
 pub struct TransitionFailure {
     from: QpState,
@@ -246,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_page_in_the_docs_is_this_table() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/transitions.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/qp/transitions.md");
         if std::env::var_os("BLESS").is_some() {
             std::fs::write(path, page()).unwrap();
         }

@@ -79,7 +79,7 @@ fn a_region_without_remote_rights_is_not_given_away() {
     let region = pd.allocate(8, AccessFlags::LOCAL_WRITE).unwrap();
     // SAFETY: there is no peer.
     let result = unsafe { region.remote() };
-    assert!(matches!(result, Err(Error::InvalidArgument { .. })));
+    assert!(matches!(result, Err(Error::InvalidAccess { .. })));
     assert_eq!(null.count(Verb::RegMr), 1);
 }
 
@@ -90,7 +90,7 @@ fn flags_without_a_name_are_refused() {
     // It would change what an address means.
     let zero_based = AccessFlags::from_bits_retain(ffi::IBV_ACCESS_ZERO_BASED);
     let result = pd.allocate(8, AccessFlags::LOCAL_WRITE | zero_based);
-    assert!(matches!(result, Err(Error::InvalidArgument { .. })), "{result:?}");
+    assert!(matches!(result, Err(Error::InvalidAccess { .. })), "{result:?}");
     assert_eq!(null.count(Verb::RegMr), 0);
 }
 

@@ -125,11 +125,12 @@ fn fetch(places: &Places, lock: &Lock) -> Result<()> {
     let mut causes = Vec::new();
     for source in &source::all() {
         match fetch_from(source, places, lock) {
-            Ok(()) => {
-                causes.iter().for_each(say);
-                return Ok(());
+            Ok(()) => return Ok(()),
+            Err(cause) => {
+                let cause = format!("not from {}: {cause:#}", source.name);
+                say(&cause);
+                causes.push(cause);
             }
-            Err(cause) => causes.push(format!("not from {}: {cause:#}", source.name)),
         }
     }
     Err(anyhow!(
