@@ -51,7 +51,7 @@ pub(crate) fn run() -> Result<()> {
 pub(crate) fn build() -> Result<Built> {
     let pinned = vendor::pinned()?;
     let builds = workspace::target_dir()?.join("rdma-core");
-    let folder = builds.join(name(&pinned));
+    let folder = builds.join(name(&pinned, &builds));
     let complete = folder.join(".complete");
     if complete.exists() {
         return Ok(Built::in_folder(&folder));
@@ -72,9 +72,12 @@ pub(crate) fn need_build_tools() -> Result<()> {
     host::need(&NEEDS)
 }
 
-/// The build folder's name: changes with the release and with how it is built.
-fn name(pinned: &Vendored) -> String {
+/// The build folder's name: changes with the release, with how it is built, and with where: the libraries look for
+/// their providers in the folder that they were built in, so that a target folder that was moved has none.
+fn name(pinned: &Vendored, builds: &Path) -> String {
     let mut hash = Sha256::new();
+    hash.update(builds.as_os_str().as_encoded_bytes());
+    hash.update([0]);
     for part in [pinned.sha256.as_str()].iter().chain(&OPTIONS) {
         hash.update(part);
         hash.update([0]);
@@ -106,8 +109,10 @@ mod tests {
             version: "65.0".into(),
             sha256: sha256.into(),
         };
-        assert_eq!(name(&pinned("a")), name(&pinned("a")));
-        assert_ne!(name(&pinned("a")), name(&pinned("b")));
-        assert!(name(&pinned("a")).starts_with("65.0-"));
+        let here = Path::new("/here");
+        assert_eq!(name(&pinned("a"), here), name(&pinned("a"), here));
+        assert_ne!(name(&pinned("a"), here), name(&pinned("b"), here));
+        assert_ne!(name(&pinned("a"), here), name(&pinned("a"), Path::new("/there")));
+        assert!(name(&pinned("a"), here).starts_with("65.0-"));
     }
 }
