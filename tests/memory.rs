@@ -50,7 +50,7 @@ fn more_memory_than_there_is_is_refused() {
         let error = bed.pd().allocate(len, AccessFlags::LOCAL_WRITE).unwrap_err();
         match error {
             Error::InvalidArgument { value, .. } => assert_eq!(value, len as u64),
-            Error::Verb { .. } | Error::Register { .. } => {
+            Error::Allocate { .. } | Error::Register { .. } => {
                 assert_eq!(error.os_error(), Some(libc::ENOMEM), "{error}")
             }
             _ => panic!("{error}"),
