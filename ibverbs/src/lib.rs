@@ -1,7 +1,7 @@
 //! RDMA for Rust that the compiler checks: a safe library over libibverbs.
 //!
 //! Which operations a queue pair can post, which state it is in, who may touch a buffer and how long a
-//! polled completion lives are all types. The data path costs what hand-written C costs.
+//! polled completion lives are all types.
 //!
 //! ```no_run
 //! use ibverbs::{AccessFlags, RecvRequest};
@@ -57,7 +57,8 @@
 //! buffer while the device uses it, is the contract of three `unsafe` functions: [`SendBatch::submit`],
 //! [`QueuePair::post_recv`] and [`MemoryRegion::remote`].
 //!
-//! **The data path costs what C costs.** No allocation, lock or reference count per operation.
+//! **The data path is thin.** It calls the driver as the inline functions of the C header do, with no
+//! allocation, lock or reference count per operation.
 //!
 //! # Cargo features
 //!
