@@ -8,13 +8,16 @@ use ibverbs::{
     QueuePairAttrMask as Mask, Rc, RecvRequest, RemoteMemorySlice, RnrTimer, SendBatch, WcStatus,
 };
 use ibverbs_tests::{
-    assert_silent, connect, pair, pair_with, post_recv, submit, test_context, wait, wait_ok,
-    wait_one, Bed, Prepared, Side, PORT,
+    assert_silent, connect, eventually, pair, pair_with, post_recv, submit, test_context, wait,
+    wait_ok, wait_one, Bed, Prepared, Side, PORT,
 };
 
+/// Waits for the state: SoftRoCE moves a queue pair to ERR a moment after the completion that tells why.
 #[track_caller]
 fn assert_state(qp: &mut QueuePair<Rc>, state: QpState) {
-    assert_eq!(qp.query(Mask::STATE).unwrap().state(), Some(state));
+    eventually(&format!("the queue pair is in {state}"), || {
+        qp.query(Mask::STATE).unwrap().state() == Some(state)
+    });
 }
 
 /// Waits for the completions of these requests, and returns their statuses.
