@@ -6,7 +6,7 @@ use super::{
     Connected, Core, QueuePair, QueuePairEndpoint, RouteFailure, TransitionFailure, Transport,
 };
 use crate::ah::{AddressVector, GlobalRoute};
-use crate::error::{error_number, Error, Failed, Result};
+use crate::error::{check, error_number, Error, Failed, Result};
 use crate::ffi;
 use crate::gid::Gid;
 use crate::mr::AccessFlags;
@@ -21,7 +21,7 @@ impl Core {
         // SAFETY: the queue pair is alive, and the two structures are whole. The call stores the state
         // into the queue pair: `&mut self` keeps everybody else away from it.
         let code = unsafe { ffi::ibv_query_qp(raw, &mut attr, bits, &mut init_attr) };
-        crate::error::check("ibv_query_qp", code)?;
+        check("ibv_query_qp", code)?;
         Ok(QueuePairAttr::from_raw(attr, mask))
     }
 

@@ -61,13 +61,14 @@ pub struct QueuePairBuilder<'a, T: Transport> {
     _transport: PhantomData<fn() -> T>,
 }
 
-/// What the device offers, for defaults and for the diagnosis of a refusal.
+/// What the device and the port offer, for defaults and for the diagnosis of a refusal.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     qp_wr: u32,
     sge: u32,
     init_rd_atomic: u32,
     dest_rd_atomic: u32,
+    pkeys: u16,
 }
 
 const DEFAULT_DEPTH: u32 = 128;
@@ -96,6 +97,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             sge: device.max_sge(),
             init_rd_atomic: device.max_qp_init_rd_atom(),
             dest_rd_atomic: device.max_qp_rd_atom(),
+            pkeys: port_attr.pkey_table_len(),
         };
         let atomics = device.atomic_cap() != AtomicCap::NONE;
         let mut access = AccessFlags::REMOTE_WRITE;
@@ -293,8 +295,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     }
 
     fn check_pkey(&self) -> Result<()> {
-        let (port, index) = (self.config.port, self.config.pkey_index);
-        let entries = self.pd.handle().context().query_port(port)?.pkey_table_len();
+        let (port, index, entries) = (self.config.port, self.config.pkey_index, self.limits.pkeys);
         if index < entries {
             return Ok(());
         }
