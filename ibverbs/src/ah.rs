@@ -1,9 +1,17 @@
 //! Where to send: the address of a remote port.
 
+use std::fmt;
 use std::mem::MaybeUninit;
+use std::ptr::NonNull;
 
+use crate::context::ContextInner;
+use crate::error::{last_errno, Error, Failed, Result};
 use crate::ffi;
-use crate::gid::Gid;
+use crate::gid::{best_of_port, Gid, GidType};
+use crate::grh::Grh;
+use crate::handle::{Destroy, Handle};
+use crate::pd::{PdHandle, ProtectionDomain};
+use crate::qp::RouteFailure;
 
 /// The path to a remote port (`struct ibv_ah_attr`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,5 +83,209 @@ impl AddressVector {
                 traffic_class: raw.grh.traffic_class,
             }),
         }
+    }
+}
+
+/// Who sent a datagram, as its completion says; from [`WorkCompletion::sender`](crate::WorkCompletion::sender).
+///
+/// It is a copy, so that it may be used after the poll has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DatagramSender {
+    /// The number of the queue pair that sent it.
+    pub src_qp: u32,
+    /// The sender's local identifier. Means nothing on Ethernet.
+    pub slid: u32,
+    /// The service level.
+    pub service_level: u8,
+    /// The low bits of the local identifier that it was sent to.
+    pub dlid_path_bits: u8,
+    /// Whether the first 40 bytes of the receive are a global route header.
+    pub has_grh: bool,
+}
+
+/// The way back to a sender. How far a packet goes on it is not told by the one that came.
+const REPLY_HOP_LIMIT: u8 = 255;
+
+impl AddressVector {
+    /// The address of whoever sent a datagram that came in at `port`. `received` is the beginning of the
+    /// receive: at least 40 bytes, if the completion says that there is a global route header.
+    fn of_sender(
+        context: &ContextInner,
+        port: u8,
+        sender: &DatagramSender,
+        received: &[u8],
+    ) -> Result<AddressVector> {
+        let grh = if sender.has_grh {
+            let header = received.get(..Grh::BYTES).unwrap_or(received);
+            Some(way_back(context, port, &Grh::from_bytes(header)?)?)
+        } else {
+            None
+        };
+        Ok(AddressVector {
+            port,
+            // The extended identifiers of Omni-Path, which alone are longer, do not work with address handles.
+            dlid: sender.slid as u16,
+            service_level: sender.service_level,
+            src_path_bits: sender.dlid_path_bits,
+            static_rate: 0,
+            grh,
+        })
+    }
+}
+
+fn way_back(context: &ContextInner, port: u8, grh: &Grh) -> Result<GlobalRoute> {
+    context.query_port(port)?;
+    let local = grh.dgid();
+    let mut entries = context.gid_table()?;
+    entries.retain(|entry| {
+        let is_local = if local.is_multicast() {
+            entry.gid().is_ipv4_mapped() == local.is_ipv4_mapped()
+        } else {
+            entry.gid() == local
+        };
+        is_local && (entry.gid_type() == GidType::ROCE_V2) == grh.is_roce_v2()
+    });
+    let entry = best_of_port(&entries, port);
+    let gid_index = entry.and_then(|entry| u8::try_from(entry.index()).ok());
+    Ok(GlobalRoute {
+        dgid: grh.sgid(),
+        flow_label: grh.flow_label(),
+        gid_index: gid_index.ok_or(Error::NoGid { port })?,
+        hop_limit: REPLY_HOP_LIMIT,
+        traffic_class: grh.traffic_class(),
+    })
+}
+
+/// The way to a remote port, for [datagrams](crate::Datagram).
+///
+/// It works with the queue pairs of its protection domain, any number of them. It may be dropped while
+/// datagrams to it are under way: a device copies the address when an operation is added to a batch. (SoftRoCE,
+/// on kernels since 5.18, looks at the handle when it sends; one that is gone by then fails the request.)
+pub struct AddressHandle {
+    inner: Handle<AhInner>,
+}
+
+struct AhInner {
+    raw: NonNull<ffi::ibv_ah>,
+    pd: PdHandle,
+}
+
+// SAFETY: verbs may be called by any thread, as `handle.rs` argues, and what `ibv_create_ah` returned is
+// only read after that, by providers as well: they copy the address out of it.
+unsafe impl Send for AhInner {}
+// SAFETY: as above.
+unsafe impl Sync for AhInner {}
+
+impl Destroy for AhInner {
+    const RESOURCE: &'static str = "address handle";
+    const VERB: &'static str = "ibv_destroy_ah";
+
+    unsafe fn destroy(&mut self) -> i32 {
+        // SAFETY: the handle came from `ibv_create_ah`, and is destroyed once as the caller promises.
+        unsafe { ffi::ibv_destroy_ah(self.raw.as_ptr()) }
+    }
+}
+
+impl ProtectionDomain {
+    /// Creates an address handle: the way to the port that `address` names. A peer's is at
+    /// [`QueuePair::address_of`](crate::QueuePair::address_of).
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidPort`] if the device has no such port, [`Error::InvalidIndex`] if the port has no GID of
+    ///   that index.
+    /// - [`Error::Route`] if the route to the port cannot be resolved.
+    /// - [`Error::Verb`] if the device refuses for another reason.
+    #[doc(alias = "ibv_create_ah")]
+    pub fn create_ah(&self, address: &AddressVector) -> Result<AddressHandle> {
+        let mut raw = address.to_raw();
+        // SAFETY: the domain is alive, and the address is a whole structure.
+        let ah = unsafe { ffi::ibv_create_ah(self.as_raw(), &mut raw) };
+        let Some(raw) = NonNull::new(ah) else { return Err(self.ah_error(address, last_errno())) };
+        let inner = Handle::new(AhInner { raw, pd: self.handle().clone() });
+        Ok(AddressHandle { inner })
+    }
+
+    #[cold]
+    fn ah_error(&self, address: &AddressVector, code: i32) -> Error {
+        let context = self.handle().context();
+        if let Err(error) = context.query_port(address.port) {
+            return error;
+        }
+        if let Some(grh) = address.grh {
+            let index = u32::from(grh.gid_index);
+            if let Err(error) = context.query_gid(address.port, index) {
+                return error;
+            }
+        }
+        match RouteFailure::diagnose(context, "ibv_create_ah", address, code) {
+            Some(route) => Error::Route(Box::new(route)),
+            None => Error::from_code("ibv_create_ah", code),
+        }
+    }
+
+    /// Creates an address handle that goes back to whoever sent a datagram. `port` is the one that it came in
+    /// at; `received` is the beginning of the receive, of which the first 40 bytes are read if the completion
+    /// says that they are a [global route header](Grh).
+    ///
+    /// The sender can write any address into his packet: what comes back to it is no proof of who asked.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidBytes`] if there should be a global route header, but there is none.
+    /// - [`Error::NoGid`] if the address that it was sent to is no GID of the port (any more).
+    /// - Those of [`create_ah`](Self::create_ah), and of [`gid_table`](crate::Context::gid_table).
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use ibverbs::{AddressHandle, MemoryRegion, ProtectionDomain, Result, WorkCompletion};
+    /// # fn answer(pd: &ProtectionDomain, wc: WorkCompletion<'_>, region: &MemoryRegion) -> Result<AddressHandle> {
+    /// let (sender, length) = (wc.sender(), wc.len() as usize);
+    /// let received = &region.bytes()[..length];
+    /// pd.create_ah_from_wc(1, &sender, received)
+    /// # }
+    /// ```
+    #[doc(alias = "ibv_create_ah_from_wc")]
+    #[doc(alias = "ibv_init_ah_from_wc")]
+    pub fn create_ah_from_wc(
+        &self,
+        port: u8,
+        sender: &DatagramSender,
+        received: &[u8],
+    ) -> Result<AddressHandle> {
+        let context = self.handle().context();
+        self.create_ah(&AddressVector::of_sender(context, port, sender, received)?)
+    }
+}
+
+impl AddressHandle {
+    #[inline]
+    pub(crate) fn pd(&self) -> &PdHandle {
+        &self.inner.pd
+    }
+
+    /// Destroys the handle. Dropping does the same, but cannot tell what went wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verb`] if the device refuses; one that was unplugged answers `EIO`.
+    #[doc(alias = "ibv_destroy_ah")]
+    pub fn close(self) -> Result<(), Failed<Self>> {
+        self.inner.close().map_err(|failed| failed.map(|inner| AddressHandle { inner }))
+    }
+
+    /// The C structure.
+    #[inline]
+    pub fn as_raw(&self) -> *mut ffi::ibv_ah {
+        self.inner.raw.as_ptr()
+    }
+}
+
+impl fmt::Debug for AddressHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddressHandle")
+            .field("device", &self.inner.pd.context().device().name())
+            .finish_non_exhaustive()
     }
 }

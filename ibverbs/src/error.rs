@@ -41,6 +41,13 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// Two objects that were to work together belong to different protection domains.
+    #[error("the {what} belongs to another protection domain than the queue pair")]
+    ProtectionDomainMismatch {
+        /// Which of the parts is of another domain.
+        what: &'static str,
+    },
+
     /// The completion queue is being polled, or a poll of it was forgotten with `mem::forget`.
     #[error(
         "a poll of the completion queue is in progress: drop its `Completions` first (if it was \
@@ -182,6 +189,13 @@ pub enum Error {
     /// A send was begun on a queue pair that is not ready to send yet.
     #[error("the queue pair cannot send before `modify` has asked for RTS")]
     NotReadyToSend,
+
+    /// A receive was posted to a queue pair that has no receive queue of its own.
+    #[error(
+        "the queue pair has no receive queue: it takes receives from its shared receive queue, or was built \
+         with a depth of 0"
+    )]
+    NoReceiveQueue,
 
     /// A work request has more scatter entries than its queue was created with.
     #[error("a {queue} work request has {entries} scatter entries, but the queue pair was granted {granted}")]

@@ -71,9 +71,12 @@ impl Gid {
         }
     }
 
-    /// Whether this is the address of a multicast group: `ff00::/8`.
-    pub const fn is_multicast(self) -> bool {
-        self.0[0] == 0xff
+    /// Whether this is the address of a multicast group: `ff00::/8`, or IPv4's `224.0.0.0/4`.
+    pub fn is_multicast(self) -> bool {
+        match self.to_ipv4_mapped() {
+            Some(address) => address.is_multicast(),
+            None => self.0[0] == 0xff,
+        }
     }
 
     /// Whether this is the reserved value zero: a table's entry that holds nothing.
@@ -270,7 +273,7 @@ enum Protocol {
 }
 
 /// The entry of this port that reaches furthest.
-fn best_of_port(entries: &[GidEntry], port: u8) -> Option<GidEntry> {
+pub(crate) fn best_of_port(entries: &[GidEntry], port: u8) -> Option<GidEntry> {
     let candidates = entries.iter().filter(|entry| entry.port == port && entry.reach().is_some());
     candidates.min_by_key(|entry| entry.reach()).copied()
 }

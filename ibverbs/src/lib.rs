@@ -88,16 +88,19 @@ mod device;
 mod error;
 mod fork;
 mod gid;
+mod grh;
 mod handle;
 mod mr;
+mod mw;
 mod pd;
 mod post;
 mod qp;
+mod srq;
 
 /// The raw bindings, for what has no safe wrapper yet: every object has an `as_raw`.
 pub use ibverbs_sys as ffi;
 
-pub use ah::{AddressVector, GlobalRoute};
+pub use ah::{AddressHandle, AddressVector, DatagramSender, GlobalRoute};
 pub use attr::*;
 pub use context::Context;
 pub use cq::{
@@ -108,12 +111,18 @@ pub use device::{devices, Device, DeviceIter, DeviceList, Guid, NodeType, Transp
 pub use error::{Error, Failed, Result};
 pub use fork::{fork_init, ForkStatus};
 pub use gid::{Gid, GidEntry, GidType};
+pub use grh::Grh;
 pub use mr::{AccessFlags, LocalMemorySlice, MemoryRegion, PageBuf, RemoteMemorySlice};
+pub use mw::{MemoryWindow, Type1, Type2, WindowType};
 pub use pd::ProtectionDomain;
-pub use post::{Imm, NoImm, Payload, RecvRequest, SendBatch, SendOp, WithoutImm};
-pub use qp::{
-    AckTimeout, Atomic, CanModify, CanReceive, CanSend, Connected, Init, Manual, PreparedQueuePair,
-    QpState, QueuePair, QueuePairAttr, QueuePairAttrMask, QueuePairBuilder, QueuePairCapacity,
-    QueuePairEndpoint, Rc, RdmaRead, RdmaWrite, Reliable, Reset, RnrTimer, RouteFailure, Rtr, Rts,
-    SendOps, State, TransitionFailure, Transport, Uc, Unconnected,
+pub use post::{
+    FlushLevel, FlushPlacement, Imm, NoImm, Payload, RecvChain, RecvRequest, SendBatch, SendOp,
+    WithoutImm,
 };
+pub use qp::{
+    AckTimeout, Atomic, CanModify, CanReceive, CanSend, Connected, Datagram, Init, Manual,
+    PreparedQueuePair, QpState, QueuePair, QueuePairAttr, QueuePairAttrMask, QueuePairBuilder,
+    QueuePairCapacity, QueuePairEndpoint, Rc, RdmaRead, RdmaWrite, Reliable, Reset, RnrTimer,
+    RouteFailure, Rtr, Rts, SendOps, State, TransitionFailure, Transport, Uc, Ud, Unconnected,
+};
+pub use srq::{SharedReceiveQueue, SharedReceiveQueueAttr, SharedReceiveQueueBuilder};

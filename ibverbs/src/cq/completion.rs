@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 
 use super::status::{WcError, WcFlags, WcOpcode, WcStatus};
 use super::{CqInner, WcFields};
+use crate::ah::DatagramSender;
 use crate::ffi;
 
 /// The completions of one [`poll`](super::CompletionQueue::poll). Dropping it ends the poll.
@@ -190,6 +191,18 @@ impl WorkCompletion<'_> {
     #[inline]
     pub fn has_grh(&self) -> bool {
         self.flags().contains(WcFlags::GRH)
+    }
+
+    /// Who sent the datagram, for
+    /// [`create_ah_from_wc`](crate::ProtectionDomain::create_ah_from_wc).
+    pub fn sender(&self) -> DatagramSender {
+        DatagramSender {
+            src_qp: self.src_qp(),
+            slid: self.slid(),
+            service_level: self.sl(),
+            dlid_path_bits: self.dlid_path_bits(),
+            has_grh: self.has_grh(),
+        }
     }
 
     /// The sender's local identifier. Means something for received InfiniBand datagrams only.

@@ -131,6 +131,15 @@ impl<B> MemoryRegion<B> {
         LocalMemorySlice::new(self.addr + start as u64, length, self.lkey)
     }
 
+    /// All of it, with a key of a peer's.
+    pub(crate) fn with_rkey(&self, rkey: u32) -> RemoteMemorySlice {
+        RemoteMemorySlice { addr: self.addr, len: self.len as u64, rkey }
+    }
+
+    pub(crate) fn pd(&self) -> &PdHandle {
+        &self.inner.pd
+    }
+
     /// The length in bytes.
     #[inline]
     pub fn len(&self) -> usize {
@@ -192,7 +201,7 @@ impl<B> MemoryRegion<B> {
         };
         // SAFETY: a successful registration returns an initialised `ibv_mr`, alive until `destroy`.
         let rkey = unsafe { (*mr.as_ptr()).rkey };
-        Ok(RemoteMemorySlice { addr: self.addr, len: self.len as u64, rkey })
+        Ok(self.with_rkey(rkey))
     }
 
     /// Deregisters the memory and hands out the buffer.

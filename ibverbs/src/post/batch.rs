@@ -5,10 +5,14 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
 use super::op::SendOp;
+use super::refusal::Refusal;
+use crate::ah::AddressHandle;
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
-use crate::qp::{CanSend, Connected, Core, QueuePair, State, Transport};
+use crate::qp::{
+    CanSend, Connected, Core, Datagram, DatagramAddress, Peer, QueuePair, State, Transport,
+};
 
 /// Send requests that are posted together; see [`QueuePair::start_send`].
 ///
@@ -67,7 +71,39 @@ impl<T: Transport> SendBatch<'_, T> {
     where
         T: Connected,
     {
-        SendOp::new(self.core)
+        SendOp::new(self.core, Peer)
+    }
+
+    /// Begins an operation that goes to the queue pair `remote_qpn` at the port that `ah` names. `qkey` is the
+    /// one that this queue pair was activated with; one whose highest bit is set stands for the sender's own.
+    ///
+    /// A handle of another protection domain refuses the batch. The handle may be dropped once the operation
+    /// is added.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use ibverbs::{AddressHandle, QueuePair, Result, Ud};
+    /// # fn send(qp: &mut QueuePair<Ud>, ah: &AddressHandle, remote_qpn: u32) -> Result<()> {
+    /// const QKEY: u32 = 0x1234_5678;
+    /// let mut batch = qp.start_send();
+    /// batch.to(ah, remote_qpn, QKEY).signaled().send(1, b"hello");
+    /// // SAFETY: inline data has no conditions, and the send queue is not full.
+    /// unsafe { batch.submit() }
+    /// # }
+    /// ```
+    #[doc(alias = "ibv_wr_set_ud_addr")]
+    #[inline]
+    pub fn to<'b>(&'b mut self, ah: &'b AddressHandle, remote_qpn: u32, qkey: u32) -> SendOp<'b, T>
+    where
+        T: Datagram,
+    {
+        let mut address = DatagramAddress { ah: ah.as_raw(), remote_qpn, qkey };
+        if !self.core.is_of_domain(ah.pd()) {
+            address.ah = std::ptr::null_mut();
+            self.core.refuse(Refusal::Domain("address handle"));
+        }
+        SendOp::new(self.core, address)
     }
 
     /// Posts the batch and rings the doorbell once.
@@ -76,8 +112,9 @@ impl<T: Transport> SendBatch<'_, T> {
     ///
     /// - [`Error::NotReadyToSend`] if a queue pair in [`Manual`](crate::Manual) was not asked for RTS yet.
     /// - [`Error::OperationNotGranted`], [`Error::TooManyScatterEntries`], [`Error::InlineTooLong`],
-    ///   [`Error::BeyondRemote`] or [`Error::InvalidArgument`] if an operation of the batch was refused; the
-    ///   first such one is told. Nothing is posted then.
+    ///   [`Error::BeyondRemote`], [`Error::ProtectionDomainMismatch`], [`Error::InvalidAccess`] or
+    ///   [`Error::InvalidArgument`] if an operation of the batch was refused; the first such one is told.
+    ///   Nothing is posted then.
     /// - [`Error::PostSend`] if the device refuses the batch, most often because the send queue is full.
     ///   Nothing is posted then either, but for what the last paragraph says.
     ///

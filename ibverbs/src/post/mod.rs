@@ -1,13 +1,19 @@
 //! Posting work requests.
 
+mod advanced;
 mod batch;
+mod chain;
 mod op;
 mod payload;
 mod recv;
 mod refusal;
 
+pub use advanced::{FlushLevel, FlushPlacement};
 pub use batch::SendBatch;
+pub(crate) use chain::post_chain;
+pub use chain::RecvChain;
 pub use op::{Imm, NoImm, SendOp, WithoutImm};
 pub use payload::Payload;
+pub(crate) use recv::post_requests;
 pub use recv::RecvRequest;
 pub(crate) use refusal::Refusal;

@@ -7,7 +7,7 @@ use super::payload::Payload;
 use super::refusal::Refusal;
 use crate::ffi;
 use crate::mr::{LocalMemorySlice, RemoteMemorySlice};
-use crate::qp::{Atomic, Core, RdmaRead, RdmaWrite, Reliable, SendOps, Transport};
+use crate::qp::{Address, Atomic, Core, RdmaRead, RdmaWrite, Reliable, SendOps, Transport};
 
 /// An operation that carries no immediate data.
 #[derive(Debug)]
@@ -38,16 +38,18 @@ impl WithoutImm for NoImm {}
 /// adds it to the batch.
 #[must_use = "nothing is posted until an operation is named"]
 pub struct SendOp<'b, T: Transport, I = NoImm> {
-    core: &'b mut Core,
+    pub(super) core: &'b mut Core,
     flags: u32,
     imm: I,
+    /// If it names an address handle, that is borrowed for `'b`.
+    address: T::Address,
     _transport: PhantomData<*mut T>,
 }
 
 impl<'b, T: Transport> SendOp<'b, T> {
     #[inline]
-    pub(super) fn new(core: &'b mut Core) -> Self {
-        SendOp { core, flags: 0, imm: NoImm(()), _transport: PhantomData }
+    pub(super) fn new(core: &'b mut Core, address: T::Address) -> Self {
+        SendOp { core, flags: 0, imm: NoImm(()), address, _transport: PhantomData }
     }
 }
 
@@ -59,8 +61,8 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
     where
         I: WithoutImm,
     {
-        let SendOp { core, flags, .. } = self;
-        SendOp { core, flags, imm: Imm(imm), _transport: PhantomData }
+        let SendOp { core, flags, address, .. } = self;
+        SendOp { core, flags, imm: Imm(imm), address, _transport: PhantomData }
     }
 
     /// Asks for a completion. Without it only a failure completes.
@@ -95,15 +97,17 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
     }
 
     /// Adds the operation, if the queue pair can carry it out: one call of the provider for the
-    /// operation and one for its payload, with nothing in between that could fail.
+    /// operation, one for its address if it has one, and one for its payload, with nothing in between
+    /// that could fail.
     ///
     /// # Safety
     ///
-    /// `begin` calls the provider's function for an operation of `op`, and nothing else.
+    /// `begin` calls the provider's function for an operation of `op`, which takes a payload, and nothing
+    /// else.
     // Always: what is known of the payload where it is named must be known here too, and in a loop the
     // compiler would rather make a call.
     #[inline(always)]
-    unsafe fn add(
+    pub(super) unsafe fn add(
         self,
         op: SendOps,
         wr_id: u64,
@@ -116,14 +120,44 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
         if let Err(refusal) = payload.check(self.core.granted()) {
             return self.core.refuse(refusal);
         }
+        if !self.address.is_usable() {
+            // The batch is refused already.
+            return;
+        }
         let qp = self.core.raw();
         // SAFETY: the queue pair is alive and borrowed by the batch, exclusively.
         unsafe { (*qp).wr_id = wr_id };
         // SAFETY: as above.
         unsafe { (*qp).wr_flags = self.flags | payload.flags() };
         begin(qp);
+        // SAFETY: a batch is open and `begin` has begun a request; the builder checked the function; the
+        // address is usable, and its handle borrowed by self.
+        unsafe { self.address.set(qp) };
         // SAFETY: a batch is open, `begin` has begun a request, and `check` was passed above.
         unsafe { payload.set(qp) }
+    }
+
+    /// As [`add`](Self::add), for an operation that takes no payload.
+    ///
+    /// # Safety
+    ///
+    /// As for `add`, but that the operation takes none: its request is complete when `begin` returns.
+    #[inline]
+    pub(super) unsafe fn add_bare(
+        self,
+        op: SendOps,
+        wr_id: u64,
+        begin: impl FnOnce(*mut ffi::ibv_qp_ex),
+    ) {
+        if !self.core.ops().contains(op) {
+            return self.core.refuse(Refusal::NotGranted(op));
+        }
+        let qp = self.core.raw();
+        // SAFETY: the queue pair is alive and borrowed by the batch, exclusively.
+        unsafe { (*qp).wr_id = wr_id };
+        // SAFETY: as above.
+        unsafe { (*qp).wr_flags = self.flags };
+        begin(qp);
     }
 
     /// As [`add`](Self::add), if the payload does not go beyond the remote memory.
@@ -149,18 +183,21 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
     }
 }
 
+/// Calls the function that begins an operation. Pointers among the arguments are valid for the call.
 macro_rules! begin {
     ($function:ident $(, $argument:expr)*) => {
         |qp| {
             // SAFETY: the queue pair is alive and a batch is open on it, for which `SendOp` borrows
-            // both; the builder checked the function, since the operation was granted.
+            // both; the builder checked the function, since the operation was granted; pointers among the
+            // arguments are valid, as the macro demands.
             unsafe { ffi::$function(qp $(, $argument)*) }
         }
     };
 }
+pub(super) use begin;
 
 impl<T: Transport> SendOp<'_, T, NoImm> {
-    /// Sends a message into a receive that the peer has posted.
+    /// Sends a message into a receive that the peer has posted. A datagram fits into one packet.
     #[doc(alias = "ibv_wr_send")]
     #[inline]
     pub fn send<'a>(self, wr_id: u64, payload: impl Into<Payload<'a>>) {
@@ -281,6 +318,11 @@ fn check_atomic(slice: LocalMemorySlice, remote: RemoteMemorySlice) -> Result<()
     if slice.len() != 8 {
         return Err(Refusal::AtomicLength(slice.len()));
     }
+    check_atomic_address(remote)
+}
+
+#[inline]
+pub(super) fn check_atomic_address(remote: RemoteMemorySlice) -> Result<(), Refusal> {
     if remote.len < 8 {
         return Err(Refusal::BeyondRemote { bytes: 8, len: remote.len });
     }

@@ -1,10 +1,12 @@
 //! Receive requests.
 
+use std::ffi::c_int;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::size_of;
 use std::ptr;
 
+use super::chain::{post_chain, RecvChain};
 use crate::error::{os_error, Error, Result};
 use crate::ffi;
 use crate::mr::LocalMemorySlice;
@@ -43,6 +45,10 @@ impl<'a> RecvRequest<'a> {
     #[inline]
     pub fn wr_id(&self) -> u64 {
         self.raw.wr_id
+    }
+
+    pub(super) fn as_raw(&self) -> &ffi::ibv_recv_wr {
+        &self.raw
     }
 }
 
@@ -101,6 +107,50 @@ fn partial(
     Error::PostReceive { verb, accepted, requested, source: os_error(code) }
 }
 
+/// The call that posts a chain of requests, which begins with the first argument and ends in null; its
+/// scatter lists are alive. It stores the first request that it refuses, and returns a failure code or zero.
+pub(crate) trait PostCall:
+    FnOnce(*mut ffi::ibv_recv_wr, &mut *mut ffi::ibv_recv_wr) -> c_int
+{
+}
+
+impl<F: FnOnce(*mut ffi::ibv_recv_wr, &mut *mut ffi::ibv_recv_wr) -> c_int> PostCall for F {}
+
+/// Makes the call for a valid chain of `len` requests that stand one behind the other.
+#[inline]
+pub(super) fn call_and_explain(
+    first: *mut ffi::ibv_recv_wr,
+    len: usize,
+    verb: &'static str,
+    call: impl PostCall,
+) -> Result<()> {
+    let mut bad = ptr::null_mut();
+    let code = call(first, &mut bad);
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(partial(verb, first, len, bad, code))
+    }
+}
+
+/// Posts requests to a queue that was granted `granted` scatter entries.
+#[inline]
+pub(crate) fn post_requests(
+    requests: &mut [RecvRequest<'_>],
+    granted: u32,
+    verb: &'static str,
+    call: impl PostCall,
+) -> Result<()> {
+    let (first, len) = (requests.as_mut_ptr().cast::<ffi::ibv_recv_wr>(), requests.len());
+    // SAFETY: a `RecvRequest` is an `ibv_recv_wr` (`repr(transparent)`); these are borrowed
+    // exclusively, and from here on accessed through `first` alone.
+    unsafe { link(first, len, granted) }?;
+    if len == 0 {
+        return Ok(());
+    }
+    call_and_explain(first, len, verb, call)
+}
+
 impl<T: Transport, S: State> QueuePair<T, S> {
     /// Posts receive requests, with one call for all of them: an array, a `Vec` or a `&mut` slice.
     ///
@@ -108,6 +158,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     ///
     /// - [`Error::TooManyScatterEntries`] if a request has more entries than the queue was created with;
     ///   nothing is posted then.
+    /// - [`Error::NoReceiveQueue`] if the queue pair takes its receives from a
+    ///   [`SharedReceiveQueue`](crate::SharedReceiveQueue).
     /// - [`Error::PostReceive`] if the device refuses, most often because the receive queue is full. It
     ///   tells how many of the requests, from the first, the device may own the buffers of.
     ///
@@ -128,27 +180,36 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     where
         S: CanReceive,
     {
-        // Once: what `as_mut` returns the next time may be another slice.
-        let requests = requests.as_mut();
-        let (first, len) = (requests.as_mut_ptr().cast::<ffi::ibv_recv_wr>(), requests.len());
         let core = self.core_mut();
-        core.end_forgotten_batch();
-        // SAFETY: a `RecvRequest` is an `ibv_recv_wr` (`repr(transparent)`); these are borrowed
-        // exclusively, and from here on accessed through `first` alone.
-        unsafe { link(first, len, core.granted().max_recv_sge) }?;
-        if len == 0 {
-            return Ok(());
-        }
-        let mut bad = ptr::null_mut();
-        let qp = core.raw().cast::<ffi::ibv_qp>();
-        // SAFETY: the queue pair is alive, and `ibv_qp_ex` begins with its `ibv_qp`; the chain was linked
-        // above and ends in null; its lists are borrowed by the requests. What the device does with the
-        // memory is the caller's promise.
-        let code = unsafe { ffi::ibv_post_recv(qp, first, &mut bad) };
-        if code == 0 {
-            Ok(())
-        } else {
-            Err(partial("ibv_post_recv", first, len, bad, code))
-        }
+        let granted = core.prepare_recv()?;
+        // Once: what `as_mut` returns the next time may be another slice.
+        post_requests(requests.as_mut(), granted, "ibv_post_recv", |first, bad| {
+            // SAFETY: the queue pair is alive, and `ibv_qp_ex` begins with its `ibv_qp`; the chain is valid, as
+            // `PostCall` says. What the device does with the memory is the caller's promise.
+            unsafe { ffi::ibv_post_recv(core.raw().cast(), first, bad) }
+        })
+    }
+
+    /// Posts the receives of a chain, with one call and without looking at them again.
+    ///
+    /// # Errors
+    ///
+    /// As [`post_recv`](Self::post_recv).
+    ///
+    /// # Safety
+    ///
+    /// That of [`post_recv`](Self::post_recv), for each request of the chain.
+    #[doc(alias = "ibv_post_recv")]
+    #[inline]
+    pub unsafe fn post_chain(&mut self, chain: &mut RecvChain) -> Result<()>
+    where
+        S: CanReceive,
+    {
+        let core = self.core_mut();
+        let granted = core.prepare_recv()?;
+        post_chain(chain, granted, "ibv_post_recv", |first, bad| {
+            // SAFETY: as in `post_recv`.
+            unsafe { ffi::ibv_post_recv(core.raw().cast(), first, bad) }
+        })
     }
 }

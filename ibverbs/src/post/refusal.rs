@@ -1,6 +1,7 @@
 //! Why a batch is not posted.
 
 use crate::error::Error;
+use crate::mr::AccessFlags;
 use crate::qp::{QueuePairCapacity, SendOps};
 
 /// What an operation asked for that its queue pair cannot carry out.
@@ -8,9 +9,16 @@ pub(crate) enum Refusal {
     NotGranted(SendOps),
     ScatterEntries(usize),
     InlineBytes(usize),
-    BeyondRemote { bytes: u64, len: u64 },
+    BeyondRemote {
+        bytes: u64,
+        len: u64,
+    },
     AtomicLength(u32),
     AtomicAddress(u64),
+    /// What is of another protection domain.
+    Domain(&'static str),
+    WindowAccess(AccessFlags, &'static str),
+    EmptyWindow,
 }
 
 impl Refusal {
@@ -38,6 +46,13 @@ impl Refusal {
                 what: "the remote address of an atomic",
                 value: addr,
                 expected: "it must be a multiple of 8",
+            },
+            Refusal::Domain(what) => Error::ProtectionDomainMismatch { what },
+            Refusal::WindowAccess(access, reason) => Error::InvalidAccess { access, reason },
+            Refusal::EmptyWindow => Error::InvalidArgument {
+                what: "the length of a memory window",
+                value: 0,
+                expected: "it must be at least 1 byte",
             },
         }
     }

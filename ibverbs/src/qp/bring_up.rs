@@ -3,7 +3,8 @@
 use super::attr::{QueuePairAttr, QueuePairAttrMask};
 use super::state::{CanModify, Init, Manual, QpState, Reset, Rtr, Rts, State, Unconnected};
 use super::{
-    Connected, Core, QueuePair, QueuePairEndpoint, RouteFailure, TransitionFailure, Transport,
+    Connected, Core, Datagram, QueuePair, QueuePairEndpoint, RouteFailure, TransitionFailure,
+    Transport,
 };
 use crate::ah::{AddressVector, GlobalRoute};
 use crate::error::{check, error_number, Error, Failed, Result};
@@ -59,8 +60,9 @@ impl Core {
         let failure = TransitionFailure::new(qp_type, from, to, attr.mask(), source);
         if failure.is_well_formed() {
             if let Some(address) = attr.address() {
-                let remote = address.grh.map(|grh| grh.dgid);
-                if let Some(route) = RouteFailure::diagnose(&self.inner, remote, code) {
+                let context = self.inner.context();
+                let route = RouteFailure::diagnose(context, "ibv_modify_qp", &address, code);
+                if let Some(route) = route {
                     return Error::Route(Box::new(route));
                 }
             }
@@ -80,9 +82,19 @@ impl Core {
         let attr = QueuePairAttr::new()
             .set_state(QpState::INIT)
             .set_pkey_index(config.pkey_index)
-            .set_port(config.port)
-            .set_access(config.access.intersection(AccessFlags::REMOTE));
-        self.modify(&attr)
+            .set_port(config.port);
+        self.modify(&match config.qp_type {
+            // The key that counts is that of `activate`.
+            ffi::IBV_QPT_UD => attr.set_qkey(0),
+            _ => attr.set_access(config.access.intersection(AccessFlags::REMOTE)),
+        })
+    }
+
+    fn activate(&mut self, qkey: u32) -> Result<()> {
+        let attr = QueuePairAttr::new().set_state(QpState::RTR).set_qkey(qkey);
+        self.modify(&attr)?;
+        let psn = self.inner.config().first_psn;
+        self.modify(&QueuePairAttr::new().set_state(QpState::RTS).set_sq_psn(psn))
     }
 
     fn enter_rtr(&mut self, remote: &QueuePairEndpoint) -> Result<()> {
@@ -157,10 +169,7 @@ impl<T: Transport> QueuePair<T, Reset> {
     ///
     /// [`Error::Transition`] or [`Error::Verb`] if the device refuses.
     #[doc(alias = "ibv_modify_qp")]
-    pub fn init(mut self) -> Result<QueuePair<T, Init>, Failed<Self>>
-    where
-        T: Connected,
-    {
+    pub fn init(mut self) -> Result<QueuePair<T, Init>, Failed<Self>> {
         match self.core.enter_init() {
             Ok(()) => Ok(QueuePair::new(self.core)),
             Err(error) => Err(Failed { resource: self, error }),
@@ -189,24 +198,59 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         T: Connected,
         S: Unconnected,
     {
-        match self.connect(&remote) {
+        match self.bring_up(|core| core.enter_rtr(&remote).and_then(|()| core.enter_rts())) {
             Ok(()) => Ok(QueuePair::new(self.core)),
-            Err(error) => {
-                self.step_back();
-                Err(Failed { resource: self, error })
-            }
+            Err(error) => Err(Failed { resource: self, error }),
         }
     }
 
-    fn connect(&mut self, remote: &QueuePairEndpoint) -> Result<()> {
-        if S::IS_RESET {
-            self.core.enter_init()?;
+    /// Makes a datagram queue pair ready, in one call: through all states to ready to send. It receives what
+    /// is sent with this `qkey`, and nothing else.
+    ///
+    /// A key whose highest bit is set is a privileged one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Transition`] or [`Error::Verb`] if the device refuses; with `EPERM` if the key is privileged and
+    /// the user is not. The queue pair comes back in the state that it had, as from
+    /// [`handshake`](Self::handshake).
+    #[doc(alias = "ibv_modify_qp")]
+    pub fn activate(mut self, qkey: u32) -> Result<QueuePair<T>, Failed<Self>>
+    where
+        T: Datagram,
+        S: Unconnected,
+    {
+        match self.bring_up(|core| core.activate(qkey)) {
+            Ok(()) => Ok(QueuePair::new(self.core)),
+            Err(error) => Err(Failed { resource: self, error }),
         }
-        self.core.enter_rtr(remote)?;
-        self.core.enter_rts()
     }
 
-    /// After a failed `connect`: back to the state that the type says, as far as the device lets us.
+    /// Goes from the state that the type says to ready to send: `rest` does so from INIT on. If that fails, the
+    /// queue pair is in the state of the type again, as far as the device lets us.
+    fn bring_up(&mut self, rest: impl FnOnce(&mut Core) -> Result<()>) -> Result<()> {
+        let mut result = if S::IS_RESET { self.core.enter_init() } else { Ok(()) };
+        if result.is_ok() {
+            result = rest(&mut self.core);
+        }
+        if result.is_err() {
+            self.step_back();
+        }
+        result
+    }
+
+    /// What sending to a remote queue pair takes beside its number, as this queue pair's builder says (the
+    /// local GID, the service level and the like): for
+    /// [`ProtectionDomain::create_ah`](crate::ProtectionDomain::create_ah).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if only one of the sides uses a GID.
+    pub fn address_of(&self, remote: &QueuePairEndpoint) -> Result<AddressVector> {
+        self.core.address_of(remote)
+    }
+
+    /// After a failed `bring_up`: back to the state that the type says, as far as the device lets us.
     /// If it does not, the next transition reports that.
     fn step_back(&mut self) {
         let state = self.core.query(QueuePairAttrMask::STATE).ok().and_then(|attr| attr.state());

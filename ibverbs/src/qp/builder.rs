@@ -8,7 +8,7 @@ use std::ptr::{self, NonNull};
 
 use super::endpoint::MASK_24;
 use super::timers::{AckTimeout, RnrTimer};
-use super::transport::{Connected, Reliable, SendOps, Transport};
+use super::transport::{Address, Connected, Reliable, SendOps, Transport};
 use super::{Core, PreparedQueuePair, QpInner, QueuePairCapacity};
 use crate::attr::{AtomicCap, LinkLayer, Mtu};
 use crate::context::ContextHandle;
@@ -17,7 +17,8 @@ use crate::error::{last_errno, Error, Result};
 use crate::ffi;
 use crate::handle::Handle;
 use crate::mr::AccessFlags;
-use crate::pd::ProtectionDomain;
+use crate::pd::{PdHandle, ProtectionDomain};
+use crate::srq::SharedReceiveQueue;
 
 /// What a queue pair must know to be brought up.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +54,7 @@ pub struct QueuePairBuilder<'a, T: Transport> {
     pd: &'a ProtectionDomain,
     send_cq: &'a CompletionQueue,
     recv_cq: &'a CompletionQueue,
+    srq: Option<&'a SharedReceiveQueue>,
     config: QpConfig,
     capacity: QueuePairCapacity,
     atomics: bool,
@@ -110,6 +112,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             pd,
             send_cq,
             recv_cq,
+            srq: None,
             config: QpConfig {
                 qp_type: T::QP_TYPE,
                 send_ops: T::SEND_OPS,
@@ -203,6 +206,14 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         self
     }
 
+    /// Where it takes its receives from, instead of a receive queue of its own. The shared receive queue and the
+    /// queue pair are of one protection domain. Its depth and scatter entries are those of the shared
+    /// queue.
+    pub fn set_srq(mut self, srq: &'a SharedReceiveQueue) -> Self {
+        self.srq = Some(srq);
+        self
+    }
+
     /// How many scatter entries a send may have. Default: 1.
     pub fn set_max_send_sge(mut self, max_send_sge: u32) -> Self {
         self.capacity.max_send_sge = max_send_sge;
@@ -221,12 +232,20 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         self
     }
 
-    /// Which operations will be posted. Default: all that the transport has.
+    /// Which operations will be posted. Default: sends, and what the transport has of writes, reads, compare and
+    /// swap, and fetch and add.
     ///
     /// Leave out what a device does not have (adapters without atomics exist), and what would cost it
     /// larger queues. An operation that was left out is refused when its batch is submitted.
     pub fn set_send_ops(mut self, send_ops: SendOps) -> Self {
         self.config.send_ops = send_ops;
+        self
+    }
+
+    /// Which operations will be posted as well: those that few devices have, such as
+    /// [`SendOps::WINDOWS`], are not among the default ones.
+    pub fn add_send_ops(mut self, send_ops: SendOps) -> Self {
+        self.config.send_ops |= send_ops;
         self
     }
 
@@ -239,10 +258,17 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     /// - [`Error::InvalidIndex`] if the port has no GID or partition key of that index, [`Error::NoGid`] if no
     ///   GID was named and the port has none that could be used.
     /// - [`Error::InvalidArgument`] if a value is out of its range.
+    /// - [`Error::ProtectionDomainMismatch`] if the shared receive queue is of another domain.
     /// - [`Error::Unsupported`] if the device lacks one of the operations, or the extended interface.
     /// - [`Error::Verb`] if the kernel refuses for another reason, or a query fails.
     #[doc(alias = "ibv_create_qp_ex")]
     pub fn build(mut self) -> Result<PreparedQueuePair<T>> {
+        if let Some(srq) = self.srq {
+            if !PdHandle::ptr_eq(srq.handle().pd(), self.pd.handle()) {
+                return Err(Error::ProtectionDomainMismatch { what: "shared receive queue" });
+            }
+            (self.capacity.max_recv_wr, self.capacity.max_recv_sge) = (0, 0);
+        }
         self.check_ranges()?;
         self.check_pkey()?;
         self.choose_gid()?;
@@ -254,7 +280,9 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             return Err(Error::Unsupported { operation: "the extended queue pair interface" });
         };
         // SAFETY: the queue pair is alive, and was created with these operations.
-        if let Some(operation) = unsafe { missing_function(qp_ex, self.config.send_ops) } {
+        let missing =
+            unsafe { missing_function(qp_ex, self.config.send_ops, T::Address::ADDRESSED) };
+        if let Some(operation) = missing {
             drop_or_park(inner);
             return Err(Error::Unsupported { operation });
         }
@@ -276,7 +304,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             }
         }
         let send_ops = config.send_ops;
-        if send_ops.is_empty() || !T::SEND_OPS.contains(send_ops) {
+        if send_ops.is_empty() || !T::SEND_OPS.union(T::OPTIONAL_OPS).contains(send_ops) {
             return Err(Error::InvalidArgument {
                 what: "the set of send operations",
                 value: send_ops.bits(),
@@ -331,6 +359,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             qp_context: ptr::null_mut(),
             send_cq: self.send_cq.handle().as_raw(),
             recv_cq: self.recv_cq.handle().as_raw(),
+            srq: self.srq.map_or(ptr::null_mut(), |srq| srq.as_raw()),
             cap: capacity.to_raw(),
             qp_type: T::QP_TYPE,
             sq_sig_all: 0,
@@ -339,8 +368,9 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             send_ops_flags: self.config.send_ops.bits(),
             ..Default::default()
         };
-        // SAFETY: the context, the domain and the completion queues are alive and, as `new` checked, of
-        // one device; the other pointers of the attributes are null, and not claimed by `comp_mask`.
+        // SAFETY: the context, the domain, the completion queues and the shared receive queue are alive and, as
+        // `new` and `build` checked, of one device; the other pointers of the attributes are null, and not
+        // claimed by `comp_mask`.
         let raw = unsafe { ffi::ibv_create_qp_ex(self.pd.handle().context().as_raw(), &mut attr) };
         let raw = NonNull::new(raw).ok_or_else(last_errno)?;
         let inner = Handle::new(QpInner {
@@ -348,9 +378,16 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             config: self.config,
             send_cq: self.send_cq.handle().clone(),
             recv_cq: self.recv_cq.handle().clone(),
+            _srq: self.srq.map(|srq| srq.handle().clone()),
+            groups: Vec::new(),
             pd: self.pd.handle().clone(),
         });
-        Ok((inner, QueuePairCapacity::from_raw(&attr.cap)))
+        let mut granted = QueuePairCapacity::from_raw(&attr.cap);
+        if self.srq.is_some() {
+            // Providers may say something else, but there is no queue to post to.
+            (granted.max_recv_wr, granted.max_recv_sge) = (0, 0);
+        }
+        Ok((inner, granted))
     }
 
     /// Finds out what was too much. The device does not say: the attributes that it publishes are
@@ -521,7 +558,11 @@ fn random_psn() -> u32 {
 /// # Safety
 ///
 /// `qp` points to a queue pair that was created with the operations `ops`.
-unsafe fn missing_function(qp: NonNull<ffi::ibv_qp_ex>, ops: SendOps) -> Option<&'static str> {
+unsafe fn missing_function(
+    qp: NonNull<ffi::ibv_qp_ex>,
+    ops: SendOps,
+    addressed: bool,
+) -> Option<&'static str> {
     let qp = qp.as_ptr();
     macro_rules! require {
         ($($function:ident)*) => {
@@ -535,6 +576,9 @@ unsafe fn missing_function(qp: NonNull<ffi::ibv_qp_ex>, ops: SendOps) -> Option<
     }
     require!(wr_start wr_complete wr_abort);
     require!(wr_set_sge wr_set_sge_list wr_set_inline_data wr_set_inline_data_list);
+    if addressed {
+        require!(wr_set_ud_addr);
+    }
     macro_rules! require_for {
         ($($op:ident: $function:ident;)*) => {
             $( if ops.contains(SendOps::$op) { require!($function); } )*
@@ -548,6 +592,11 @@ unsafe fn missing_function(qp: NonNull<ffi::ibv_qp_ex>, ops: SendOps) -> Option<
         RDMA_READ: wr_rdma_read;
         ATOMIC_CMP_AND_SWP: wr_atomic_cmp_swp;
         ATOMIC_FETCH_AND_ADD: wr_atomic_fetch_add;
+        BIND_MW: wr_bind_mw;
+        LOCAL_INV: wr_local_inv;
+        SEND_WITH_INV: wr_send_inv;
+        FLUSH: wr_flush;
+        ATOMIC_WRITE: wr_atomic_write;
     }
     None
 }

@@ -10,6 +10,7 @@ use crate::cq::drop_or_park;
 use crate::error::{os_error, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::Handle;
+use crate::pd::PdHandle;
 use crate::post::Refusal;
 
 /// What the queue pair's type does not change: what posting needs, and the rest behind a pointer.
@@ -78,6 +79,12 @@ impl Core {
         self.raw.as_ptr()
     }
 
+    /// Whether the queue pair is of this protection domain.
+    #[inline]
+    pub(crate) fn is_of_domain(&self, pd: &PdHandle) -> bool {
+        PdHandle::ptr_eq(&self.inner.pd, pd)
+    }
+
     /// The operations that can be posted now.
     #[inline]
     pub(crate) fn ops(&self) -> SendOps {
@@ -113,14 +120,39 @@ impl Core {
         }
     }
 
+    /// Makes sure that a send request can be posted by a call of its own, without a batch.
+    pub(crate) fn prepare_send(&mut self) -> Result<()> {
+        self.end_forgotten_batch();
+        if self.batch == Batch::NotReady || self.ops.is_empty() {
+            return Err(Error::NotReadyToSend);
+        }
+        Ok(())
+    }
+
+    /// The error of an operation that is refused.
+    #[cold]
+    pub(crate) fn explain_refusal(&self, refusal: Refusal) -> Error {
+        refusal.into_error(self.granted_ops(), &self.granted)
+    }
+
+    /// How many scatter entries a receive may have, if receives can be posted to the queue pair itself. Ends
+    /// a forgotten batch.
+    #[inline]
+    pub(crate) fn prepare_recv(&mut self) -> Result<u32> {
+        if self.granted.max_recv_wr == 0 {
+            return Err(no_receive_queue());
+        }
+        self.end_forgotten_batch();
+        Ok(self.granted.max_recv_sge)
+    }
+
     /// Takes note that an operation of the open batch is refused. The first reason counts.
     #[cold]
     #[inline(never)]
     pub(crate) fn refuse(&mut self, refusal: Refusal) {
         if self.batch == Batch::Open {
             self.batch = Batch::Refused;
-            let error = refusal.into_error(self.granted_ops(), &self.granted);
-            self.refusal = Some(Box::new(error));
+            self.refusal = Some(Box::new(self.explain_refusal(refusal)));
         }
     }
 
@@ -192,4 +224,9 @@ impl Drop for Core {
         // SAFETY: self is being dropped, and `inner` is not used again.
         drop_or_park(*unsafe { ManuallyDrop::take(&mut self.inner) });
     }
+}
+
+#[cold]
+fn no_receive_queue() -> Error {
+    Error::NoReceiveQueue
 }

@@ -5,6 +5,7 @@ mod bring_up;
 mod builder;
 mod core;
 mod endpoint;
+mod multicast;
 mod route;
 mod state;
 mod timers;
@@ -26,7 +27,10 @@ pub use state::{
 pub(crate) use timers::exponent_time;
 pub use timers::{AckTimeout, RnrTimer};
 pub use transition::TransitionFailure;
-pub use transport::{Atomic, Connected, Rc, RdmaRead, RdmaWrite, Reliable, SendOps, Transport, Uc};
+pub(crate) use transport::{Address, DatagramAddress, Peer};
+pub use transport::{
+    Atomic, Connected, Datagram, Rc, RdmaRead, RdmaWrite, Reliable, SendOps, Transport, Uc, Ud,
+};
 
 use crate::context::ContextHandle;
 use crate::cq::CqHandle;
@@ -36,6 +40,7 @@ use crate::error::{Failed, Result};
 use crate::ffi;
 use crate::handle::Destroy;
 use crate::pd::PdHandle;
+use crate::srq::SrqHandle;
 use builder::QpConfig;
 
 /// A queue pair of transport `T`, in state `S`.
@@ -61,6 +66,8 @@ pub(crate) struct QpInner {
     config: QpConfig,
     send_cq: CqHandle,
     recv_cq: CqHandle,
+    _srq: Option<SrqHandle>,
+    groups: Vec<multicast::Group>,
     pd: PdHandle,
 }
 
@@ -72,6 +79,7 @@ impl Destroy for QpInner {
     const VERB: &'static str = "ibv_destroy_qp";
 
     unsafe fn destroy(&mut self) -> i32 {
+        self.detach_all();
         // SAFETY: the queue pair came from `ibv_create_qp_ex`, and is destroyed once as the caller promises.
         unsafe { ffi::ibv_destroy_qp(self.raw.as_ptr()) }
     }
@@ -180,7 +188,6 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// # Errors
     ///
     /// - [`Error::PollInProgress`] if a poll of one of its completion queues is open.
-    /// - [`Error::InUse`] if it is attached to a multicast group.
     /// - [`Error::Verb`] if the device refuses; one that was unplugged answers `EIO`.
     #[doc(alias = "ibv_destroy_qp")]
     pub fn close(self) -> Result<(), Failed<Self>> {

@@ -2,13 +2,15 @@
 
 use std::{fmt, io};
 
-use super::QpInner;
+use crate::ah::AddressVector;
 use crate::attr::PortState;
+use crate::context::ContextInner;
 use crate::gid::Gid;
 
-/// Why the route to the remote queue pair could not be resolved, as far as the addresses tell.
+/// Why the route to a remote port could not be resolved, as far as the addresses tell.
 #[derive(Debug)]
 pub struct RouteFailure {
+    verb: &'static str,
     port: u8,
     gid_index: Option<u8>,
     local: Option<Gid>,
@@ -18,19 +20,23 @@ pub struct RouteFailure {
 }
 
 impl RouteFailure {
-    /// Looks for the reason why connecting `qp` to a port of this GID failed with `code`. `None` if
-    /// nothing is wrong with the addresses.
-    pub(super) fn diagnose(qp: &QpInner, remote: Option<Gid>, code: i32) -> Option<RouteFailure> {
-        let config = qp.config();
-        let port = config.port;
-        let context = qp.context();
+    /// Looks for the reason why `verb` failed with `code` for this address. `None` if nothing is wrong with
+    /// the addresses.
+    pub(crate) fn diagnose(
+        context: &ContextInner,
+        verb: &'static str,
+        address: &AddressVector,
+        code: i32,
+    ) -> Option<RouteFailure> {
+        let port = address.port;
         let active =
             context.query_port(port).map_or(true, |attr| attr.state() == PortState::ACTIVE);
-        let gid_index = config.gid_index;
+        let gid_index = address.grh.map(|grh| grh.gid_index);
+        let remote = address.grh.map(|grh| grh.dgid);
         let local = gid_index.and_then(|index| context.query_gid(port, u32::from(index)).ok());
         let reason = reason(active, local, remote, code)?;
         let source = io::Error::from_raw_os_error(code);
-        Some(RouteFailure { port, gid_index, local, remote, reason, source })
+        Some(RouteFailure { verb, port, gid_index, local, remote, reason, source })
     }
 
     /// The local port.
@@ -112,7 +118,7 @@ fn is_unspecified(gid: Gid) -> bool {
 impl fmt::Display for RouteFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let show = |gid: Option<Gid>| gid.map_or("none".to_owned(), |gid| gid.to_string());
-        write!(f, "ibv_modify_qp: no route from port {}, ", self.port)?;
+        write!(f, "{}: no route from port {}, ", self.verb, self.port)?;
         if let Some(index) = self.gid_index {
             write!(f, "GID index {index}, ")?;
         }

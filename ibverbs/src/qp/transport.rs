@@ -4,6 +4,7 @@
 //! |---|---|---|---|---|---|---|
 //! | [`Rc`] | reliable connection | yes | yes | yes | yes | in order, acknowledged |
 //! | [`Uc`] | unreliable connection | yes | yes | no | no | in order, or lost |
+//! | [`Ud`] | unreliable datagram | one packet | no | no | no | in any order, or lost |
 
 use bitflags::bitflags;
 
@@ -27,12 +28,29 @@ bitflags! {
         const ATOMIC_CMP_AND_SWP = ffi::IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP as u64;
         /// Atomic fetch and add.
         const ATOMIC_FETCH_AND_ADD = ffi::IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD as u64;
+        /// Invalidation of a memory window of this side.
+        const LOCAL_INV = ffi::IBV_QP_EX_WITH_LOCAL_INV as u64;
+        /// Binding of a memory window.
+        const BIND_MW = ffi::IBV_QP_EX_WITH_BIND_MW as u64;
+        /// Send that invalidates a memory window of the peer.
+        const SEND_WITH_INV = ffi::IBV_QP_EX_WITH_SEND_WITH_INV as u64;
+        /// Flush of the peer's memory.
+        const FLUSH = ffi::IBV_QP_EX_WITH_FLUSH as u64;
+        /// Write of eight bytes at once.
+        const ATOMIC_WRITE = ffi::IBV_QP_EX_WITH_ATOMIC_WRITE as u64;
     }
 }
 
 impl SendOps {
     /// Both atomic operations.
     pub const ATOMICS: SendOps = SendOps::ATOMIC_CMP_AND_SWP.union(SendOps::ATOMIC_FETCH_AND_ADD);
+
+    /// What memory windows of type 2 take: binding, and invalidation from both sides.
+    pub const WINDOWS: SendOps =
+        SendOps::BIND_MW.union(SendOps::LOCAL_INV).union(SendOps::SEND_WITH_INV);
+
+    const SENDS: SendOps = SendOps::SEND.union(SendOps::SEND_WITH_IMM);
+    const WRITES: SendOps = SendOps::RDMA_WRITE.union(SendOps::RDMA_WRITE_WITH_IMM);
 }
 
 pub(crate) mod sealed {
@@ -42,11 +60,73 @@ pub(crate) mod sealed {
     /// What the crate knows of a transport. Only the crate's own markers implement it.
     pub trait TransportSpec {
         const QP_TYPE: ffi::ibv_qp_type;
-        /// The operations that the posting interface has for this transport: all of them are
-        /// demanded when a queue pair is created, unless its builder leaves some out.
+        /// The operations that are demanded when a queue pair is created, unless its builder says
+        /// otherwise.
         const SEND_OPS: SendOps;
+        /// The other operations that the transport may have: demanded if its builder says so.
+        const OPTIONAL_OPS: SendOps;
+        /// Where an operation goes: known to the queue pair, or part of each operation.
+        type Address: Address;
+    }
+
+    /// The address of an operation.
+    pub trait Address: Copy {
+        /// Whether operations are addressed, for which the provider has a function of its own.
+        const ADDRESSED: bool;
+
+        /// Whether the provider may be given it.
+        fn is_usable(self) -> bool;
+
+        /// Gives the address to the request that was begun last.
+        ///
+        /// # Safety
+        ///
+        /// `qp` is alive, a batch is open in which a request was begun just now, the builder checked the
+        /// function, and the address [is usable](Self::is_usable) and its handle alive.
+        unsafe fn set(self, qp: *mut ffi::ibv_qp_ex);
+    }
+
+    /// The queue pair knows its peer.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Peer;
+
+    impl Address for Peer {
+        const ADDRESSED: bool = false;
+
+        #[inline]
+        fn is_usable(self) -> bool {
+            true
+        }
+
+        #[inline]
+        unsafe fn set(self, _: *mut ffi::ibv_qp_ex) {}
+    }
+
+    /// The remote queue pair of one datagram.
+    #[derive(Clone, Copy, Debug)]
+    pub struct DatagramAddress {
+        /// Null if the handle is of another protection domain than the queue pair.
+        pub(crate) ah: *mut ffi::ibv_ah,
+        pub(crate) remote_qpn: u32,
+        pub(crate) qkey: u32,
+    }
+
+    impl Address for DatagramAddress {
+        const ADDRESSED: bool = true;
+
+        #[inline]
+        fn is_usable(self) -> bool {
+            !self.ah.is_null()
+        }
+
+        #[inline]
+        unsafe fn set(self, qp: *mut ffi::ibv_qp_ex) {
+            // SAFETY: passed on to the caller.
+            unsafe { ffi::ibv_wr_set_ud_addr(qp, self.ah, self.remote_qpn, self.qkey) }
+        }
     }
 }
+pub(crate) use sealed::{Address, DatagramAddress, Peer};
 
 /// A transport: the type of a queue pair. Sealed.
 #[diagnostic::on_unimplemented(message = "`{Self}` is not an RDMA transport")]
@@ -56,7 +136,14 @@ pub trait Transport: sealed::TransportSpec + Sized + 'static {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not connected: address each operation with `.to(&ah, qpn, qkey)`"
 )]
-pub trait Connected: Transport {}
+pub trait Connected: Transport + sealed::TransportSpec<Address = Peer> {}
+
+/// A transport whose every message is addressed. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no datagram transport: its queue pairs are connected with `handshake`, and an \
+               operation begins with `.op()`"
+)]
+pub trait Datagram: Transport + sealed::TransportSpec<Address = DatagramAddress> {}
 
 /// A connected transport that acknowledges and repeats. Sealed.
 #[diagnostic::on_unimplemented(
@@ -82,7 +169,11 @@ pub enum Rc {}
 
 impl sealed::TransportSpec for Rc {
     const QP_TYPE: ffi::ibv_qp_type = ffi::IBV_QPT_RC;
-    const SEND_OPS: SendOps = SendOps::all();
+    const SEND_OPS: SendOps =
+        SendOps::SENDS.union(SendOps::WRITES).union(SendOps::RDMA_READ).union(SendOps::ATOMICS);
+    const OPTIONAL_OPS: SendOps =
+        SendOps::WINDOWS.union(SendOps::FLUSH).union(SendOps::ATOMIC_WRITE);
+    type Address = sealed::Peer;
 }
 impl Transport for Rc {}
 impl Connected for Rc {}
@@ -97,11 +188,27 @@ pub enum Uc {}
 
 impl sealed::TransportSpec for Uc {
     const QP_TYPE: ffi::ibv_qp_type = ffi::IBV_QPT_UC;
-    const SEND_OPS: SendOps = SendOps::SEND
-        .union(SendOps::SEND_WITH_IMM)
-        .union(SendOps::RDMA_WRITE)
-        .union(SendOps::RDMA_WRITE_WITH_IMM);
+    const SEND_OPS: SendOps = SendOps::SENDS.union(SendOps::WRITES);
+    const OPTIONAL_OPS: SendOps = SendOps::WINDOWS;
+    type Address = sealed::Peer;
 }
 impl Transport for Uc {}
 impl Connected for Uc {}
 impl RdmaWrite for Uc {}
+
+/// Unreliable datagram: one queue pair sends to and receives from any number of others, one packet a
+/// message. A message arrives unchanged, once, or not at all; two may overtake each other.
+///
+/// A receive needs 40 bytes more than the message: the packet's global route header comes first (see
+/// [`Grh`](crate::Grh)).
+#[derive(Clone, Copy, Debug)]
+pub enum Ud {}
+
+impl sealed::TransportSpec for Ud {
+    const QP_TYPE: ffi::ibv_qp_type = ffi::IBV_QPT_UD;
+    const SEND_OPS: SendOps = SendOps::SENDS;
+    const OPTIONAL_OPS: SendOps = SendOps::empty();
+    type Address = DatagramAddress;
+}
+impl Transport for Ud {}
+impl Datagram for Ud {}

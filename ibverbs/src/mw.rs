@@ -1,0 +1,282 @@
+//! Memory windows: remote rights that can be withdrawn.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::RangeBounds;
+use std::ptr::NonNull;
+
+use crate::error::{error_number, last_errno, os_error, Error, Failed, Result};
+use crate::ffi;
+use crate::handle::{Destroy, Handle};
+use crate::mr::{AccessFlags, MemoryRegion, RemoteMemorySlice};
+use crate::pd::{PdHandle, ProtectionDomain};
+use crate::post::Refusal;
+use crate::qp::{CanSend, Connected, QueuePair, State, Transport};
+
+mod sealed {
+    use crate::ffi;
+
+    /// What the crate knows of a type of windows. Only the crate's own markers implement it.
+    pub trait Sealed {
+        const RAW: ffi::ibv_mw_type;
+    }
+}
+
+/// A type of memory windows: [`Type1`] or [`Type2`]. Sealed.
+#[diagnostic::on_unimplemented(message = "`{Self}` is no type of memory windows")]
+pub trait WindowType: sealed::Sealed + Sized + 'static {}
+
+/// Windows that are bound by a call of their own, for whoever has the key:
+/// [`QueuePair::bind_window`].
+#[derive(Clone, Copy, Debug)]
+pub enum Type1 {}
+
+/// Windows that are bound by an operation of a batch, for the peer of that queue pair, and invalidated by
+/// either side: [`SendOp::bind_window`](crate::SendOp::bind_window).
+#[derive(Clone, Copy, Debug)]
+pub enum Type2 {}
+
+impl sealed::Sealed for Type1 {
+    const RAW: ffi::ibv_mw_type = ffi::IBV_MW_TYPE_1;
+}
+impl sealed::Sealed for Type2 {
+    const RAW: ffi::ibv_mw_type = ffi::IBV_MW_TYPE_2;
+}
+impl WindowType for Type1 {}
+impl WindowType for Type2 {}
+
+/// A memory window: a key of its own for a piece of a memory region, which is cheap to change.
+///
+/// A window of [`Type2`] is bound in a batch with [`bind_window`](crate::SendOp::bind_window), and its key
+/// withdrawn with [`local_inv`](crate::SendOp::local_inv), or by the peer with
+/// [`send_with_inv`](crate::SendOp::send_with_inv); then it can be bound again, with another key. The queue pair
+/// is built with [`SendOps::WINDOWS`](crate::SendOps::WINDOWS). The region is registered with
+/// [`AccessFlags::MW_BIND`], and with [`AccessFlags::LOCAL_WRITE`] if the peer is to write; it needs no remote
+/// rights.
+///
+/// A region to which a window is bound cannot be deregistered: drop or invalidate the window first. (A region
+/// that is dropped before is leaked.)
+pub struct MemoryWindow<K: WindowType = Type2> {
+    inner: Handle<MwInner>,
+    _type: PhantomData<fn() -> K>,
+}
+
+struct MwInner {
+    raw: NonNull<ffi::ibv_mw>,
+    pd: PdHandle,
+}
+
+// SAFETY: verbs may be called by any thread, as `handle.rs` argues; binding, which writes the key into the
+// structure, takes `&mut MemoryWindow`.
+unsafe impl Send for MwInner {}
+// SAFETY: as above.
+unsafe impl Sync for MwInner {}
+
+impl Destroy for MwInner {
+    const RESOURCE: &'static str = "memory window";
+    const VERB: &'static str = "ibv_dealloc_mw";
+
+    unsafe fn destroy(&mut self) -> i32 {
+        // SAFETY: the window came from `ibv_alloc_mw`, and is freed once as the caller promises.
+        unsafe { ffi::ibv_dealloc_mw(self.raw.as_ptr()) }
+    }
+}
+
+impl ProtectionDomain {
+    /// Allocates a memory window. It is bound to nothing.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Unsupported`] if the device or its driver has no windows of this type.
+    /// - [`Error::Verb`] if there are no more.
+    #[doc(alias = "ibv_alloc_mw")]
+    pub fn alloc_window<K: WindowType>(&self) -> Result<MemoryWindow<K>> {
+        // SAFETY: the domain is alive.
+        let raw = unsafe { ffi::ibv_alloc_mw(self.as_raw(), K::RAW) };
+        let raw = NonNull::new(raw).ok_or_else(|| match last_errno() {
+            // The answer of kernel drivers that have the other type only, to a call that has no other argument.
+            libc::EINVAL => Error::Unsupported { operation: "ibv_alloc_mw of this type" },
+            code => Error::from_code("ibv_alloc_mw", code),
+        })?;
+        let inner = Handle::new(MwInner { raw, pd: self.handle().clone() });
+        Ok(MemoryWindow { inner, _type: PhantomData })
+    }
+}
+
+impl<K: WindowType> MemoryWindow<K> {
+    /// The remote key: the one of the last bind that was posted.
+    pub fn rkey(&self) -> u32 {
+        // SAFETY: the window is alive; its key is written through `&mut self` only.
+        unsafe { (*self.as_raw()).rkey }
+    }
+
+    /// Puts back a key that the window had before. To be called for a bind that was not posted or whose
+    /// completion reports an error: the device has the old key then, and expects it at the next bind.
+    pub fn set_rkey(&mut self, rkey: u32) {
+        // SAFETY: the window is alive, and borrowed exclusively.
+        unsafe { (*self.as_raw()).rkey = rkey }
+    }
+
+    pub(crate) fn pd(&self) -> &PdHandle {
+        &self.inner.pd
+    }
+
+    /// Frees the window; if it is bound, its key is withdrawn. Dropping does the same, but cannot tell what went
+    /// wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verb`] if the device refuses; one that was unplugged answers `EIO`.
+    #[doc(alias = "ibv_dealloc_mw")]
+    pub fn close(self) -> Result<(), Failed<Self>> {
+        let close = |inner| MemoryWindow { inner, _type: PhantomData };
+        self.inner.close().map_err(|failed| failed.map(close))
+    }
+
+    /// The C structure.
+    pub fn as_raw(&self) -> *mut ffi::ibv_mw {
+        self.inner.raw.as_ptr()
+    }
+}
+
+impl<K: WindowType> fmt::Debug for MemoryWindow<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryWindow")
+            .field("rkey", &format_args!("{:#x}", self.rkey()))
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a window is to show of a region, if that is possible.
+///
+/// # Panics
+///
+/// If the range does not lie within the region, as slicing does.
+#[track_caller]
+pub(crate) fn bind_info<B>(
+    region: &MemoryRegion<B>,
+    range: impl RangeBounds<usize>,
+    access: AccessFlags,
+    domain: &PdHandle,
+) -> Result<ffi::ibv_mw_bind_info, Refusal> {
+    let bounds = (range.start_bound().map(|&at| at as u64), range.end_bound().map(|&at| at as u64));
+    let piece = region.with_rkey(0).slice(bounds);
+    check_access(region.access(), access)?;
+    if !PdHandle::ptr_eq(region.pd(), domain) {
+        return Err(Refusal::Domain("memory region of the window"));
+    }
+    if piece.len == 0 {
+        return Err(Refusal::EmptyWindow);
+    }
+    Ok(ffi::ibv_mw_bind_info {
+        mr: region.as_raw(),
+        addr: piece.addr,
+        length: piece.len,
+        mw_access_flags: access.bits(),
+    })
+}
+
+/// Whether a window with these rights can be bound to such a region.
+fn check_access(region: AccessFlags, window: AccessFlags) -> Result<(), Refusal> {
+    const RIGHTS: AccessFlags =
+        AccessFlags::REMOTE_READ.union(AccessFlags::REMOTE_WRITE).union(AccessFlags::REMOTE_ATOMIC);
+    const WRITING: AccessFlags = AccessFlags::REMOTE_WRITE.union(AccessFlags::REMOTE_ATOMIC);
+    let (access, reason) = if !RIGHTS.contains(window) {
+        (window, "a memory window has remote read, write and atomic rights only")
+    } else if !region.contains(AccessFlags::MW_BIND) {
+        (region, "a memory window can be bound to a region with MW_BIND only")
+    } else if window.intersects(WRITING) && !region.contains(AccessFlags::LOCAL_WRITE) {
+        (region, "a memory window that can be written to needs a region with LOCAL_WRITE")
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::WindowAccess(access, reason))
+}
+
+impl<T: Transport, S: State> QueuePair<T, S> {
+    /// Binds a window of type 1 to a piece of a region, in place of what it was bound to, and returns what a
+    /// peer needs to use it. This is a send request, with a completion; the peer may be told of the key in a send
+    /// that is posted later, or when it has completed.
+    ///
+    /// Not all devices take this on a queue pair with batches ([`Error::Unsupported`]).
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::ProtectionDomainMismatch`] if the window or the region is of another domain than the queue
+    ///   pair.
+    /// - [`Error::InvalidAccess`] if the region does not allow this.
+    /// - [`Error::InvalidArgument`] if the range has no bytes: see [`unbind_window`](Self::unbind_window).
+    /// - [`Error::NotReadyToSend`] if the queue pair has no send queue, or is in [`Manual`](crate::Manual) and
+    ///   was not asked for RTS yet.
+    /// - [`Error::PostSend`] if the device refuses, most often because the send queue is full.
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie within the region, as slicing does.
+    ///
+    /// # Safety
+    ///
+    /// From now on, and until the window is unbound, bound to something else or freed, whoever knows or
+    /// guesses the key may use the memory as `access` says: the contract of
+    /// [`MemoryRegion::remote`].
+    #[doc(alias = "ibv_bind_mw")]
+    pub unsafe fn bind_window<B>(
+        &mut self,
+        wr_id: u64,
+        window: &mut MemoryWindow<Type1>,
+        region: &MemoryRegion<B>,
+        range: impl RangeBounds<usize>,
+        access: AccessFlags,
+    ) -> Result<RemoteMemorySlice>
+    where
+        T: Connected,
+        S: CanSend,
+    {
+        let info = bind_info(region, range, access, window.pd())
+            .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
+        // SAFETY: the region is borrowed, and `bind_info` compared its domain.
+        unsafe { self.post_bind(wr_id, window, info) }?;
+        Ok(RemoteMemorySlice { addr: info.addr, len: info.length, rkey: window.rkey() })
+    }
+
+    /// Withdraws the key of a window of type 1. This is a send request, with a completion: the key is dead when
+    /// it has completed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind_window`](Self::bind_window) that have to do with the queue pair.
+    #[doc(alias = "ibv_bind_mw")]
+    pub fn unbind_window(&mut self, wr_id: u64, window: &mut MemoryWindow<Type1>) -> Result<()>
+    where
+        T: Connected,
+        S: CanSend,
+    {
+        // SAFETY: there is no region.
+        unsafe { self.post_bind(wr_id, window, ffi::ibv_mw_bind_info::default()) }
+    }
+
+    /// # Safety
+    ///
+    /// The region in `bind_info` is alive and of the window's domain, or null.
+    unsafe fn post_bind(
+        &mut self,
+        wr_id: u64,
+        window: &mut MemoryWindow<Type1>,
+        bind_info: ffi::ibv_mw_bind_info,
+    ) -> Result<()> {
+        let core = self.core_mut();
+        if !core.is_of_domain(window.pd()) {
+            return Err(core.explain_refusal(Refusal::Domain("memory window")));
+        }
+        core.prepare_send()?;
+        let mut bind = ffi::ibv_mw_bind { wr_id, send_flags: ffi::IBV_SEND_SIGNALED, bind_info };
+        let qp = core.raw().cast();
+        // SAFETY: the queue pair, the window and the region, if there is one, are alive and of one domain, as
+        // was checked; no batch is open; the window, into which the key is written, is borrowed exclusively.
+        match error_number(unsafe { ffi::ibv_bind_mw(qp, window.as_raw(), &mut bind) }) {
+            0 => Ok(()),
+            libc::EOPNOTSUPP | libc::ENOSYS => Err(Error::Unsupported { operation: "ibv_bind_mw" }),
+            code => Err(Error::PostSend { source: os_error(code) }),
+        }
+    }
+}

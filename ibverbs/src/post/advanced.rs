@@ -1,0 +1,147 @@
+//! Operations that few devices have: memory windows, flushes and atomic writes.
+
+use std::ops::RangeBounds;
+
+use bitflags::bitflags;
+
+use super::op::{begin, check_atomic_address, SendOp, WithoutImm};
+use super::payload::Payload;
+use super::refusal::Refusal;
+use crate::ffi;
+use crate::mr::{AccessFlags, MemoryRegion, RemoteMemorySlice};
+use crate::mw::{bind_info, MemoryWindow, Type2};
+use crate::qp::{Connected, Reliable, SendOps, Transport};
+
+impl<T: Transport, I> SendOp<'_, T, I>
+where
+    T: Connected,
+    I: WithoutImm,
+{
+    /// Binds a memory window to a piece of a region, and returns what the peer needs to use it: it may be told
+    /// in a send that is added later. The window gets a new key. It must not be bound already: see
+    /// [`local_inv`](Self::local_inv).
+    ///
+    /// A region that does not allow this, a window or a region of another protection domain and an empty range
+    /// refuse the batch. If the batch is not posted, or the request fails, the window has still its old key:
+    /// see [`MemoryWindow::set_rkey`].
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie within the region, as slicing does.
+    ///
+    /// # Safety
+    ///
+    /// Once the batch is submitted, and until the key is withdrawn ([`local_inv`](Self::local_inv), or the peer's
+    /// [`send_with_inv`](Self::send_with_inv), has completed) or the window was freed, the peer may use the
+    /// memory as `access` says: the contract of [`MemoryRegion::remote`].
+    #[doc(alias = "ibv_wr_bind_mw")]
+    pub unsafe fn bind_window<B>(
+        self,
+        wr_id: u64,
+        window: &mut MemoryWindow<Type2>,
+        region: &MemoryRegion<B>,
+        range: impl RangeBounds<usize>,
+        access: AccessFlags,
+    ) -> RemoteMemorySlice {
+        let rkey = ffi::ibv_inc_rkey(window.rkey());
+        let mut remote = RemoteMemorySlice { addr: 0, len: 0, rkey };
+        let info = match bind_info(region, range, access, window.pd()) {
+            Ok(_) if !self.core.is_of_domain(window.pd()) => Err(Refusal::Domain("memory window")),
+            result => result,
+        };
+        match info {
+            Err(refusal) => self.core.refuse(refusal),
+            Ok(info) => {
+                (remote.addr, remote.len) = (info.addr, info.length);
+                let begin = begin!(ibv_wr_bind_mw, window.as_raw(), rkey, &info);
+                // SAFETY: this binds a window, for which there is no payload; the window and the region are
+                // alive and of the queue pair's domain.
+                unsafe { self.add_bare(SendOps::BIND_MW, wr_id, begin) };
+                window.set_rkey(rkey);
+            }
+        }
+        remote
+    }
+
+    /// Withdraws the key of a memory window of this side: from its completion on the peer cannot use it.
+    /// The window can be bound again then, also by a request that is posted after this one.
+    #[doc(alias = "ibv_wr_local_inv")]
+    pub fn local_inv(self, wr_id: u64, rkey: u32) {
+        let begin = begin!(ibv_wr_local_inv, rkey);
+        // SAFETY: this begins an invalidation, for which there is no payload.
+        unsafe { self.add_bare(SendOps::LOCAL_INV, wr_id, begin) }
+    }
+
+    /// Sends a message, and withdraws a key of the peer's: one of a memory window that was bound for this queue
+    /// pair. The peer's completion tells the key.
+    #[doc(alias = "ibv_wr_send_inv")]
+    #[inline]
+    pub fn send_with_inv<'a>(self, wr_id: u64, payload: impl Into<Payload<'a>>, rkey: u32) {
+        let begin = begin!(ibv_wr_send_inv, rkey);
+        // SAFETY: this begins a send, for which there is a payload.
+        unsafe { self.add(SendOps::SEND_WITH_INV, wr_id, &payload.into(), begin) }
+    }
+
+    /// Writes eight bytes into the peer's memory, at once: a peer that reads them as one number sees the old or
+    /// the new one, and all earlier writes if it sees the new one. `value` is in host order. The remote address
+    /// is a multiple of 8.
+    ///
+    /// Needs [`SendOps::ATOMIC_WRITE`], and a region with [`AccessFlags::REMOTE_WRITE`].
+    #[doc(alias = "ibv_wr_atomic_write")]
+    pub fn atomic_write(self, wr_id: u64, remote: RemoteMemorySlice, value: u64)
+    where
+        T: Reliable,
+    {
+        if let Err(refusal) = check_atomic_address(remote) {
+            return self.core.refuse(refusal);
+        }
+        let bytes = value.to_ne_bytes();
+        let begin = begin!(ibv_wr_atomic_write, remote.rkey, remote.addr, bytes.as_ptr().cast());
+        // SAFETY: this begins an atomic write, whose eight bytes are copied at once, and for which there is no
+        // other payload.
+        unsafe { self.add_bare(SendOps::ATOMIC_WRITE, wr_id, begin) }
+    }
+
+    /// Waits until earlier writes to the peer's memory have arrived where `placement` says, which their own
+    /// completions do not tell.
+    ///
+    /// Needs [`SendOps::FLUSH`], and a region with [`AccessFlags::FLUSH_GLOBAL`] or
+    /// [`AccessFlags::FLUSH_PERSISTENT`].
+    #[doc(alias = "ibv_wr_flush")]
+    pub fn flush(
+        self,
+        wr_id: u64,
+        remote: RemoteMemorySlice,
+        placement: FlushPlacement,
+        level: FlushLevel,
+    ) where
+        T: Reliable,
+    {
+        let (RemoteMemorySlice { addr, len, rkey }, placement) = (remote, placement.bits());
+        let begin = begin!(ibv_wr_flush, rkey, addr, len as usize, placement, level as u8);
+        // SAFETY: this begins a flush, for which there is no payload.
+        unsafe { self.add_bare(SendOps::FLUSH, wr_id, begin) }
+    }
+}
+
+bitflags! {
+    /// Where a flush takes earlier writes (`enum ibv_placement_type`).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct FlushPlacement: u8 {
+        /// Where every reader sees them: the peer's processors and devices.
+        const GLOBAL = ffi::IBV_FLUSH_GLOBAL as u8;
+        /// Where they survive a loss of power.
+        const PERSISTENT = ffi::IBV_FLUSH_PERSISTENT as u8;
+    }
+}
+
+/// Which writes a flush waits for (`enum ibv_selectivity_level`).
+#[doc(alias = "ibv_selectivity_level")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum FlushLevel {
+    /// Those to the remote slice.
+    Range = ffi::IBV_FLUSH_RANGE as u8,
+    /// Those to the whole memory region that the slice is of.
+    Region = ffi::IBV_FLUSH_MR as u8,
+}

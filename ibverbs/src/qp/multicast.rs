@@ -1,0 +1,91 @@
+//! Multicast groups of datagram queue pairs.
+
+use super::{Datagram, QpInner, QueuePair, State, Transport};
+use crate::error::{check, Error, Result};
+use crate::ffi;
+use crate::gid::Gid;
+
+/// A group that a queue pair is attached to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Group {
+    gid: Gid,
+    lid: u16,
+}
+
+impl Group {
+    fn to_raw(self) -> ffi::ibv_gid {
+        ffi::ibv_gid { raw: self.gid.into() }
+    }
+}
+
+impl<T: Transport, S: State> QueuePair<T, S> {
+    /// Attaches the queue pair to a multicast group: it receives what is sent to it with the right queue key. A
+    /// receive begins with the [global route header](crate::Grh), whose destination is the group.
+    ///
+    /// `gid` is the group's address: on RoCE an IP address, `lid` zero; on InfiniBand the two are those that the
+    /// subnet manager gave when the group was joined. This makes the device deliver the packets; that the
+    /// network sends them here is a matter of joining the group, which for IP a socket does
+    /// (`IP_ADD_MEMBERSHIP`), or the connection manager.
+    ///
+    /// The queue pair is detached when it is closed or dropped.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidBytes`] if this is not the address of a multicast group.
+    /// - [`Error::Unsupported`] if the device has no multicast.
+    /// - [`Error::Verb`] if the device refuses for another reason.
+    #[doc(alias = "ibv_attach_mcast")]
+    pub fn attach_mcast(&mut self, gid: Gid, lid: u16) -> Result<()>
+    where
+        T: Datagram,
+    {
+        if !gid.is_multicast() {
+            return Err(Error::InvalidBytes {
+                what: "multicast address",
+                reason:
+                    "it must begin with ff, or be one of IPv4 from 224.0.0.0 to 239.255.255.255",
+            });
+        }
+        let inner = &mut **self.core_mut().inner;
+        let group = Group { gid, lid };
+        // SAFETY: the queue pair is alive, and the address is a whole `ibv_gid`.
+        let code = unsafe { ffi::ibv_attach_mcast(inner.raw.as_ptr(), &group.to_raw(), lid) };
+        check("ibv_attach_mcast", code)?;
+        if !inner.groups.contains(&group) {
+            inner.groups.push(group);
+        }
+        Ok(())
+    }
+
+    /// Detaches the queue pair from a multicast group.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verb`] if it is not attached to this group, or the device refuses.
+    #[doc(alias = "ibv_detach_mcast")]
+    pub fn detach_mcast(&mut self, gid: Gid, lid: u16) -> Result<()>
+    where
+        T: Datagram,
+    {
+        let inner = &mut **self.core_mut().inner;
+        let group = Group { gid, lid };
+        check("ibv_detach_mcast", inner.detach(group))?;
+        inner.groups.retain(|&other| other != group);
+        Ok(())
+    }
+}
+
+impl QpInner {
+    fn detach(&mut self, group: Group) -> i32 {
+        // SAFETY: the queue pair is alive, and the address is a whole `ibv_gid`.
+        unsafe { ffi::ibv_detach_mcast(self.raw.as_ptr(), &group.to_raw(), group.lid) }
+    }
+
+    /// Detaches the queue pair from its groups: the kernel does not destroy one that is attached.
+    pub(super) fn detach_all(&mut self) {
+        while let Some(group) = self.groups.pop() {
+            // Should this fail, destroying fails as well, and tells.
+            self.detach(group);
+        }
+    }
+}
