@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ibverbs::{
-    AtomicCap, Context, DeviceCaps, Gid, GidType, Guid, LinkLayer, Mtu, NodeType, PhysicalState,
-    PortState, TransportType,
+    AtomicCap, Context, DeviceCaps, Error, Gid, GidType, Guid, LinkLayer, Mtu, NodeType,
+    PhysicalState, PortState, TransportType,
 };
 use ibverbs_tests::{test_context, PORT};
 
@@ -222,6 +222,31 @@ fn the_partition_keys_are_those_of_the_kernel() {
         let expected = port_file(&ctx, &format!("pkeys/{index}")).unwrap();
         assert_eq!(format!("{:#06x}", ctx.query_pkey(PORT, index).unwrap()), expected);
     }
+}
+
+#[test]
+fn a_partition_key_is_found_where_it_stands() {
+    let Some(ctx) = test_context() else { return };
+    let length = ctx.query_port(PORT).unwrap().pkey_table_len();
+    let keys: Vec<_> = (0..length).map(|index| ctx.query_pkey(PORT, index).unwrap()).collect();
+    for (index, &key) in (0..).zip(&keys) {
+        let found = ctx.pkey_index(PORT, key).unwrap().expect("it is in the table");
+        assert!(found <= index && keys[usize::from(found)] == key);
+    }
+    let absent = (0..=u16::MAX).find(|key| !keys.contains(key)).expect("the table is short");
+    assert_eq!(ctx.pkey_index(PORT, absent).unwrap(), None);
+    assert!(matches!(ctx.pkey_index(99, keys[0]), Err(Error::InvalidPort { port: 99, .. })));
+}
+
+#[test]
+fn the_port_s_speed_in_effect_is_told_or_said_to_be_unknown() {
+    let Some(ctx) = test_context() else { return };
+    match ctx.query_port_speed(PORT) {
+        Ok(speed) => assert!(speed > 0),
+        Err(Error::Unsupported { operation }) => assert_eq!(operation, "ibv_query_port_speed"),
+        Err(error) => panic!("{error}"),
+    }
+    assert!(matches!(ctx.query_port_speed(99), Err(Error::InvalidPort { port: 99, .. })));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Transfers over an unreliable connection. Nothing is lost here: the device is its own peer.
 
-use ibverbs::{QueuePairAttrMask as Mask, RecvRequest, SendOps, Uc, WcOpcode};
+use ibverbs::{
+    DataInOrder, DataOperation, QueuePairAttrMask as Mask, RecvRequest, SendOps, Uc, WcOpcode,
+};
 use ibverbs_tests::{eventually, pair_with, pattern, post_recv, submit, wait_one, Bed, Side};
 
 fn connected(bed: &Bed) -> (Side<Uc>, Side<Uc>) {
@@ -84,4 +86,15 @@ fn a_message_without_a_receive_is_lost_and_the_next_one_arrives() {
     assert_eq!(wait_one(&a.send_cq, 3).ok, Ok(()));
     assert_eq!(wait_one(&b.recv_cq, 2).ok, Ok(()));
     assert_eq!(to.read(..4), b"here");
+}
+
+#[test]
+fn the_order_in_which_data_is_written_is_told_or_not_known() {
+    let Some(bed) = Bed::new() else { return };
+    let (a, _b) = connected(&bed);
+    for operation in [DataOperation::RdmaRead, DataOperation::RdmaWrite, DataOperation::Send] {
+        let order = a.qp.data_in_order(operation);
+        // What is in order as a whole is so in each block.
+        assert!(!order.contains(DataInOrder::WHOLE_MESSAGE) || order == DataInOrder::all());
+    }
 }

@@ -121,15 +121,55 @@ impl Context {
     #[doc(alias = "ibv_query_pkey")]
     pub fn query_pkey(&self, port: u8, index: u16) -> Result<u16> {
         let entries = self.query_port(port)?.pkey_table_len();
-        let mut pkey = 0;
         if index >= entries {
             let (index, entries) = (u32::from(index), u32::from(entries));
             return Err(Error::InvalidIndex { table: "P_Key", port, index, entries });
         }
+        self.read_pkey(port, index)
+    }
+
+    /// The port's table has an entry of this index.
+    fn read_pkey(&self, port: u8, index: u16) -> Result<u16> {
+        let mut pkey = 0;
         // SAFETY: the context is open, and the last argument points to a `__be16`.
         let code = unsafe { ffi::ibv_query_pkey(self.as_raw(), port, i32::from(index), &mut pkey) };
         check("ibv_query_pkey", code)?;
         Ok(u16::from_be(pkey))
+    }
+
+    /// Where a partition key stands in a port's table; `None` if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidPort`] if the device has no such port.
+    /// - [`Error::Verb`] if the device does not answer.
+    #[doc(alias = "ibv_get_pkey_index")]
+    pub fn pkey_index(&self, port: u8, pkey: u16) -> Result<Option<u16>> {
+        // The C function cannot tell a port that does not exist from a key that is not there.
+        for index in 0..self.query_port(port)?.pkey_table_len() {
+            if self.read_pkey(port, index)? == pkey {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the port moves in effect, in units of 100 megabits per second: for a port of several links, or of a
+    /// part of one, this is another number than [`PortAttr::gbps`].
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidPort`] if the device has no such port.
+    /// - [`Error::Unsupported`] if the driver or the installed rdma-core does not have this query.
+    /// - [`Error::Verb`] if the device does not answer.
+    #[doc(alias = "ibv_query_port_speed")]
+    pub fn query_port_speed(&self, port: u8) -> Result<u64> {
+        self.query_port(port)?;
+        let mut speed = 0;
+        // SAFETY: the context is open, and the last argument points to a `uint64_t`.
+        let code = unsafe { ffi::ibv_query_port_speed(self.as_raw(), u32::from(port), &mut speed) };
+        check("ibv_query_port_speed", code)?;
+        Ok(speed)
     }
 
     /// The GID at `index` of a port's table. It is all zero where the entry is empty.

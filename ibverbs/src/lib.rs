@@ -120,9 +120,10 @@ pub use post::{
     WithoutImm,
 };
 pub use qp::{
-    AckTimeout, Atomic, CanModify, CanReceive, CanSend, Connected, Datagram, Init, Manual,
-    PreparedQueuePair, QpState, QueuePair, QueuePairAttr, QueuePairAttrMask, QueuePairBuilder,
-    QueuePairCapacity, QueuePairEndpoint, Rc, RdmaRead, RdmaWrite, Reliable, Reset, RnrTimer,
-    RouteFailure, Rtr, Rts, SendOps, State, TransitionFailure, Transport, Uc, Ud, Unconnected,
+    AckTimeout, Atomic, CanModify, CanReceive, CanSend, Connected, DataInOrder, DataOperation,
+    Datagram, Init, Manual, PreparedQueuePair, QpState, QueuePair, QueuePairAttr,
+    QueuePairAttrMask, QueuePairBuilder, QueuePairCapacity, QueuePairEndpoint, Rc, RdmaRead,
+    RdmaWrite, Reliable, Reset, RnrTimer, RouteFailure, Rtr, Rts, SendOps, State,
+    TransitionFailure, Transport, Uc, Ud, Unconnected,
 };
 pub use srq::{SharedReceiveQueue, SharedReceiveQueueAttr, SharedReceiveQueueBuilder};

@@ -16,6 +16,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
+use bitflags::bitflags;
+
 pub use attr::{QueuePairAttr, QueuePairAttrMask};
 pub use builder::QueuePairBuilder;
 pub(crate) use core::Core;
@@ -165,6 +167,20 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         self.core.query(mask)
     }
 
+    /// How far the data of one message is written in order, so that its end can be waited for in memory
+    /// instead of in the completion queue. Of reads, that is those of this queue pair; of writes and sends,
+    /// those of its peer.
+    ///
+    /// It does not hold for regions with [`AccessFlags::RELAXED_ORDERING`](crate::AccessFlags), nor for memory
+    /// that is not read by the processor. A device or a library that does not know says nothing.
+    #[doc(alias = "ibv_query_qp_data_in_order")]
+    pub fn data_in_order(&self, operation: DataOperation) -> DataInOrder {
+        let (qp, flags) = (self.core.raw().cast(), ffi::IBV_QUERY_QP_DATA_IN_ORDER_RETURN_CAPS);
+        // SAFETY: the queue pair is alive. The provider reads what it is and asks the device.
+        let caps = unsafe { ffi::ibv_query_qp_data_in_order(qp, operation as u32, flags) };
+        DataInOrder::from_bits_retain(caps as u32)
+    }
+
     /// Takes the queue pair back to the beginning. What was posted and is not complete will never be,
     /// and its buffers are free again. As to polls by other threads, see [`close`](Self::close).
     ///
@@ -209,6 +225,29 @@ impl<T: Transport, S: State> fmt::Debug for QueuePair<T, S> {
             .field("qp_num", &format_args!("{:#08x}", self.qp_num()))
             .field("device", &self.core.inner.context().device().name())
             .finish_non_exhaustive()
+    }
+}
+
+/// An operation that moves data, for [`QueuePair::data_in_order`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum DataOperation {
+    /// RDMA reads of this queue pair.
+    RdmaRead = ffi::IBV_WR_RDMA_READ,
+    /// RDMA writes of the peer.
+    RdmaWrite = ffi::IBV_WR_RDMA_WRITE,
+    /// Sends of the peer.
+    Send = ffi::IBV_WR_SEND,
+}
+
+bitflags! {
+    /// How far data is written in order (`enum ibv_query_qp_data_in_order_caps`).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct DataInOrder: u32 {
+        /// From the first byte of a message to its last.
+        const WHOLE_MESSAGE = ffi::IBV_QUERY_QP_DATA_IN_ORDER_WHOLE_MSG;
+        /// Within each block of 128 bytes that is aligned to its size.
+        const ALIGNED_128_BYTES = ffi::IBV_QUERY_QP_DATA_IN_ORDER_ALIGNED_128_BYTES;
     }
 }
 
