@@ -10,7 +10,7 @@ use ibverbs_sys as ffi;
 
 use crate::device::DEVICES;
 use crate::objects::{Block, Object};
-use crate::record::{Call, Completion, Kind, RecvLimit, Registration, Request, Verb};
+use crate::record::{Advised, Call, Completion, Kind, RecvLimit, Registration, Request, Verb};
 
 /// A change of a structure before the caller of a verb gets to see it.
 pub type Edit<T> = Option<Box<dyn Fn(&mut T) + Send>>;
@@ -57,6 +57,10 @@ pub struct Config {
     pub edit_port_attr: Edit<ffi::ibv_port_attr>,
     /// Changes the entries that `ibv_query_gid_table` answers.
     pub edit_gid_entry: Edit<ffi::ibv_gid_entry>,
+    /// Changes the extended attributes that `ibv_query_device_ex` answers.
+    pub edit_device_attr_ex: Edit<ffi::ibv_device_attr_ex>,
+    /// Changes device memory that is allocated.
+    pub edit_dm: Edit<ffi::ibv_dm>,
     /// Changes a completion queue that is created.
     pub edit_cq: Edit<ffi::ibv_cq_ex>,
     /// Changes a queue pair that is created.
@@ -75,6 +79,7 @@ pub(crate) struct State {
     /// The devices that lists or contexts refer to, with the number of references.
     pub(crate) devices: [Option<(Block, usize)>; DEVICES],
     pub(crate) registrations: Vec<Registration>,
+    pub(crate) advised: Vec<Advised>,
     pub(crate) requests: Vec<Request>,
     /// Objects that a test left alive on purpose, and that nobody may use any more.
     abandoned: Vec<Object>,
@@ -177,6 +182,7 @@ impl Controls {
         state.abandoned.extend(objects.into_values());
         state.config = Config::default();
         state.registrations.clear();
+        state.advised.clear();
         state.requests.clear();
         state.calls.clear();
         state.violations.clear();
@@ -232,6 +238,11 @@ impl Controls {
     /// The memory registrations since the last [`reset`](Self::reset).
     pub fn registrations(&self) -> Vec<Registration> {
         lock().registrations.clone()
+    }
+
+    /// The advice about memory that was given since the last [`reset`](Self::reset).
+    pub fn advised(&self) -> Vec<Advised> {
+        lock().advised.clone()
     }
 
     /// The work requests that were posted since the last [`reset`](Self::reset) or `take_requests`.

@@ -7,7 +7,7 @@ use ibverbs_sys as ffi;
 use crate::controls::{lock, DataPath, State};
 use crate::objects::{Block, Data};
 use crate::record::{Kind, Verb};
-use crate::{cq, minimal, null, qp, query, recv};
+use crate::{cq, dm, minimal, mr, null, qp, query, recv};
 
 /// How many devices there are.
 pub(crate) const DEVICES: usize = 2;
@@ -115,6 +115,11 @@ pub(crate) unsafe extern "C" fn open_device(device: *mut ffi::ibv_device) -> *mu
     };
     let mut context = ffi::verbs_context {
         query_port: Some(query::query_port),
+        query_device_ex: Some(query::query_device_ex),
+        advise_mr: Some(mr::advise_mr),
+        alloc_dm: Some(dm::alloc_dm),
+        free_dm: Some(dm::free_dm),
+        reg_dm_mr: Some(dm::reg_dm_mr),
         create_cq_ex: Some(cq::create_cq_ex),
         create_qp_ex: Some(qp::create_qp_ex),
         sz: size_of::<ffi::verbs_context>(),

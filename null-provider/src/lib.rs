@@ -15,6 +15,7 @@
 mod controls;
 mod cq;
 mod device;
+mod dm;
 mod minimal;
 mod mr;
 mod objects;
@@ -33,7 +34,8 @@ use ibverbs_sys::provider::{self, AlreadyChosen, Provider};
 
 pub use controls::{Config, Controls, DataPath, Edit};
 pub use record::{
-    Call, Completion, Kind, Operation, Payload, RecvLimit, Registration, Request, Verb,
+    Advised, Call, Completion, Kind, Memory, Operation, Payload, RecvLimit, Registration, Request,
+    Verb,
 };
 
 /// What messages call this provider.
@@ -58,6 +60,7 @@ static VERBS: ffi::Verbs = ffi::Verbs {
     ibv_dealloc_pd: Some(pd::dealloc_pd),
     ibv_reg_mr: Some(mr::reg_mr),
     ibv_reg_mr_iova2: Some(mr::reg_mr_iova2),
+    ibv_reg_dmabuf_mr: Some(mr::reg_dmabuf_mr),
     ibv_dereg_mr: Some(mr::dereg_mr),
     ibv_destroy_cq: Some(cq::destroy_cq),
     ibv_qp_to_qp_ex: Some(qp::qp_to_qp_ex),

@@ -72,9 +72,14 @@ pub(crate) struct Object {
 /// What the provider knows of an object, by its kind.
 pub(crate) enum Data {
     DeviceList,
-    Context { device: usize, data_path: DataPath },
+    Context {
+        device: usize,
+        data_path: DataPath,
+    },
     Pd,
     Mr,
+    /// With its bytes.
+    Dm(Vec<u8>),
     Cq(CqData),
     Qp(QpData),
 }
@@ -86,6 +91,7 @@ impl Data {
             Data::Context { .. } => Kind::Context,
             Data::Pd => Kind::Pd,
             Data::Mr => Kind::Mr,
+            Data::Dm(_) => Kind::Dm,
             Data::Cq(_) => Kind::Cq,
             Data::Qp(_) => Kind::Qp,
         }
@@ -197,6 +203,25 @@ impl State {
     /// Whether the object refers to this other one.
     pub(crate) fn refers_to(&self, address: usize, other: usize) -> bool {
         self.objects.get(&address).is_some_and(|object| object.refers_to.contains(&other))
+    }
+
+    /// Whether two objects, each created from a context, are of the same one.
+    pub(crate) fn same_context(&self, one: usize, other: usize) -> bool {
+        let context_of = |address| {
+            let mut parents = self.objects.get(&address)?.refers_to.iter();
+            parents.find(|parent| {
+                self.objects.get(parent).is_some_and(|found| found.data.kind() == Kind::Context)
+            })
+        };
+        context_of(one) == context_of(other)
+    }
+
+    /// The bytes of device memory.
+    pub(crate) fn dm(&mut self, address: usize) -> Option<&mut Vec<u8>> {
+        match self.objects.get_mut(&address) {
+            Some(Object { data: Data::Dm(bytes), .. }) => Some(bytes),
+            _ => None,
+        }
     }
 
     pub(crate) fn cq(&mut self, address: usize) -> Option<&mut CqData> {

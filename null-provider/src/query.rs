@@ -18,7 +18,9 @@ const GID_TABLE_LEN: usize = 4;
 pub(crate) const MAX_WR: u32 = 4096;
 pub(crate) const MAX_SGE: u32 = 16;
 pub(crate) const MAX_CQE: u32 = 1 << 16;
-/// Devices do not publish this one.
+pub(crate) const MAX_DM_SIZE: usize = 1 << 16;
+/// Devices do not publish the next two.
+pub(crate) const MAX_LOG_ALIGN: u32 = 12;
 pub(crate) const MAX_INLINE: u32 = 512;
 
 /// Whether the question may be answered; if not, the `errno` value.
@@ -31,14 +33,11 @@ fn begin(state: &mut State, verb: Verb, context: *mut ffi::ibv_context) -> Resul
     state.failure(verb)
 }
 
-pub(crate) unsafe extern "C" fn query_device(
+fn device_attr(
+    state: &mut State,
     context: *mut ffi::ibv_context,
-    attr: *mut ffi::ibv_device_attr,
-) -> c_int {
-    let mut state = lock();
-    if let Err(code) = begin(&mut state, Verb::QueryDevice, context) {
-        return code;
-    }
+) -> Result<ffi::ibv_device_attr, c_int> {
+    begin(state, Verb::QueryDevice, context)?;
     let mut answer = ffi::ibv_device_attr {
         max_mr_size: u64::MAX,
         page_size_cap: 4096,
@@ -60,8 +59,47 @@ pub(crate) unsafe extern "C" fn query_device(
     if let Some(edit) = &state.config.edit_device_attr {
         edit(&mut answer);
     }
-    // SAFETY: it points to a whole structure (ibv_query_device(3)).
-    unsafe { attr.write(answer) };
+    Ok(answer)
+}
+
+pub(crate) unsafe extern "C" fn query_device(
+    context: *mut ffi::ibv_context,
+    attr: *mut ffi::ibv_device_attr,
+) -> c_int {
+    match device_attr(&mut lock(), context) {
+        Ok(answer) => {
+            // SAFETY: it points to a whole structure (ibv_query_device(3)).
+            unsafe { attr.write(answer) };
+            0
+        }
+        Err(code) => code,
+    }
+}
+
+/// The operation of `verbs_context`.
+pub(crate) unsafe extern "C" fn query_device_ex(
+    context: *mut ffi::ibv_context,
+    _input: *const ffi::ibv_query_device_ex_input,
+    attr: *mut ffi::ibv_device_attr_ex,
+    len: usize,
+) -> c_int {
+    let mut state = lock();
+    let orig_attr = match device_attr(&mut state, context) {
+        Ok(orig_attr) => orig_attr,
+        Err(code) => return code,
+    };
+    let mut answer = ffi::ibv_device_attr_ex {
+        orig_attr,
+        phys_port_cnt_ex: u32::from(PORT),
+        max_dm_size: MAX_DM_SIZE as u64,
+        ..Default::default()
+    };
+    if let Some(edit) = &state.config.edit_device_attr_ex {
+        edit(&mut answer);
+    }
+    let len = len.min(size_of_val(&answer));
+    // SAFETY: `len` bytes are inside `answer`; the caller of the operation says how long its structure is.
+    unsafe { std::ptr::copy_nonoverlapping((&raw const answer).cast::<u8>(), attr.cast(), len) };
     0
 }
 

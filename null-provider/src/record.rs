@@ -15,6 +15,8 @@ pub enum Kind {
     Pd,
     /// A memory region.
     Mr,
+    /// Device memory.
+    Dm,
     /// A completion queue.
     Cq,
     /// A queue pair.
@@ -50,8 +52,20 @@ pub enum Verb {
     DeallocPd,
     /// `ibv_reg_mr` and `ibv_reg_mr_iova2`
     RegMr,
+    /// `ibv_reg_dmabuf_mr`
+    RegDmabufMr,
+    /// `ibv_reg_dm_mr`
+    RegDmMr,
     /// `ibv_dereg_mr`
     DeregMr,
+    /// `ibv_advise_mr`
+    AdviseMr,
+    /// `ibv_alloc_dm`
+    AllocDm,
+    /// `ibv_free_dm`
+    FreeDm,
+    /// `ibv_memcpy_to_dm` and `ibv_memcpy_from_dm`
+    CopyDm,
     /// `ibv_create_cq_ex`
     CreateCq,
     /// `ibv_destroy_cq`
@@ -98,7 +112,7 @@ pub struct Call {
 /// A memory registration that the provider was asked for and granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registration {
-    /// The address of the memory.
+    /// The address of the memory, as the device sees it.
     pub addr: usize,
     /// Its length in bytes.
     pub length: usize,
@@ -106,6 +120,40 @@ pub struct Registration {
     pub access: u32,
     /// The key, local and remote: one number, as on many adapters.
     pub key: u32,
+    /// Where the memory is.
+    pub memory: Memory,
+}
+
+/// Where registered memory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// In the process.
+    Process,
+    /// In a dma-buf.
+    Dmabuf {
+        /// The device and the number of the file that the descriptor was one of.
+        file: (u64, u64),
+        /// Where in it the region begins.
+        offset: u64,
+    },
+    /// On the device.
+    Device {
+        /// The address of its `ibv_dm`.
+        dm: usize,
+        /// Where in it the region begins.
+        offset: u64,
+    },
+}
+
+/// Advice that was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advised {
+    /// The advice (`IBV_ADVISE_MR_ADVICE_*`).
+    pub advice: u32,
+    /// The flags (`IBV_ADVISE_MR_FLAG_*`).
+    pub flags: u32,
+    /// What it is about: address, length, key.
+    pub ranges: Vec<(u64, u32, u32)>,
 }
 
 /// A work request that was submitted, or that a receive queue took.
