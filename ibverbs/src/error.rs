@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::ffi;
-use crate::mr::AccessFlags;
+use crate::mr::{AccessFlags, Advice};
 use crate::qp::{RouteFailure, SendOps, TransitionFailure};
 
 /// The result of a call into this crate.
@@ -56,7 +56,9 @@ pub enum Error {
     PollInProgress,
 
     /// The object cannot be destroyed, because something else still uses it.
-    #[error("the {resource} is still in use: close what was created from it first")]
+    #[error(
+        "the {resource} is still in use: close what was created from it or is bound to it first"
+    )]
     InUse {
         /// What was to be destroyed.
         resource: &'static str,
@@ -157,8 +159,10 @@ pub enum Error {
     },
 
     /// Memory could not be registered.
-    #[error("cannot register {len} bytes with {access:?} (ibv_reg_mr): {hint}")]
+    #[error("cannot register {len} bytes with {access:?} ({verb}): {hint}")]
     Register {
+        /// The verb that was refused.
+        verb: &'static str,
         /// The length of the memory, in bytes.
         len: usize,
         /// The access that was asked for.
@@ -167,6 +171,32 @@ pub enum Error {
         hint: &'static str,
         /// What the operating system said.
         source: io::Error,
+    },
+
+    /// Advice about registered memory was refused.
+    #[error("the advice {advice} about {slices} slices was refused (ibv_advise_mr): {hint}")]
+    Advise {
+        /// The advice.
+        advice: Advice,
+        /// How many slices it was about.
+        slices: usize,
+        /// The likely cause.
+        hint: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// A range does not lie within what it is a range of.
+    #[error("bytes {start} to {end} do not lie within the {what}, which has {len}")]
+    OutOfBounds {
+        /// What the range should lie within.
+        what: &'static str,
+        /// The first byte of the range.
+        start: u64,
+        /// The byte behind the last of the range.
+        end: u64,
+        /// How many bytes there are.
+        len: u64,
     },
 
     /// A queue pair's transition was refused.
@@ -314,7 +344,9 @@ impl Error {
     #[cold]
     pub(crate) fn from_code(verb: &'static str, code: i32) -> Error {
         match error_number(code) {
-            libc::EOPNOTSUPP | libc::ENOSYS => Error::Unsupported { operation: verb },
+            libc::EOPNOTSUPP | libc::ENOSYS | libc::EPROTONOSUPPORT => {
+                Error::Unsupported { operation: verb }
+            }
             number => Error::Verb { verb, source: io::Error::from_raw_os_error(number) },
         }
     }
@@ -325,11 +357,16 @@ impl Error {
         Error::from_code(verb, last_errno())
     }
 
-    /// The error of a destroying verb: `EBUSY` means that something still uses the object.
+    /// The error of a destroying verb, of which the codes `in_use` mean that something still uses the object.
     #[cold]
-    pub(crate) fn from_destroy(verb: &'static str, resource: &'static str, code: i32) -> Error {
+    pub(crate) fn from_destroy(
+        verb: &'static str,
+        resource: &'static str,
+        in_use: &[i32],
+        code: i32,
+    ) -> Error {
         match error_number(code) {
-            libc::EBUSY => Error::InUse { resource },
+            number if in_use.contains(&number) => Error::InUse { resource },
             number => Error::from_code(verb, number),
         }
     }

@@ -29,6 +29,8 @@ pub(crate) trait Destroy {
     const RESOURCE: &'static str;
     /// The verb that destroys it.
     const VERB: &'static str;
+    /// The failure codes that mean that something still uses the object.
+    const IN_USE: &'static [i32] = &[libc::EBUSY];
 
     /// Calls [`Self::VERB`] and returns what it returned: zero, or a failure code.
     ///
@@ -56,7 +58,7 @@ impl<T: Destroy> Handle<T> {
             // SAFETY: `this` is never used again, nor dropped.
             0 => Ok(unsafe { ManuallyDrop::take(&mut this.0) }),
             code => {
-                let error = Error::from_destroy(T::VERB, T::RESOURCE, code);
+                let error = Error::from_destroy(T::VERB, T::RESOURCE, T::IN_USE, code);
                 Err(Failed { resource: ManuallyDrop::into_inner(this), error })
             }
         }

@@ -85,6 +85,7 @@ mod c_enum;
 mod context;
 mod cq;
 mod device;
+mod dm;
 mod error;
 mod fork;
 mod gid;
@@ -108,11 +109,14 @@ pub use cq::{
     WcStatus, WorkCompletion,
 };
 pub use device::{devices, Device, DeviceIter, DeviceList, Guid, NodeType, TransportType};
+pub use dm::DeviceMemory;
 pub use error::{Error, Failed, Result};
 pub use fork::{fork_init, ForkStatus};
 pub use gid::{Gid, GidEntry, GidType};
 pub use grh::Grh;
-pub use mr::{AccessFlags, LocalMemorySlice, MemoryRegion, PageBuf, RemoteMemorySlice};
+pub use mr::{
+    AccessFlags, Advice, AdviseFlags, LocalMemorySlice, MemoryRegion, PageBuf, RemoteMemorySlice,
+};
 pub use mw::{MemoryWindow, Type1, Type2, WindowType};
 pub use pd::ProtectionDomain;
 pub use post::{

@@ -1,33 +1,45 @@
 //! Registered memory.
 
 mod access;
+mod advise;
 mod page_buf;
+mod register;
 mod slice;
+mod source;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::c_void;
 use std::fmt;
 use std::ops::RangeBounds;
 use std::ptr::NonNull;
 use std::sync::{Mutex, PoisonError};
 
 pub use access::AccessFlags;
+pub use advise::{Advice, AdviseFlags};
 pub use page_buf::PageBuf;
+pub(crate) use slice::try_resolve;
 pub use slice::{LocalMemorySlice, RemoteMemorySlice};
 
-use crate::error::{last_errno, Error, Failed, Result};
+use crate::error::{Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
-use crate::pd::{PdHandle, ProtectionDomain};
+use crate::pd::PdHandle;
+use source::Source;
 
 /// Memory that is registered with a device, with the buffer `B` that it lies in.
+///
+/// | made by | the memory | `B` | addresses of slices |
+/// |---|---|---|---|
+/// | [`allocate`](crate::ProtectionDomain::allocate) | its own | [`PageBuf`] | its address |
+/// | [`register_from_raw`](crate::ProtectionDomain::register_from_raw) | the caller's | `()` | its address |
+/// | [`register_dmabuf`](crate::ProtectionDomain::register_dmabuf) | a dma-buf, of a GPU for example | `()` | from `iova` on |
+/// | [`register_dm`](crate::ProtectionDomain::register_dm) | [`DeviceMemory`](crate::DeviceMemory) | `()` | from 0 on |
 ///
 /// The device reaches it through [`slice`](Self::slice)s that are posted with a work request. A peer
 /// reaches it only once [`remote`](Self::remote) was called.
 ///
-/// Dropping deregisters the memory and then frees it. Should deregistration fail, the memory is
-/// leaked: the device may still write to it.
+/// Dropping deregisters the memory and then frees what the region owns of it. Should deregistration fail,
+/// that is leaked: the device may still write to it.
 pub struct MemoryRegion<B = PageBuf> {
     // What a slice needs is copied out of `ibv_mr`: one load less for each on the data path.
     addr: u64,
@@ -37,26 +49,37 @@ pub struct MemoryRegion<B = PageBuf> {
 }
 
 struct MrInner<B> {
+    registration: Box<Registration>,
+    buf: B,
+}
+
+/// In a box, so that a region is small to move, and so is what hands it back.
+struct Registration {
     local: NonNull<ffi::ibv_mr>,
-    /// The second registration, with remote rights, once there is one.
+    /// The second one, with remote rights, once there is one.
     remote: Mutex<Option<NonNull<ffi::ibv_mr>>>,
     access: AccessFlags,
-    buf: B,
+    source: Source,
     pd: PdHandle,
 }
 
-// SAFETY: `ibv_mr` is not written after its creation (verbs.h: pointers, a length, keys), verbs may be
-// called by any thread, as `handle.rs` argues, and the buffer is sent only if its type can be.
-unsafe impl<B: Send> Send for MrInner<B> {}
+// SAFETY: `ibv_mr` is not written after its creation (verbs.h: pointers, a length, keys), and verbs may be
+// called by any thread, as `handle.rs` argues. The address in `source` is a number here: nothing is read or
+// written through it.
+unsafe impl Send for Registration {}
 // SAFETY: as above; the second registration is made under a mutex.
-unsafe impl<B: Sync> Sync for MrInner<B> {}
+unsafe impl Sync for Registration {}
 
 impl<B> Destroy for MrInner<B> {
     const RESOURCE: &'static str = "memory region";
     const VERB: &'static str = "ibv_dereg_mr";
+    // SoftRoCE answers EINVAL to a region with a memory window. The verb has no argument but the region, so
+    // that there is nothing else that could be invalid.
+    const IN_USE: &'static [i32] = &[libc::EBUSY, libc::EINVAL];
 
     unsafe fn destroy(&mut self) -> i32 {
-        let remote = self.remote.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Registration { local, remote, .. } = &mut *self.registration;
+        let remote = remote.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(mr) = *remote {
             // SAFETY: the region came from `ibv_reg_mr` and is deregistered once: it is forgotten below.
             let code = unsafe { ffi::ibv_dereg_mr(mr.as_ptr()) };
@@ -66,56 +89,33 @@ impl<B> Destroy for MrInner<B> {
             *remote = None;
         }
         // SAFETY: the region came from `ibv_reg_mr`; that it is deregistered once is the caller's promise.
-        unsafe { ffi::ibv_dereg_mr(self.local.as_ptr()) }
-    }
-}
-
-impl ProtectionDomain {
-    /// Allocates `len` bytes of zeroed, page-aligned memory and registers it.
-    ///
-    /// Remote rights in `access` become real at the first call of [`MemoryRegion::remote`]; until
-    /// then no peer reaches the memory, whatever key it guesses.
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::InvalidArgument`] if `len` is zero.
-    /// - [`Error::InvalidAccess`] if `access` has a remote write or atomic right without
-    ///   [`AccessFlags::LOCAL_WRITE`].
-    /// - [`Error::Allocate`] if there is not so much memory.
-    /// - [`Error::Register`] if the device or the kernel refuses, with the likely cause: the limit of
-    ///   locked memory (`ulimit -l`), or an access flag that the device does not have.
-    #[doc(alias = "ibv_reg_mr")]
-    pub fn allocate(&self, len: usize, access: AccessFlags) -> Result<MemoryRegion> {
-        let buf = PageBuf::new(len)?;
-        let (ptr, len) = (buf.ptr(), buf.len());
-        // SAFETY: the buffer is `len` bytes of mapped, writable memory; it moves into the region,
-        // which frees it after deregistration.
-        unsafe { MemoryRegion::register(self.handle(), ptr, len, access, buf) }
+        unsafe { ffi::ibv_dereg_mr(local.as_ptr()) }
     }
 }
 
 impl<B> MemoryRegion<B> {
     /// # Safety
     ///
-    /// `ptr` and `len` are memory that stays mapped for as long as `buf` is not dropped.
+    /// What [`Source::register`] demands, until `buf` is dropped.
     unsafe fn register(
         pd: &PdHandle,
-        ptr: NonNull<u8>,
+        source: Source,
         len: usize,
         access: AccessFlags,
         buf: B,
     ) -> Result<MemoryRegion<B>> {
-        check_access(access)?;
+        source.check_access(access)?;
         // On many adapters the local and the remote key are one number, and keys can be guessed: as
         // long as the memory may be seen as a Rust slice, no key of it may carry remote rights.
-        // SAFETY: the memory is mapped, by the caller's promise.
-        let mr =
-            unsafe { reg_mr(pd, ptr.as_ptr().cast(), len, access.difference(AccessFlags::REMOTE)) }
-                .map_err(|code| register_error(len, access, code))?;
+        let local_rights = access.difference(AccessFlags::REMOTE);
+        // SAFETY: the caller's promise: `buf` is dropped after the registration is gone.
+        let local = unsafe { source.register(pd, len, local_rights) }
+            .map_err(|code| source.error(pd, len, access, code))?;
         // SAFETY: a successful registration returns an initialised `ibv_mr`.
-        let lkey = unsafe { (*mr.as_ptr()).lkey };
-        let inner = MrInner { local: mr, remote: Mutex::new(None), access, buf, pd: pd.clone() };
-        let addr = ptr.as_ptr() as u64;
+        let lkey = unsafe { (*local.as_ptr()).lkey };
+        let (addr, remote) = (source.address(), Mutex::new(None));
+        let registration = Registration { local, remote, access, source, pd: pd.clone() };
+        let inner = MrInner { registration: Box::new(registration), buf };
         Ok(MemoryRegion { addr, len, lkey, inner: Handle::new(inner) })
     }
 
@@ -160,7 +160,7 @@ impl<B> MemoryRegion<B> {
 
     /// The access that was asked for.
     pub fn access(&self) -> AccessFlags {
-        self.inner.access
+        self.inner.registration.access
     }
 
     /// Gives the memory away to peers: registers it a second time, with the remote rights that were
@@ -169,33 +169,34 @@ impl<B> MemoryRegion<B> {
     /// # Errors
     ///
     /// - [`Error::InvalidAccess`] if the region was not created with any remote right.
-    /// - [`Error::Register`] if the device refuses.
+    /// - [`Error::Unsupported`] if the device does not have one of the rights; the error names it.
+    /// - [`Error::Register`] if the device refuses for another reason.
     ///
     /// # Safety
     ///
     /// From now on, and until the region is deregistered, whoever knows or guesses the key may read
     /// and write the memory at any time, as far as the rights go. The caller must make sure, by an
-    /// agreement with the peers, that no peer writes while a reference from
-    /// [`bytes`](MemoryRegion::bytes) or [`bytes_mut`](MemoryRegion::bytes_mut) exists, and that none
-    /// reads while one from `bytes_mut` does.
+    /// agreement with the peers, that no peer writes while a reference to the memory exists, such as
+    /// [`bytes`](MemoryRegion::bytes) and [`bytes_mut`](MemoryRegion::bytes_mut) make, and that none reads
+    /// while an exclusive one does.
     #[doc(alias = "rkey")]
     pub unsafe fn remote(&self) -> Result<RemoteMemorySlice> {
-        let access = self.inner.access;
+        let Registration { remote, access, source, pd, .. } = &*self.inner.registration;
+        let access = *access;
         if !access.intersects(AccessFlags::REMOTE) {
             return Err(Error::InvalidAccess {
                 access,
                 reason: "a remote right is needed for `remote`: register it with one",
             });
         }
-        let mut remote = self.inner.remote.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut remote = remote.lock().unwrap_or_else(PoisonError::into_inner);
         let mr = match *remote {
             Some(mr) => mr,
             None => {
-                // SAFETY: a successful registration returns an initialised `ibv_mr`.
-                let ptr = unsafe { (*self.inner.local.as_ptr()).addr };
-                // SAFETY: the memory is mapped for as long as `buf` lives, which is in `inner`.
-                let mr = unsafe { reg_mr(&self.inner.pd, ptr, self.len, access) }
-                    .map_err(|code| register_error(self.len, access, code))?;
+                // SAFETY: what it demands holds until `buf` is dropped, by the promise of whoever made the
+                // region; it is in `inner`, which drops it after both registrations are gone.
+                let mr = unsafe { source.register(pd, self.len, access) }
+                    .map_err(|code| source.error(pd, self.len, access, code))?;
                 *remote.insert(mr)
             }
         };
@@ -232,7 +233,7 @@ impl<B> MemoryRegion<B> {
 
     /// The C structure of the registration without remote rights.
     pub fn as_raw(&self) -> *mut ffi::ibv_mr {
-        self.inner.local.as_ptr()
+        self.inner.registration.local.as_ptr()
     }
 }
 
@@ -256,50 +257,7 @@ impl<B> fmt::Debug for MemoryRegion<B> {
             .field("addr", &format_args!("{:#x}", self.addr))
             .field("len", &self.len)
             .field("lkey", &format_args!("{:#x}", self.lkey))
-            .field("access", &self.inner.access)
+            .field("access", &self.inner.registration.access)
             .finish_non_exhaustive()
     }
-}
-
-/// # Safety
-///
-/// The memory is mapped, and stays so until the registration is gone.
-unsafe fn reg_mr(
-    pd: &PdHandle,
-    ptr: *mut c_void,
-    len: usize,
-    access: AccessFlags,
-) -> Result<NonNull<ffi::ibv_mr>, i32> {
-    let access = access.bits() as i32;
-    // SAFETY: the domain is alive, and the memory is mapped by the caller's promise. The kernel checks
-    // the range and the flags.
-    let mr = unsafe { ffi::ibv_reg_mr(pd.as_raw(), ptr, len, access) };
-    NonNull::new(mr).ok_or_else(last_errno)
-}
-
-fn check_access(access: AccessFlags) -> Result<()> {
-    let needs_write = AccessFlags::REMOTE_WRITE | AccessFlags::REMOTE_ATOMIC;
-    let reason = if access.intersects(needs_write) && !access.contains(AccessFlags::LOCAL_WRITE) {
-        "remote write and remote atomic need LOCAL_WRITE as well"
-    } else if !AccessFlags::all().contains(access) {
-        "it may only have bits that have a name"
-    } else {
-        return Ok(());
-    };
-    Err(Error::InvalidAccess { access, reason })
-}
-
-#[cold]
-fn register_error(len: usize, access: AccessFlags, code: i32) -> Error {
-    let hint = match code {
-        libc::ENOMEM => {
-            "there is not enough memory, or the limit of locked memory is too low (`ulimit -l`)"
-        }
-        libc::EFAULT => "the memory is not mapped, or not writable",
-        libc::EINVAL | libc::EOPNOTSUPP => {
-            "the device does not have one of these access flags, or cannot register so much memory"
-        }
-        _ => "the device or the kernel refused",
-    };
-    Error::Register { len, access, hint, source: std::io::Error::from_raw_os_error(code) }
 }

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::{fmt, io, ptr, slice};
 
+use super::register::check_len;
 use crate::error::{Error, Result};
 
 /// Zeroed, page-aligned memory that does not move.
@@ -28,13 +29,7 @@ impl PageBuf {
     /// - [`Error::InvalidArgument`] if `len` is zero: no device registers an empty region.
     /// - [`Error::Allocate`] if there is not so much memory.
     pub fn new(len: usize) -> Result<PageBuf> {
-        if len == 0 || isize::try_from(len).is_err() {
-            return Err(Error::InvalidArgument {
-                what: "the length of a memory region",
-                value: len as u64,
-                expected: "it must be at least 1 and fit an isize",
-            });
-        }
+        check_len(len)?;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no other memory.
         let ptr = unsafe {
             libc::mmap(

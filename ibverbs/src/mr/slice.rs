@@ -151,10 +151,39 @@ pub(crate) fn resolve(range: impl RangeBounds<usize>, len: usize) -> (usize, u32
     }
 }
 
+/// The start and the length of `range` within `len` bytes of `what`, or the error that it does not lie
+/// within them.
+pub(crate) fn try_resolve(
+    range: impl RangeBounds<usize>,
+    len: usize,
+    what: &'static str,
+) -> Result<(usize, usize)> {
+    let start = range.start_bound().map(|&start| start as u64);
+    let (start, end) = ends(start, range.end_bound().map(|&end| end as u64), len as u64);
+    if start > end || end > len as u64 {
+        return Err(Error::OutOfBounds { what, start, end, len: len as u64 });
+    }
+    Ok((start as usize, (end - start) as usize))
+}
+
 /// The first byte of a range within `len` bytes, and the one behind its last.
+///
+/// # Panics
+///
+/// If the range does not lie within them.
 #[inline]
 #[track_caller]
 fn bounds(start: Bound<u64>, end: Bound<u64>, len: u64) -> (u64, u64) {
+    let (start, end) = ends(start, end, len);
+    if start > end || end > len {
+        out_of_range(start, end, len);
+    }
+    (start, end)
+}
+
+/// What the two bounds of a range of `len` bytes are, within them or not.
+#[inline]
+fn ends(start: Bound<u64>, end: Bound<u64>, len: u64) -> (u64, u64) {
     let start = match start {
         Bound::Included(start) => start,
         Bound::Excluded(start) => start.saturating_add(1),
@@ -165,9 +194,6 @@ fn bounds(start: Bound<u64>, end: Bound<u64>, len: u64) -> (u64, u64) {
         Bound::Excluded(end) => end,
         Bound::Unbounded => len,
     };
-    if start > end || end > len {
-        out_of_range(start, end, len);
-    }
     (start, end)
 }
 
