@@ -42,6 +42,29 @@ fn busy_is_in_use() {
 }
 
 #[test]
+fn a_region_with_a_window_is_in_use_whichever_code_says_so() {
+    let null = null();
+    let Parts { pd, cq, .. } = parts();
+    let mut region = pd.allocate(8, AccessFlags::LOCAL_WRITE | AccessFlags::MW_BIND).unwrap();
+    // SoftRoCE says EINVAL, others EBUSY.
+    for code in [libc::EBUSY, libc::EINVAL, -libc::EINVAL] {
+        null.fail(Verb::DeregMr, code);
+        let failed = region.close().unwrap_err();
+        let expected = matches!(failed.error, Error::InUse { resource: "memory region" });
+        assert!(expected, "{:?}", failed.error);
+        region = failed.resource;
+    }
+    null.succeed(Verb::DeregMr);
+    region.close().unwrap();
+    // Of anything else EINVAL is no such thing.
+    null.fail(Verb::DestroyCq, libc::EINVAL);
+    let failed = cq.close().unwrap_err();
+    assert_eq!(failed.error.os_error(), Some(libc::EINVAL), "{:?}", failed.error);
+    null.succeed(Verb::DestroyCq);
+    failed.resource.close().unwrap();
+}
+
+#[test]
 fn a_close_that_fails_gives_the_object_back() {
     let null = null();
     let Parts { ctx, pd, cq } = parts();

@@ -123,6 +123,30 @@ fn memory_whose_remote_registration_cannot_be_undone_stays_mapped() {
 }
 
 #[test]
+fn device_memory_that_cannot_be_freed_keeps_the_context() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let memory = ctx.alloc_dm(64, 0).unwrap();
+    null.fail(Verb::FreeDm, libc::EIO);
+    drop((memory, ctx, pd, cq));
+    null.expect_leaked(&[Kind::Dm, Kind::Context]);
+}
+
+#[test]
+fn a_region_that_cannot_be_deregistered_keeps_its_device_memory() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let memory = ctx.alloc_dm(64, 0).unwrap();
+    let region = pd.register_dm(&memory, .., AccessFlags::PERMISSIVE).unwrap();
+    null.fail(Verb::DeregMr, libc::EIO);
+    drop((region, memory));
+    assert_eq!(null.count(Verb::FreeDm), 0);
+    null.succeed(Verb::DeregMr);
+    drop((ctx, pd, cq));
+    null.expect_leaked(&[Kind::Mr, Kind::Dm, Kind::Pd, Kind::Context]);
+}
+
+#[test]
 fn a_completion_queue_or_domain_that_cannot_be_destroyed_keeps_the_context() {
     let null = null();
     let Parts { ctx, pd, cq } = parts();

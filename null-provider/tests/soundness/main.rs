@@ -8,6 +8,7 @@ mod bytes;
 mod common;
 mod completions;
 mod destroying;
+mod device_memory;
 mod leaking;
 mod limits;
 mod memory;

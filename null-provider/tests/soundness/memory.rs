@@ -1,7 +1,11 @@
-//! Rule 11: memory of which safe code gets references has no remote rights until it is given away.
+//! Rule 11: memory of which safe code gets references has no remote rights until it is given away. Wherever
+//! the memory is, it is given away by registering the same memory a second time.
 
-use ibverbs::{ffi, AccessFlags, Error};
-use null_provider::{Kind, Verb};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+
+use ibverbs::{ffi, AccessFlags, Advice, AdviseFlags, Error, MemoryRegion};
+use null_provider::{Advised, Kind, Memory, Verb};
 
 use crate::common::{null, parts, Parts};
 
@@ -25,24 +29,50 @@ const FLAGS: [u32; 10] = [
     ffi::IBV_ACCESS_RELAXED_ORDERING,
 ];
 
+/// A file that stands for a dma-buf: the provider does not look closer.
+fn file() -> File {
+    File::open("/dev/null").unwrap()
+}
+
+fn file_id(file: &File) -> (u64, u64) {
+    let metadata = file.metadata().unwrap();
+    (metadata.dev(), metadata.ino())
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "it is slow, and proves nothing more there")]
 fn a_region_is_registered_without_remote_rights_whatever_was_asked_for() {
     let null = null();
-    let Parts { pd, .. } = parts();
+    let Parts { ctx, pd, .. } = parts();
     let flags: Vec<AccessFlags> = FLAGS.into_iter().map(AccessFlags::from_bits_retain).collect();
     assert_eq!(flags.iter().copied().collect::<AccessFlags>(), AccessFlags::all());
+    let mut bytes = [0u8; 8];
+    let memory = ctx.alloc_dm(8, 0).unwrap();
     for choice in 0..1 << flags.len() {
         let chosen = (0..flags.len()).filter(|place| choice >> place & 1 != 0);
         let access: AccessFlags = chosen.map(|place| flags[place]).collect();
         let before = null.registrations().len();
-        if pd.allocate(8, access).is_ok() {
-            let made = null.registrations().split_off(before);
-            assert_eq!(made.len(), 1);
-            assert_eq!(made[0].access & REMOTE_RIGHTS, 0, "{access:?}");
+        // SAFETY: the memory outlives the region.
+        let raw = unsafe { pd.register_from_raw(bytes.as_mut_ptr(), 8, access) };
+        let dmabuf = pd.register_dmabuf(file(), 0, 8, 0, access);
+        let device = pd.register_dm(&memory, .., access);
+        let made = usize::from(pd.allocate(8, access).is_ok())
+            + [raw, dmabuf, device].iter().filter(|result| result.is_ok()).count();
+        let registrations = null.registrations().split_off(before);
+        assert_eq!(registrations.len(), made);
+        for registration in registrations {
+            assert_eq!(registration.access & REMOTE_RIGHTS, 0, "{access:?}");
         }
     }
-    assert!(!null.registrations().is_empty());
+    for kind in 0..4 {
+        assert!(null.registrations().iter().any(|made| kind
+            == match made.memory {
+                Memory::Process if made.addr == bytes.as_ptr() as usize => 0,
+                Memory::Process => 1,
+                Memory::Dmabuf { .. } => 2,
+                Memory::Device { .. } => 3,
+            }));
+    }
 }
 
 #[test]
@@ -119,4 +149,205 @@ fn registrations_that_fail_leave_nothing() {
     assert_eq!(null.live(Kind::Mr), 1);
     // SAFETY: there is no peer.
     unsafe { region.remote() }.unwrap();
+}
+
+#[test]
+fn memory_of_the_program_is_registered_where_it_is() {
+    let null = null();
+    let Parts { pd, .. } = parts();
+    let mut bytes = vec![0u8; 100];
+    let ptr = bytes.as_mut_ptr();
+    // SAFETY: the memory outlives the region.
+    let region: MemoryRegion<()> =
+        unsafe { pd.register_from_raw(ptr, 100, AccessFlags::PERMISSIVE) }.unwrap();
+    let local = null.registrations()[0];
+    let place = (ptr as usize, 100, Memory::Process);
+    assert_eq!((local.addr, local.length, local.memory), place);
+    assert_eq!((region.slice(10..).addr(), region.len()), (ptr as u64 + 10, 100));
+    // SAFETY: there is no peer.
+    let remote = unsafe { region.remote() }.unwrap();
+    let second = null.registrations()[1];
+    assert_eq!((second.addr, second.length, second.memory), place);
+    assert_eq!((remote.addr, remote.len, remote.rkey), (ptr as u64, 100, second.key));
+    region.close().unwrap();
+    // The memory is the program's: it was not freed.
+    bytes.fill(1);
+}
+
+#[test]
+fn memory_of_the_program_that_is_none_is_refused() {
+    let null = null();
+    let Parts { pd, .. } = parts();
+    let mut byte = 0;
+    for (ptr, len) in [(std::ptr::null_mut(), 8), (&raw mut byte, 0), (&raw mut byte, usize::MAX)] {
+        // SAFETY: it is refused before it is looked at.
+        let result = unsafe { pd.register_from_raw(ptr, len, AccessFlags::LOCAL_WRITE) };
+        assert!(matches!(result, Err(Error::InvalidArgument { .. })), "{result:?}");
+    }
+    assert_eq!(null.count(Verb::RegMr), 0);
+}
+
+#[test]
+fn a_dmabuf_is_given_away_after_its_descriptor_was_closed() {
+    let null = null();
+    let Parts { pd, .. } = parts();
+    let (dmabuf, iova) = (file(), 0x7000_1000);
+    let place = Memory::Dmabuf { file: file_id(&dmabuf), offset: 0x3000 };
+    let region = pd.register_dmabuf(&dmabuf, 0x3000, 500, iova, AccessFlags::PERMISSIVE).unwrap();
+    let local = null.registrations()[0];
+    assert_eq!((local.addr as u64, local.length, local.memory), (iova, 500, place));
+    let slice = region.slice(1..);
+    assert_eq!((slice.addr(), slice.len(), slice.lkey()), (iova + 1, 499, local.key));
+    drop(dmabuf);
+    // What takes the place of the descriptor is not what was registered.
+    let _other = File::open("/dev/zero").unwrap();
+    // SAFETY: there is no peer.
+    let remote = unsafe { region.remote() }.unwrap();
+    let second = null.registrations()[1];
+    assert_eq!((second.addr as u64, second.length, second.memory), (iova, 500, place));
+    assert_eq!((remote.addr, remote.len, remote.rkey), (iova, 500, second.key));
+    assert_eq!((null.count(Verb::RegDmabufMr), null.count(Verb::RegMr)), (2, 0));
+}
+
+#[test]
+fn ranges_of_a_dmabuf_do_not_wrap_around() {
+    let null = null();
+    let Parts { pd, .. } = parts();
+    let end = u64::MAX - 0xfff;
+    for (offset, len, iova) in
+        [(end, 0x1000, 0), (0, 0x1000, end), (0, 0, 0), (0x10, 8, 0x11), (0, 8, 0x800)]
+    {
+        let result = pd.register_dmabuf(file(), offset, len, iova, AccessFlags::LOCAL_WRITE);
+        assert!(matches!(result, Err(Error::InvalidArgument { .. })), "{result:?}");
+    }
+    assert_eq!(null.count(Verb::RegDmabufMr), 0);
+    let region = pd.register_dmabuf(file(), 0, 0xfff, end, AccessFlags::LOCAL_WRITE).unwrap();
+    assert_eq!(region.slice(0xfff..).addr(), u64::MAX);
+}
+
+#[test]
+fn what_is_not_in_the_process_has_fewer_flags() {
+    let null = null();
+    let Parts { ctx, pd, .. } = parts();
+    let memory = ctx.alloc_dm(8, 0).unwrap();
+    for flag in [
+        AccessFlags::MW_BIND,
+        AccessFlags::ON_DEMAND,
+        AccessFlags::HUGETLB,
+        AccessFlags::FLUSH_GLOBAL,
+        AccessFlags::FLUSH_PERSISTENT,
+        AccessFlags::from_bits_retain(ffi::IBV_ACCESS_ZERO_BASED),
+    ] {
+        for result in [
+            pd.register_dmabuf(file(), 0, 8, 0, AccessFlags::LOCAL_WRITE | flag),
+            pd.register_dm(&memory, .., AccessFlags::LOCAL_WRITE | flag),
+        ] {
+            assert!(matches!(result, Err(Error::InvalidAccess { .. })), "{result:?}");
+        }
+    }
+    assert_eq!(null.registrations(), []);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "it asks for the file system of a descriptor")]
+fn a_dmabuf_that_is_refused_says_why() {
+    let null = null();
+    let Parts { pd, .. } = parts();
+    let refused = |code| {
+        null.fail(Verb::RegDmabufMr, code);
+        let error = pd.register_dmabuf(file(), 0, 8, 0, AccessFlags::LOCAL_WRITE).unwrap_err();
+        let text = error.to_string();
+        (error, text)
+    };
+    for code in [libc::EOPNOTSUPP, libc::ENOSYS, libc::EPROTONOSUPPORT] {
+        let (error, text) = refused(code);
+        let expected = matches!(error, Error::Unsupported { operation: "ibv_reg_dmabuf_mr" });
+        assert!(expected, "{text}");
+    }
+    let (error, text) = refused(libc::EINVAL);
+    assert!(text.contains("not one of a dma-buf") && text.contains("ibv_reg_dmabuf_mr"), "{text}");
+    assert_eq!(error.os_error(), Some(libc::EINVAL));
+}
+
+/// The error of a registration with this access that the provider refuses with `code`.
+fn refusal(null: &crate::common::Null, access: AccessFlags, code: i32) -> Error {
+    let Parts { pd, .. } = parts();
+    null.fail(Verb::RegMr, code);
+    let error = pd.allocate(8, access).unwrap_err();
+    null.succeed(Verb::RegMr);
+    error
+}
+
+#[test]
+fn a_flag_that_the_device_does_not_have_is_named() {
+    let null = null();
+    for code in [libc::EINVAL, libc::EOPNOTSUPP] {
+        for (flag, name) in [
+            (AccessFlags::ON_DEMAND, "ON_DEMAND"),
+            (AccessFlags::ON_DEMAND | AccessFlags::HUGETLB, "ON_DEMAND"),
+            (AccessFlags::MW_BIND, "MW_BIND"),
+            (AccessFlags::FLUSH_GLOBAL, "FLUSH_GLOBAL"),
+            (AccessFlags::FLUSH_PERSISTENT, "FLUSH_PERSISTENT"),
+        ] {
+            let error = refusal(&null, AccessFlags::PERMISSIVE | flag, code);
+            assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        let error = refusal(&null, AccessFlags::HUGETLB, code);
+        assert!(matches!(error, Error::InvalidAccess { .. }), "{error:?}");
+        // The device has these: it must be something else.
+        let error = refusal(&null, AccessFlags::PERMISSIVE, code);
+        assert!(matches!(error, Error::Register { .. }), "{error:?}");
+        assert_eq!(error.os_error(), Some(code));
+    }
+    null.configure(|config| {
+        config.edit_device_attr = Some(Box::new(|attr| attr.atomic_cap = ffi::IBV_ATOMIC_NONE));
+    });
+    let error = refusal(&null, AccessFlags::PERMISSIVE, libc::EOPNOTSUPP);
+    assert!(error.to_string().contains("REMOTE_ATOMIC"), "{error}");
+    let error = refusal(&null, AccessFlags::ON_DEMAND, libc::ENOMEM);
+    assert!(matches!(error, Error::Register { .. }), "{error:?}");
+}
+
+#[test]
+fn advice_reaches_the_provider_as_it_was_given() {
+    let null = null();
+    let Parts { pd, .. } = parts();
+    let region = pd.allocate(100, AccessFlags::LOCAL_WRITE | AccessFlags::ON_DEMAND).unwrap();
+    let slices = [region.slice(..10), region.slice(50..)];
+    pd.advise_mr(Advice::PREFETCH_WRITE, AdviseFlags::FLUSH, &slices).unwrap();
+    pd.advise_mr(Advice::PREFETCH, AdviseFlags::empty(), &slices[..1]).unwrap();
+    let ranges: Vec<_> =
+        slices.iter().map(|slice| (slice.addr(), slice.len(), slice.lkey())).collect();
+    let [write, read] = null.advised().try_into().unwrap();
+    assert_eq!(write, Advised { advice: 1, flags: 1, ranges: ranges.clone() });
+    assert_eq!(read, Advised { advice: 0, flags: 0, ranges: ranges[..1].to_vec() });
+}
+
+#[test]
+fn advice_that_is_refused_says_why() {
+    let null = null();
+    let Parts { pd, .. } = parts();
+    let region = pd.allocate(100, AccessFlags::LOCAL_WRITE).unwrap();
+    let advise = |count| {
+        let slices = vec![region.slice(..); count];
+        pd.advise_mr(Advice::PREFETCH, AdviseFlags::empty(), &slices)
+    };
+    for count in [0, 4096] {
+        let result = advise(count);
+        let expected =
+            matches!(result, Err(Error::InvalidArgument { value, .. }) if value == count as u64);
+        assert!(expected, "{result:?}");
+    }
+    assert_eq!(null.count(Verb::AdviseMr), 0);
+    advise(4095).unwrap();
+    for code in [libc::EFAULT, libc::EINVAL, libc::ENOENT, libc::EPERM, libc::EIO] {
+        null.fail(Verb::AdviseMr, code);
+        let error = advise(1).unwrap_err();
+        assert!(matches!(error, Error::Advise { slices: 1, .. }), "{error:?}");
+        assert_eq!(error.os_error(), Some(code));
+    }
+    null.fail(Verb::AdviseMr, libc::EOPNOTSUPP);
+    assert!(matches!(advise(1), Err(Error::Unsupported { operation: "ibv_advise_mr" })));
+    null.succeed(Verb::AdviseMr);
 }
