@@ -137,7 +137,7 @@ impl<B> MemoryRegion<B> {
     }
 
     pub(crate) fn pd(&self) -> &PdHandle {
-        &self.inner.pd
+        &self.inner.registration.pd
     }
 
     /// The length in bytes.
