@@ -9,6 +9,7 @@ use crate::attr::{DeviceAttr, PortAttr};
 use crate::cq::CompletionQueueBuilder;
 use crate::device::Device;
 use crate::error::{check, last_errno, Error, Failed, Result};
+use crate::event::EventTurn;
 use crate::ffi;
 use crate::fork::{self, ForkStatus};
 use crate::gid::{Gid, GidEntry};
@@ -31,6 +32,7 @@ pub(crate) struct ContextInner {
     raw: NonNull<ffi::ibv_context>,
     device: NonNull<ffi::ibv_device>,
     fork_status: ForkStatus,
+    event_turn: EventTurn,
 }
 
 // SAFETY: verbs may be called by any thread, as `handle.rs` argues. The context's own fields are not
@@ -52,9 +54,13 @@ impl Context {
             let source = std::io::Error::from_raw_os_error(last_errno());
             return Err(Error::OpenDevice { device: device.name().to_owned(), source });
         };
-        let fork_status = turn.opened();
-        let device = device.raw();
-        Ok(Context::from_handle(Arc::new(Handle::new(ContextInner { raw, device, fork_status }))))
+        let inner = ContextInner {
+            raw,
+            device: device.raw(),
+            fork_status: turn.opened(),
+            event_turn: EventTurn::default(),
+        };
+        Ok(Context::from_handle(Arc::new(Handle::new(inner))))
     }
 
     pub(crate) fn from_handle(inner: ContextHandle) -> Context {
@@ -251,6 +257,10 @@ impl ContextInner {
         // SAFETY: an open context holds a reference to its device (`ibverbs_device_hold`,
         // called in libibverbs/device.c), so that the device lives as long as the borrow of self.
         unsafe { Device::from_raw(self.device) }
+    }
+
+    pub(crate) fn event_turn(&self) -> &EventTurn {
+        &self.event_turn
     }
 
     pub(crate) fn query_port(&self, port: u8) -> Result<PortAttr> {

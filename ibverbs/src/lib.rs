@@ -47,6 +47,7 @@
 //! | completion queues | `ibv_create_cq_ex` | [`CompletionQueue`], [`Completions`], [`WorkCompletion`] |
 //! | queue pairs | `ibv_create_qp_ex` | [`QueuePairBuilder`], [`QueuePair`], [`QueuePairEndpoint`] |
 //! | posting | `ibv_wr_*`, `ibv_post_recv` | [`SendBatch`], [`SendOp`], [`Payload`], [`RecvRequest`] |
+//! | asynchronous events | `ibv_get_async_event` | [`Context::poll_async_event`], [`AsyncEvent`] |
 //! | the C API itself | | `ffi` |
 //!
 //! # Three promises, and what they rest on
@@ -87,6 +88,7 @@ mod cq;
 mod device;
 mod dm;
 mod error;
+mod event;
 mod fork;
 mod gid;
 mod grh;
@@ -96,6 +98,7 @@ mod mw;
 mod pd;
 mod post;
 mod qp;
+mod readiness;
 mod srq;
 
 /// The raw bindings, for what has no safe wrapper yet: every object has an `as_raw`.
@@ -111,6 +114,7 @@ pub use cq::{
 pub use device::{devices, Device, DeviceIter, DeviceList, Guid, NodeType, TransportType};
 pub use dm::DeviceMemory;
 pub use error::{Error, Failed, Result};
+pub use event::{AsyncEvent, EventSource, EventType};
 pub use fork::{fork_init, ForkStatus};
 pub use gid::{Gid, GidEntry, GidType};
 pub use grh::Grh;

@@ -1,10 +1,11 @@
 //! Creating queue pairs.
 
 use std::collections::hash_map::RandomState;
+use std::ffi::c_void;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::marker::PhantomData;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use super::endpoint::MASK_24;
 use super::timers::{AckTimeout, RnrTimer};
@@ -57,6 +58,7 @@ pub struct QueuePairBuilder<'a, T: Transport> {
     srq: Option<&'a SharedReceiveQueue>,
     config: QpConfig,
     capacity: QueuePairCapacity,
+    context: u64,
     atomics: bool,
     ethernet: bool,
     limits: Limits,
@@ -140,6 +142,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
                 max_recv_sge: 1,
                 max_inline_data: 0,
             },
+            context: 0,
             atomics,
             ethernet: port_attr.link_layer() == LinkLayer::ETHERNET,
             limits,
@@ -246,6 +249,14 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     /// [`SendOps::WINDOWS`], are not among the default ones.
     pub fn add_send_ops(mut self, send_ops: SendOps) -> Self {
         self.config.send_ops |= send_ops;
+        self
+    }
+
+    /// A value of the program's own, which comes with the queue pair's asynchronous events (see
+    /// [`EventSource`](crate::EventSource)). Default: 0. A 32-bit program keeps its low 32 bits.
+    #[doc(alias = "qp_context")]
+    pub fn set_context(mut self, context: u64) -> Self {
+        self.context = context;
         self
     }
 
@@ -356,7 +367,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         capacity: QueuePairCapacity,
     ) -> Result<(Handle<QpInner>, QueuePairCapacity), i32> {
         let mut attr = ffi::ibv_qp_init_attr_ex {
-            qp_context: ptr::null_mut(),
+            qp_context: self.context as usize as *mut c_void,
             send_cq: self.send_cq.handle().as_raw(),
             recv_cq: self.recv_cq.handle().as_raw(),
             srq: self.srq.map_or(ptr::null_mut(), |srq| srq.as_raw()),
@@ -369,8 +380,8 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             ..Default::default()
         };
         // SAFETY: the context, the domain, the completion queues and the shared receive queue are alive and, as
-        // `new` and `build` checked, of one device; the other pointers of the attributes are null, and not
-        // claimed by `comp_mask`.
+        // `new` and `build` checked, of one device; `qp_context` is kept and never followed
+        // (ibv_create_qp_ex(3)); the other pointers of the attributes are null, and not claimed by `comp_mask`.
         let raw = unsafe { ffi::ibv_create_qp_ex(self.pd.handle().context().as_raw(), &mut attr) };
         let raw = NonNull::new(raw).ok_or_else(last_errno)?;
         let inner = Handle::new(QpInner {
