@@ -11,6 +11,12 @@ use crate::error::{last_errno, Error, Result};
 use crate::ffi;
 use crate::readiness::wait_readable;
 
+#[cfg(feature = "tokio")]
+mod task;
+
+#[cfg(feature = "tokio")]
+pub use task::AsyncEvents;
+
 const GET: &str = "ibv_get_async_event";
 
 c_enum! {

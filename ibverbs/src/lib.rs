@@ -114,6 +114,8 @@ pub use cq::{
 pub use device::{devices, Device, DeviceIter, DeviceList, Guid, NodeType, TransportType};
 pub use dm::DeviceMemory;
 pub use error::{Error, Failed, Result};
+#[cfg(feature = "tokio")]
+pub use event::AsyncEvents;
 pub use event::{AsyncEvent, EventSource, EventType};
 pub use fork::{fork_init, ForkStatus};
 pub use gid::{Gid, GidEntry, GidType};
