@@ -83,6 +83,7 @@ compile_error!("ibverbs works on Linux only: RDMA verbs are an interface of the 
 mod ah;
 mod attr;
 mod c_enum;
+mod clock;
 mod context;
 mod cq;
 mod device;
@@ -106,6 +107,7 @@ pub use ibverbs_sys as ffi;
 
 pub use ah::{AddressHandle, AddressVector, DatagramSender, GlobalRoute};
 pub use attr::*;
+pub use clock::RtValues;
 pub use context::Context;
 pub use cq::{
     CompletionQueue, CompletionQueueBuilder, Completions, WcError, WcFields, WcFlags, WcOpcode,
