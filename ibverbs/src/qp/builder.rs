@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::marker::PhantomData;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::endpoint::MASK_24;
 use super::timers::{AckTimeout, RnrTimer};
