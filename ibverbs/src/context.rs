@@ -41,11 +41,18 @@ unsafe impl Send for ContextInner {}
 // SAFETY: as above.
 unsafe impl Sync for ContextInner {}
 
+/// Variables that take away what this crate relies on. The first removes the locks of mlx5. With the others,
+/// destroying an object of a device that was removed succeeds at once (libibverbs/cmd_write.h,
+/// `verbs_is_destroy_err`), though another thread may have an event of it at hand.
+const UNSAFE_VARIABLES: [&str; 3] =
+    ["MLX5_SINGLE_THREADED", "RDMAV_ALLOW_DISASSOC_DESTROY", "MLX4_DEVICE_FATAL_CLEANUP"];
+
 impl Context {
     pub(crate) fn open(device: &Device<'_>) -> Result<Context> {
-        const SINGLE_THREADED: &str = "MLX5_SINGLE_THREADED";
-        if std::env::var_os(SINGLE_THREADED).is_some() {
-            return Err(Error::UnsafeEnvironment { variable: SINGLE_THREADED });
+        for variable in UNSAFE_VARIABLES {
+            if std::env::var_os(variable).is_some() {
+                return Err(Error::UnsafeEnvironment { variable });
+            }
         }
         let mut turn = fork::turn();
         // SAFETY: a `Device` is valid for its lifetime, which the borrow is within.

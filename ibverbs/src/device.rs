@@ -204,8 +204,9 @@ impl<'l> Device<'l> {
     ///
     /// - [`Error::OpenDevice`] if the kernel refuses: it often is a missing right to open
     ///   `/dev/infiniband/uverbs*`.
-    /// - [`Error::UnsafeEnvironment`] if `MLX5_SINGLE_THREADED` is set: it removes locks that make
-    ///   it safe to use the device's objects from several threads.
+    /// - [`Error::UnsafeEnvironment`] if `MLX5_SINGLE_THREADED`, `RDMAV_ALLOW_DISASSOC_DESTROY` or
+    ///   `MLX4_DEVICE_FATAL_CLEANUP` is set: they remove locks that make it safe to use the device's objects
+    ///   from several threads, and let objects go that another thread may be using.
     #[doc(alias = "ibv_open_device")]
     pub fn open(&self) -> Result<Context> {
         Context::open(self)

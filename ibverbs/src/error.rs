@@ -66,7 +66,7 @@ pub enum Error {
 
     /// An environment variable asks a provider to leave out the locks that this crate relies on.
     #[error(
-        "{variable} is set in the environment: it makes the provider unsafe to use from more than \
+        "{variable} is set in the environment: it makes the library unsafe to use from more than \
          one thread, which Rust allows; unset it"
     )]
     UnsafeEnvironment {
