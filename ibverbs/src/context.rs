@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::attr::{DeviceAttr, PortAttr};
-use crate::cq::CompletionQueueBuilder;
+use crate::cq::{CompletionChannel, CompletionQueueBuilder};
 use crate::device::Device;
 use crate::error::{check, last_errno, Error, Failed, Result};
 use crate::event::EventTurn;
@@ -91,6 +91,16 @@ impl Context {
     #[doc(alias = "ibv_create_cq_ex")]
     pub fn create_cq(&self, min_entries: u32) -> CompletionQueueBuilder<'_> {
         CompletionQueueBuilder::new(self, min_entries)
+    }
+
+    /// Creates a completion channel, on which completion queues tell that something has completed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verb`] with `EMFILE` or `ENFILE` if there are no more file descriptors.
+    #[doc(alias = "ibv_create_comp_channel")]
+    pub fn create_comp_channel(&self) -> Result<CompletionChannel> {
+        CompletionChannel::create(self)
     }
 
     /// Allocates a protection domain: memory and queue pairs of one domain work together.

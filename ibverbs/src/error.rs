@@ -55,6 +55,38 @@ pub enum Error {
     )]
     PollInProgress,
 
+    /// The completion queue has no completion channel for this.
+    #[error("the completion queue was built without `{setter}`, which this needs")]
+    NoCompletionChannel {
+        /// The method of the queue's builder that was left out.
+        setter: &'static str,
+    },
+
+    /// A completion queue cannot have a completion channel of its own and a shared one.
+    #[error(
+        "the completion queue is to have two completion channels: one that is set with `set_comp_channel`, \
+         and one of its own to wait for; leave out one of them"
+    )]
+    TwoCompletionChannels,
+
+    /// A completion queue could not be resized.
+    #[error(
+        "cannot resize a completion queue of {capacity} entries to {requested} (ibv_resize_cq){}",
+        resize_hint(.source, *requested, *capacity)
+    )]
+    Resize {
+        /// The number of entries that was asked for.
+        requested: u32,
+        /// The number of entries that it had.
+        capacity: u32,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// The completion queue cannot be polled any more, because its driver lost it when it was resized.
+    #[error("the completion queue was lost when it was resized: its queue pairs must be destroyed, then it")]
+    CompletionQueueLost,
+
     /// The object cannot be destroyed, because something else still uses it.
     #[error(
         "the {resource} is still in use: close what was created from it or is bound to it first"
@@ -313,6 +345,15 @@ fn open_hint(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::EACCES | libc::EPERM) => {
             ": the user has no right to open /dev/infiniband/uverbs*"
+        }
+        _ => "",
+    }
+}
+
+fn resize_hint(source: &io::Error, requested: u32, capacity: u32) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EINVAL) if requested < capacity => {
+            ": it may hold more completions than that; poll them first"
         }
         _ => "",
     }

@@ -1,15 +1,15 @@
 //! Asynchronous events: what a device reports of itself, its ports and its queues, whenever it happens.
 
 use std::fmt;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::c_enum::c_enum;
 use crate::context::Context;
 use crate::error::{last_errno, Error, Result};
 use crate::ffi;
-use crate::readiness::wait_readable;
+use crate::readiness::{deadline, set_nonblocking, wait_readable};
 
 #[cfg(feature = "tokio")]
 mod task;
@@ -317,7 +317,7 @@ impl Context {
     /// # }
     /// ```
     pub fn wait_async_event(&self, timeout: Option<Duration>) -> Result<Option<AsyncEvent>> {
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let deadline = deadline(timeout);
         let fd = self.async_event_fd()?;
         loop {
             if let Some(event) = self.poll_async_event()? {
@@ -375,18 +375,5 @@ fn check_environment() -> Result<()> {
     match std::env::var_os(VARIABLE) {
         None => Ok(()),
         Some(_) => Err(Error::UnsafeEnvironment { variable: VARIABLE }),
-    }
-}
-
-fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
-    // SAFETY: the descriptor is open, and this command takes no argument (fcntl(2)).
-    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
-    if flags == -1 {
-        return Err(Error::last_os_error("fcntl"));
-    }
-    // SAFETY: the descriptor is open, and this command takes an int (fcntl(2)).
-    match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) } {
-        -1 => Err(Error::last_os_error("fcntl")),
-        _ => Ok(()),
     }
 }

@@ -44,7 +44,8 @@
 //! | devices | `ibv_get_device_list` | [`devices`], [`Device`], [`Context`] |
 //! | queries | `ibv_query_*` | [`DeviceAttr`], [`DeviceAttrEx`], [`PortAttr`], [`GidEntry`] |
 //! | memory | `ibv_reg_mr` | [`ProtectionDomain::allocate`], [`MemoryRegion`], [`RemoteMemorySlice`] |
-//! | completion queues | `ibv_create_cq_ex` | [`CompletionQueue`], [`Completions`], [`WorkCompletion`] |
+//! | completion queues | `ibv_create_cq_ex` | [`CompletionQueue`], [`Completions`], [`WorkCompletion`], [`Wc`] |
+//! | completion events | `ibv_create_comp_channel` | [`CompletionChannel`], [`CompletionQueue::wait`] |
 //! | queue pairs | `ibv_create_qp_ex` | [`QueuePairBuilder`], [`QueuePair`], [`QueuePairEndpoint`] |
 //! | posting | `ibv_wr_*`, `ibv_post_recv` | [`SendBatch`], [`SendOp`], [`Payload`], [`RecvRequest`] |
 //! | asynchronous events | `ibv_get_async_event` | [`Context::poll_async_event`], [`AsyncEvent`] |
@@ -67,10 +68,11 @@
 //! it, `static-linking` builds it in, and `bindgen` makes the bindings from the headers in use. The crate
 //! `ibverbs-sys` says more.
 //!
+//! `tokio` (not a default) adds completion queues whose completions are awaited.
+//!
 //! # What is not here yet
 //!
-//! Datagrams, shared receive queues, completion channels and device events, memory windows, the connection
-//! manager, EFA, and registering memory that the program already has. `ffi` has the C API for these.
+//! Datagrams, shared receive queues, device events, memory windows, the connection manager, EFA, and registering memory that the program already has. `ffi` has the C API for these.
 //!
 //! # Threads and `fork`
 //!
@@ -109,9 +111,11 @@ pub use ah::{AddressHandle, AddressVector, DatagramSender, GlobalRoute};
 pub use attr::*;
 pub use clock::RtValues;
 pub use context::Context;
+#[cfg(feature = "tokio")]
+pub use cq::AsyncCompletionQueue;
 pub use cq::{
-    CompletionQueue, CompletionQueueBuilder, Completions, WcError, WcFields, WcFlags, WcOpcode,
-    WcStatus, WorkCompletion,
+    CompletionChannel, CompletionEvent, CompletionQueue, CompletionQueueBuilder, Completions,
+    TagMatchingInfo, Wc, WcError, WcFields, WcFlags, WcOpcode, WcStatus, WorkCompletion,
 };
 pub use device::{devices, Device, DeviceIter, DeviceList, Guid, NodeType, TransportType};
 pub use dm::DeviceMemory;

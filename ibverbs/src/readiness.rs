@@ -1,4 +1,4 @@
-//! Waiting for a descriptor of the kernel to have something to read.
+//! Descriptors of events: reading them never blocks, and waiting for them has a deadline.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -45,4 +45,23 @@ fn timespec(time: Duration) -> libc::timespec {
         tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: time.subsec_nanos() as _,
     }
+}
+
+/// Makes reading the descriptor return `EAGAIN` where it would have to wait.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: the descriptor is open, and this command takes no argument (fcntl(2)).
+    let flags = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) };
+    if flags == -1 {
+        return Err(Error::last_os_error("fcntl"));
+    }
+    // SAFETY: the descriptor is open, and this command takes an int (fcntl(2)).
+    match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) } {
+        -1 => Err(Error::last_os_error("fcntl")),
+        _ => Ok(()),
+    }
+}
+
+/// When a timeout that begins now is over: never, if that is beyond what the clock can tell.
+pub(crate) fn deadline(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
 }

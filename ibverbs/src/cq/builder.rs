@@ -1,11 +1,15 @@
 //! Creating completion queues.
 
+use std::ffi::c_void;
 use std::ptr::NonNull;
 
 use bitflags::bitflags;
 
+use super::channel::CompletionChannel;
+use super::events::{Events, PrivateChannel};
+use super::modify::{check_entries, over_capacity};
 use super::CompletionQueue;
-use crate::context::Context;
+use crate::context::{Context, ContextHandle};
 use crate::error::{last_errno, Error, Result};
 use crate::ffi;
 
@@ -21,6 +25,8 @@ bitflags! {
         const CVLAN = ffi::IBV_WC_EX_WITH_CVLAN as u64;
         /// The tag of the flow that the packet matched.
         const FLOW_TAG = ffi::IBV_WC_EX_WITH_FLOW_TAG as u64;
+        /// The header of a tag-matched message.
+        const TM_INFO = ffi::IBV_WC_EX_WITH_TM_INFO as u64;
     }
 }
 
@@ -32,11 +38,22 @@ pub struct CompletionQueueBuilder<'a> {
     min_entries: u32,
     comp_vector: u32,
     fields: WcFields,
+    number: u64,
+    channel: Option<&'a CompletionChannel>,
+    private_channel: bool,
 }
 
 impl<'a> CompletionQueueBuilder<'a> {
     pub(crate) fn new(context: &'a Context, min_entries: u32) -> Self {
-        CompletionQueueBuilder { context, min_entries, comp_vector: 0, fields: WcFields::empty() }
+        CompletionQueueBuilder {
+            context,
+            min_entries,
+            comp_vector: 0,
+            fields: WcFields::empty(),
+            number: 0,
+            channel: None,
+            private_channel: false,
+        }
     }
 
     /// Which completion vector signals events, below [`Context::num_comp_vectors`]. Default: 0.
@@ -51,24 +68,43 @@ impl<'a> CompletionQueueBuilder<'a> {
         self
     }
 
+    /// The channel on which the queue raises events, once it is [armed](CompletionQueue::req_notify). Any number
+    /// of queues can share one. Default: none.
+    pub fn set_comp_channel(mut self, channel: &'a CompletionChannel) -> Self {
+        self.channel = Some(channel);
+        self
+    }
+
+    /// Gives the queue a channel of its own, for [`CompletionQueue::wait`].
+    #[doc(alias = "ibv_create_comp_channel")]
+    pub fn set_private_channel(mut self) -> Self {
+        self.private_channel = true;
+        self
+    }
+
+    /// A number of the program's choice, by which [`CompletionEvent::context`](super::CompletionEvent::context)
+    /// tells the queue from others of the same channel. Default: 0.
+    #[doc(alias = "cq_context")]
+    pub fn set_context(mut self, number: u64) -> Self {
+        self.number = number;
+        self
+    }
+
     /// Creates the queue.
     ///
     /// # Errors
     ///
+    /// - [`Error::DeviceMismatch`] if the channel is of another context.
+    /// - [`Error::TwoCompletionChannels`] if it was given a channel, and one of its own.
     /// - [`Error::Capacity`] if the device has no queue of so many entries.
     /// - [`Error::InvalidArgument`] if the number of entries is zero, or there is no such completion vector
     ///   or field.
     /// - [`Error::Unsupported`] if the device lacks the extended interface or one of the fields.
-    /// - [`Error::Verb`] if the kernel refuses for another reason.
+    /// - [`Error::Verb`] if the kernel refuses for another reason, or if there is no file descriptor for a
+    ///   channel of its own.
     #[doc(alias = "ibv_create_cq_ex")]
     pub fn build(self) -> Result<CompletionQueue> {
-        if self.min_entries == 0 {
-            return Err(Error::InvalidArgument {
-                what: "the number of entries of a completion queue",
-                value: 0,
-                expected: "it must be at least 1",
-            });
-        }
+        check_entries(self.min_entries)?;
         if self.comp_vector >= self.context.num_comp_vectors() {
             return Err(Error::InvalidArgument {
                 what: "the completion vector",
@@ -83,21 +119,44 @@ impl<'a> CompletionQueueBuilder<'a> {
                 expected: "it may only have bits that have a name",
             });
         }
+        let events = self.events()?;
         let mut attr = ffi::ibv_cq_init_attr_ex {
             cqe: self.min_entries,
+            cq_context: self.number as *mut c_void,
+            channel: events.as_raw(),
             comp_vector: self.comp_vector,
             ..Default::default()
         };
         let fields = self.fields;
         attr.wc_flags = u64::from(ffi::IBV_WC_STANDARD_FLAGS) | fields.bits();
-        // SAFETY: the context is open, and the attributes are valid for it; the pointers in them are null.
+        // SAFETY: the context is open, and the attributes are valid for it. The channel is null, or one of this
+        // context, which `queue` keeps; the other pointers are null, but for the program's number, which is
+        // only handed back.
         let raw = unsafe { ffi::ibv_create_cq_ex(self.context.as_raw(), &mut attr) };
         let Some(raw) = NonNull::new(raw) else { return Err(self.error(last_errno())) };
-        let queue = CompletionQueue::new(raw, fields, self.context.handle().clone());
+        let queue = CompletionQueue::new(raw, fields, events, self.context.handle().clone());
         // SAFETY: the queue is alive, in `queue`.
         match unsafe { missing_function(raw, fields) } {
             None => Ok(queue),
             Some(operation) => Err(Error::Unsupported { operation }),
+        }
+    }
+
+    /// Where the queue will raise events.
+    fn events(&self) -> Result<Events> {
+        match self.channel {
+            Some(_) if self.private_channel => Err(Error::TwoCompletionChannels),
+            Some(channel) => {
+                let channel = channel.handle();
+                if !ContextHandle::ptr_eq(channel.context(), self.context.handle()) {
+                    return Err(Error::DeviceMismatch { what: "completion channel" });
+                }
+                Ok(Events::Shared(channel.clone()))
+            }
+            None if self.private_channel => {
+                Ok(Events::Private(PrivateChannel::create(self.context)?))
+            }
+            None => Ok(Events::None),
         }
     }
 
@@ -108,19 +167,9 @@ impl<'a> CompletionQueueBuilder<'a> {
                 operation: "ibv_create_cq_ex, or one of the optional fields (see `set_wc_fields`),",
             };
         }
-        if let Ok(device) = self.context.query_device() {
-            let (requested, available) = (self.min_entries, device.max_cqe());
-            if requested > available {
-                return Error::Capacity {
-                    verb: "ibv_create_cq_ex",
-                    what: "completion queue entries",
-                    requested: u64::from(requested),
-                    available: u64::from(available),
-                    source: Some(std::io::Error::from_raw_os_error(code)),
-                };
-            }
-        }
-        Error::from_code("ibv_create_cq_ex", code)
+        const VERB: &str = "ibv_create_cq_ex";
+        over_capacity(self.context, VERB, self.min_entries, code)
+            .unwrap_or_else(|| Error::from_code(VERB, code))
     }
 }
 
@@ -155,6 +204,9 @@ unsafe fn missing_function(raw: NonNull<ffi::ibv_cq_ex>, fields: WcFields) -> Op
     }
     if fields.contains(WcFields::FLOW_TAG) {
         require!(read_flow_tag);
+    }
+    if fields.contains(WcFields::TM_INFO) {
+        require!(read_tm_info);
     }
     if fields.contains(WcFields::COMPLETION_WALLCLOCK_NS) {
         require!(read_completion_wallclock_ns);

@@ -162,6 +162,19 @@ impl WorkCompletion<'_> {
         })
     }
 
+    /// The remote key that the peer's send has invalidated here, if it did. No immediate data came then.
+    ///
+    /// SoftRoCE cannot tell: its kernel driver reports this with another flag
+    /// ([`WcFlags::IP_CSUM_OK`]).
+    #[doc(alias = "ibv_wc_read_invalidated_rkey")]
+    #[inline]
+    pub fn invalidated_rkey(&self) -> Option<u32> {
+        self.flags().contains(WcFlags::WITH_INV).then(|| {
+            // SAFETY: a completion is at hand while it is lent; the builder checked that the function is there.
+            unsafe { ffi::ibv_wc_read_invalidated_rkey(self.raw.as_ptr()) }
+        })
+    }
+
     /// The number of the local queue pair.
     #[doc(alias = "ibv_wc_read_qp_num")]
     #[inline]
@@ -276,6 +289,30 @@ impl WorkCompletion<'_> {
             unsafe { ffi::ibv_wc_read_flow_tag(self.raw.as_ptr()) }
         })
     }
+
+    /// The header of a tag-matched message, if [`WcFields::TM_INFO`] was asked for.
+    #[doc(alias = "ibv_wc_read_tm_info")]
+    #[inline]
+    pub fn tag_matching_info(&self) -> Option<TagMatchingInfo> {
+        self.has(WcFields::TM_INFO).then(|| {
+            let mut info = ffi::ibv_wc_tm_info::default();
+            // SAFETY: the field was granted, and the builder checked that its function is there; it writes
+            // into a whole structure.
+            unsafe { ffi::ibv_wc_read_tm_info(self.raw.as_ptr(), &mut info) };
+            TagMatchingInfo { tag: info.tag, private_data: info.priv_ }
+        })
+    }
+}
+
+/// The header of a tag-matched message (`struct ibv_wc_tm_info`).
+#[doc(alias = "ibv_wc_tm_info")]
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TagMatchingInfo {
+    /// The tag by which the message was matched.
+    pub tag: u64,
+    /// What the sender put into the header for the application.
+    pub private_data: u32,
 }
 
 impl fmt::Debug for WorkCompletion<'_> {

@@ -1,25 +1,36 @@
 //! Completion queues: where the device says what it has done.
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod builder;
+mod channel;
 mod completion;
+mod events;
+mod modify;
 mod parking;
 mod status;
+mod wc;
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 use std::sync::Arc;
 
+#[cfg(feature = "tokio")]
+pub use asynchronous::AsyncCompletionQueue;
 pub use builder::{CompletionQueueBuilder, WcFields};
-pub use completion::{Completions, WorkCompletion};
+pub use channel::{CompletionChannel, CompletionEvent};
+pub use completion::{Completions, TagMatchingInfo, WorkCompletion};
 pub(crate) use parking::drop_or_park;
 pub use status::{WcError, WcFlags, WcOpcode, WcStatus};
+pub use wc::Wc;
 
 use crate::context::{Context, ContextHandle};
 use crate::error::{Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
+use events::Events;
 use parking::Parked;
 
 /// A completion queue.
@@ -46,14 +57,24 @@ pub(crate) type CqHandle = Arc<Handle<CqInner>>;
 
 pub(crate) struct CqInner {
     raw: NonNull<ffi::ibv_cq_ex>,
-    /// Whether a poll is open. Written by the one poller; read by whoever destroys a queue pair.
-    polling: AtomicBool,
+    /// Whether a poll is open, or none can be. Written by the one poller; read by whoever destroys a queue
+    /// pair.
+    state: AtomicU8,
     /// The error that ended a poll early and is not reported yet, or zero. Written and read by the one poller.
     poll_error: AtomicI32,
     parked: Parked,
     fields: WcFields,
+    /// What the queue raises events on, alive for as long as the queue is: `ibv_destroy_cq` uses it at last.
+    events: Events,
     context: ContextHandle,
 }
+
+/// No poll is open.
+const IDLE: u8 = 0;
+/// A poll is open.
+const POLLING: u8 = 1;
+/// The provider has no memory of the queue any more.
+const LOST: u8 = 2;
 
 // SAFETY: everybody but the one poller reads plain fields of the structure, destroys the C object
 // after the last reference is gone, or uses the atomics and the mutex in here.
@@ -84,7 +105,20 @@ impl CqInner {
     /// Whether a poll is open: the provider holds the queue's lock then, and in some providers
     /// destroying and resetting a queue pair would wait for it.
     pub(crate) fn is_polling(&self) -> bool {
-        self.polling.load(Ordering::Acquire)
+        self.state.load(Ordering::Acquire) == POLLING
+    }
+
+    /// That the queue can be polled, and that nobody does.
+    fn check_idle(&self) -> Result<()> {
+        match self.state.load(Ordering::Relaxed) {
+            IDLE => Ok(()),
+            _ => Err(*self.poll_failure(0)),
+        }
+    }
+
+    /// Sees to it that the queue is not polled any more.
+    fn set_lost(&self) {
+        self.state.store(LOST, Ordering::Relaxed);
     }
 
     /// Ends the open poll.
@@ -97,7 +131,7 @@ impl CqInner {
         // SAFETY: a poll is open, by the caller's promise; the builder checked that the function is
         // there.
         unsafe { ffi::ibv_end_poll(self.raw.as_ptr()) };
-        self.polling.store(false, Ordering::Release);
+        self.state.store(IDLE, Ordering::Release);
         if self.parked.is_occupied() {
             self.parked.release(self);
         }
@@ -105,13 +139,19 @@ impl CqInner {
 }
 
 impl CompletionQueue {
-    fn new(raw: NonNull<ffi::ibv_cq_ex>, fields: WcFields, context: ContextHandle) -> Self {
+    fn new(
+        raw: NonNull<ffi::ibv_cq_ex>,
+        fields: WcFields,
+        events: Events,
+        context: ContextHandle,
+    ) -> Self {
         let inner = CqInner {
             raw,
-            polling: AtomicBool::new(false),
+            state: AtomicU8::new(IDLE),
             poll_error: AtomicI32::new(0),
             parked: Parked::default(),
             fields,
+            events,
             context,
         };
         CompletionQueue { raw, inner: Arc::new(Handle::new(inner)), _one_poller: PhantomData }
@@ -132,6 +172,7 @@ impl CompletionQueue {
     ///
     /// - [`Error::PollInProgress`] if an earlier poll is still open, or was forgotten.
     /// - [`Error::Verb`] if the provider cannot make sense of the queue (`EIO`), or of its clock.
+    /// - [`Error::CompletionQueueLost`] if [`resize`](Self::resize) has lost the queue.
     ///
     /// # Examples
     ///
@@ -150,13 +191,13 @@ impl CompletionQueue {
     #[inline]
     pub fn poll(&self) -> Result<Option<Completions<'_>>> {
         let inner = &**self.inner;
-        if !inner.polling.load(Ordering::Relaxed) {
+        if inner.state.load(Ordering::Relaxed) == IDLE {
             let mut attr = ffi::ibv_poll_cq_attr { comp_mask: 0 };
             // SAFETY: the queue is alive; no poll of it is open, as checked above by the one poller, for
             // `CompletionQueue` is not `Sync`; the builder checked that the function is there.
             let code = unsafe { ffi::ibv_start_poll(self.raw.as_ptr(), &mut attr) };
             if code == 0 {
-                inner.polling.store(true, Ordering::Release);
+                inner.state.store(POLLING, Ordering::Release);
                 // SAFETY: the poll was opened just now, and the flag keeps anybody from opening another.
                 return Ok(Some(unsafe { Completions::new(inner) }));
             }
@@ -170,8 +211,15 @@ impl CompletionQueue {
 
     /// How many completions the queue can hold: what was granted, at least what was asked for.
     pub fn capacity(&self) -> u32 {
-        // SAFETY: the queue is alive; the field is not written after its creation.
+        // SAFETY: the queue is alive; after its creation the field is written by `resize` only, which takes
+        // `&mut self`.
         u32::try_from(unsafe { (*self.raw.as_ptr()).cqe }).unwrap_or(0)
+    }
+
+    /// The number that its builder was [given](CompletionQueueBuilder::set_context), by which events name it.
+    pub fn context_value(&self) -> u64 {
+        // SAFETY: the queue is alive; the field is not written after its creation.
+        unsafe { (*self.raw.as_ptr()).cq_context as u64 }
     }
 
     /// The optional fields that its completions have.
@@ -231,6 +279,7 @@ impl fmt::Debug for CompletionQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CompletionQueue")
             .field("device", &self.inner.context.device().name())
+            .field("context_value", &self.context_value())
             .field("capacity", &self.capacity())
             .field("wc_fields", &self.inner.fields)
             .finish()
@@ -244,12 +293,13 @@ impl CqInner {
         self.poll_error.store(code, Ordering::Relaxed);
     }
 
-    /// Why there is no poll: `code` is what `start_poll` returned, or zero if a poll is open. In a box, so
+    /// Why there is no poll: `code` is what `start_poll` returned, or zero if the state forbids it. In a box, so
     /// that the caller's result can stay in registers.
     #[cold]
     #[inline(never)]
     fn poll_failure(&self, code: i32) -> Box<Error> {
         Box::new(match code {
+            0 if self.state.load(Ordering::Relaxed) == LOST => Error::CompletionQueueLost,
             0 => Error::PollInProgress,
             libc::ENOENT => {
                 Error::from_code("ibv_next_poll", self.poll_error.swap(0, Ordering::Relaxed))

@@ -90,6 +90,16 @@ c_enum! {
         RECV = ffi::IBV_WC_RECV, "receive";
         /// A receive that an RDMA write with immediate data consumed.
         RECV_RDMA_WITH_IMM = ffi::IBV_WC_RECV_RDMA_WITH_IMM, "receive of RDMA write with immediate";
+        /// Tag matching: a buffer was added to the list.
+        TM_ADD = ffi::IBV_WC_TM_ADD, "tag matching: add";
+        /// Tag matching: a buffer was removed from the list.
+        TM_DEL = ffi::IBV_WC_TM_DEL, "tag matching: remove";
+        /// Tag matching: the list is in step with the software.
+        TM_SYNC = ffi::IBV_WC_TM_SYNC, "tag matching: synchronize";
+        /// Tag matching: a receive that a message with a tag filled.
+        TM_RECV = ffi::IBV_WC_TM_RECV, "tag matching: receive";
+        /// Tag matching: a receive that a message without a tag filled.
+        TM_NO_TAG = ffi::IBV_WC_TM_NO_TAG, "tag matching: receive without tag";
     }
 }
 

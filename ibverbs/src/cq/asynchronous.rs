@@ -1,0 +1,111 @@
+//! Awaiting completions on tokio.
+
+use std::fmt;
+
+use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
+
+use super::channel::CompletionChannel;
+use super::{CompletionQueue, CompletionQueueBuilder, Completions};
+use crate::error::{Error, Result};
+
+/// A device that was removed makes the descriptor report an error, and nothing else.
+const INTEREST: Interest = Interest::READABLE.add(Interest::ERROR);
+
+/// A completion queue whose completions are awaited on tokio; from [`CompletionQueueBuilder::build_async`].
+///
+/// It is `Send`, and so is a task that owns one: its methods take `&mut self`, because a completion queue cannot
+/// be shared by threads.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn receive(ctx: &ibverbs::Context, pd: &ibverbs::ProtectionDomain) -> ibverbs::Result<()> {
+/// let mut cq = ctx.create_cq(64).build_async()?;
+/// let builder = pd.create_qp::<ibverbs::Rc>(cq.queue(), cq.queue(), 1)?;
+/// // ... build and connect it, post ...
+/// let mut completions = cq.completions().await?;
+/// while let Some(wc) = completions.next() {
+///     println!("{}: {:?}", wc.wr_id(), wc.ok());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct AsyncCompletionQueue {
+    channel: AsyncFd<CompletionChannel>,
+    queue: CompletionQueue,
+}
+
+impl CompletionQueueBuilder<'_> {
+    /// Creates a queue whose completions are awaited, in a task of the current tokio runtime. It has a channel of
+    /// its own.
+    ///
+    /// # Panics
+    ///
+    /// If there is no current tokio runtime, or one without its I/O driver.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::TwoCompletionChannels`] if it was given a channel.
+    /// - [`Error::Verb`] if the channel cannot be registered with the runtime (`epoll_ctl`).
+    /// - Those of [`build`](Self::build).
+    pub fn build_async(self) -> Result<AsyncCompletionQueue> {
+        let queue = self.set_private_channel().build()?;
+        let channel = CompletionChannel::from_handle(queue.private_channel()?.channel.clone());
+        // `register_with_interest`, which newer releases of tokio prefer, is missing in older ones. What it
+        // asks of its caller holds: the descriptor is one and the same for as long as `channel` lives.
+        #[allow(deprecated)]
+        let channel = AsyncFd::with_interest(channel, INTEREST)
+            .map_err(|source| Error::Verb { verb: "epoll_ctl", source })?;
+        Ok(AsyncCompletionQueue { channel, queue })
+    }
+}
+
+impl AsyncCompletionQueue {
+    /// Waits until there is at least one completion.
+    ///
+    /// What it returns is an open [poll](CompletionQueue::poll), which is not `Send`: drop it before the next
+    /// `.await`. It does not give way to other tasks if there are completions already; a task whose queue never runs
+    /// empty must do that itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// No completion is lost if the future is dropped before it is ready: completions stay in the queue until
+    /// they are taken out of what it returns.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Verb`] with `EIO` if the device was removed, if the device cannot be armed, or if the runtime is
+    ///   shutting down.
+    /// - Those of [`poll`](CompletionQueue::poll).
+    pub async fn completions(&mut self) -> Result<Completions<'_>> {
+        loop {
+            if let Some(completions) = self.queue.poll_or_arm(self.queue.private_channel()?)? {
+                return Ok(completions);
+            }
+            let ready = self.channel.ready(INTEREST).await;
+            let mut ready = ready.map_err(|source| Error::Verb { verb: "epoll_wait", source })?;
+            let event = self.channel.get_ref().get_event()?;
+            // Only when there is nothing more, for the runtime is told of changes only.
+            if !self.queue.private_channel()?.took(event) {
+                ready.clear_ready();
+            }
+        }
+    }
+
+    /// The queue, to create queue pairs with, or to poll without waiting.
+    pub fn queue(&self) -> &CompletionQueue {
+        &self.queue
+    }
+
+    /// The queue alone: it leaves the runtime. [`CompletionQueue::wait`] still waits for it.
+    pub fn into_inner(self) -> CompletionQueue {
+        self.queue
+    }
+}
+
+impl fmt::Debug for AsyncCompletionQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncCompletionQueue").field("queue", &self.queue).finish()
+    }
+}
