@@ -265,8 +265,6 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// - [`Error::UnsafeEnvironment`] if `RDMAV_ALLOW_DISASSOC_DESTROY` is set: then destroying a queue does
-    ///   not wait for its events when the device was removed.
     /// - [`Error::Unsupported`] if the context has no descriptor for events.
     /// - [`Error::Verb`] if the kernel refuses.
     #[doc(alias = "ibv_get_async_event")]
@@ -360,20 +358,9 @@ impl Context {
         let turn = self.handle().event_turn();
         let mut set_up = turn.lock().unwrap_or_else(PoisonError::into_inner);
         if !*set_up {
-            check_environment()?;
             set_nonblocking(fd)?;
             *set_up = true;
         }
         Ok((set_up, fd))
-    }
-}
-
-/// With this variable, destroying an object of a device that was removed succeeds at once
-/// (libibverbs/cmd_write.h, `verbs_is_destroy_err`): an event of it may be at hand elsewhere.
-fn check_environment() -> Result<()> {
-    const VARIABLE: &str = "RDMAV_ALLOW_DISASSOC_DESTROY";
-    match std::env::var_os(VARIABLE) {
-        None => Ok(()),
-        Some(_) => Err(Error::UnsafeEnvironment { variable: VARIABLE }),
     }
 }
