@@ -302,8 +302,10 @@ impl SharedReceiveQueue {
         let attr = ffi::ibv_srq_attr { max_wr, ..Default::default() };
         let Err(code) = self.modify(attr, ffi::IBV_SRQ_MAX_WR) else { return Ok(()) };
         // SoftRoCE's provider has no mapping of its queue if the kernel did as asked but the new one could
-        // not be mapped, and would write to address zero. (That is why this takes `&mut self`.)
-        self.lost = self.query().map_or(true, |attr| attr.max_wr != before);
+        // not be mapped, and would write to address zero. (That is why this takes `&mut self`.) If the kernel
+        // refuses a number, nothing has changed.
+        let refused = code == libc::EINVAL;
+        self.lost = !(refused && self.query().is_ok_and(|attr| attr.max_wr == before));
         Err(capacity(&context, VERB, max_wr, 0, code)
             .unwrap_or_else(|| Error::from_code(VERB, code)))
     }

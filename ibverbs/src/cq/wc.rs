@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::status::{WcError, WcFlags, WcOpcode, WcStatus};
 use super::CompletionQueue;
+use crate::ah::DatagramSender;
 use crate::error::{Error, Result};
 use crate::ffi;
 
@@ -152,6 +153,18 @@ impl Wc {
     #[inline]
     pub fn slid(&self) -> u32 {
         u32::from(self.0.slid)
+    }
+
+    /// Who sent the datagram, for
+    /// [`create_ah_from_wc`](crate::ProtectionDomain::create_ah_from_wc).
+    pub fn sender(&self) -> DatagramSender {
+        DatagramSender {
+            src_qp: self.src_qp(),
+            slid: self.slid(),
+            service_level: self.sl(),
+            dlid_path_bits: self.dlid_path_bits(),
+            has_grh: self.has_grh(),
+        }
     }
 
     /// The service level. Means something for received datagrams only.
