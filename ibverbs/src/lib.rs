@@ -68,11 +68,11 @@
 //! it, `static-linking` builds it in, and `bindgen` makes the bindings from the headers in use. The crate
 //! `ibverbs-sys` says more.
 //!
-//! `tokio` (not a default) adds completion queues whose completions are awaited.
+//! `tokio` adds what can be awaited: completion queues, and asynchronous events of devices.
 //!
 //! # What is not here yet
 //!
-//! Datagrams, shared receive queues, device events, memory windows, the connection manager, EFA, and registering memory that the program already has. `ffi` has the C API for these.
+//! The connection manager and EFA. `ffi` has the C API for these, and for what is rarely used.
 //!
 //! # Threads and `fork`
 //!

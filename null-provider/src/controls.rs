@@ -9,6 +9,7 @@ use std::time::Duration;
 use ibverbs_sys as ffi;
 
 use crate::device::DEVICES;
+use crate::event::Element;
 use crate::objects::{Block, Object};
 use crate::record::{Advised, Call, Completion, Kind, RecvLimit, Registration, Request, Verb};
 
@@ -65,6 +66,10 @@ pub struct Config {
     pub edit_cq: Edit<ffi::ibv_cq_ex>,
     /// Changes a queue pair that is created.
     pub edit_qp: Edit<ffi::ibv_qp_ex>,
+    /// What `ibv_query_rt_values_ex` answers: nothing, if `None`.
+    pub edit_rt_values: Edit<ffi::ibv_values_ex>,
+    /// Runs when an asynchronous event was acknowledged.
+    pub edit_acknowledged: Edit<ffi::ibv_async_event>,
     /// Changes what `ibv_query_qp` answers.
     pub edit_qp_attr: Edit<ffi::ibv_qp_attr>,
     /// The verbs that fail: after how many calls, and with which `errno` value.
@@ -81,6 +86,8 @@ pub(crate) struct State {
     pub(crate) registrations: Vec<Registration>,
     pub(crate) advised: Vec<Advised>,
     pub(crate) requests: Vec<Request>,
+    /// The addresses that events which were read and not acknowledged are about.
+    pub(crate) unacknowledged: Vec<usize>,
     /// Objects that a test left alive on purpose, and that nobody may use any more.
     abandoned: Vec<Object>,
     calls: Vec<Call>,
@@ -118,8 +125,11 @@ impl State {
 
 static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
 
-/// Signaled whenever the lock of a completion queue is released.
+/// Signaled whenever the lock of a completion queue is released, or an event is acknowledged.
 static RELEASED: Condvar = Condvar::new();
+
+/// After how long a wait in vain is a violation.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(crate) type Guard = MutexGuard<'static, State>;
 
@@ -132,7 +142,6 @@ pub(crate) fn lock() -> Guard {
 /// It is not free if this thread holds it, which in a real provider would be a dead-lock and here is a
 /// violation; or if the other thread holds it for very long, which is one as well.
 pub(crate) fn wait_for_cq(mut state: Guard, verb: Verb, address: usize) -> (Guard, bool) {
-    const PATIENCE: Duration = Duration::from_secs(3);
     loop {
         match state.cq(address).and_then(|cq| cq.owner) {
             None => return (state, true),
@@ -157,10 +166,22 @@ pub(crate) fn wait_for_cq(mut state: Guard, verb: Verb, address: usize) -> (Guar
     }
 }
 
+/// Waits until the condition holds, and returns whether it does: not if that takes very long.
+pub(crate) fn wait_until(state: Guard, holds: impl Fn(&State) -> bool) -> (Guard, bool) {
+    let wait = RELEASED.wait_timeout_while(state, PATIENCE, |state| !holds(state));
+    let (state, timeout) = wait.unwrap_or_else(PoisonError::into_inner);
+    (state, !timeout.timed_out())
+}
+
+/// Wakes those who wait.
+pub(crate) fn notify() {
+    RELEASED.notify_all();
+}
+
 /// Releases the lock of a completion queue; returns whether it was held.
 pub(crate) fn release_cq(state: &mut State, address: usize) -> bool {
     let held = state.cq(address).is_some_and(|cq| cq.owner.take().is_some());
-    RELEASED.notify_all();
+    notify();
     held
 }
 
@@ -184,6 +205,7 @@ impl Controls {
         state.registrations.clear();
         state.advised.clear();
         state.requests.clear();
+        state.unacknowledged.clear();
         state.calls.clear();
         state.violations.clear();
     }
@@ -259,5 +281,31 @@ impl Controls {
         let mut state = lock();
         let cq = state.cq(cq as usize).expect("a completion queue that is alive");
         cq.queue.push_back(completion);
+    }
+
+    /// Raises an asynchronous event in a context.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such context, or its device was removed.
+    pub fn raise(
+        &self,
+        context: *mut ffi::ibv_context,
+        event_type: ffi::ibv_event_type,
+        element: Element,
+    ) {
+        let mut state = lock();
+        let events = state.events(context as usize).expect("a context that is open");
+        events.raise(event_type, element);
+    }
+
+    /// Ends the asynchronous events of a context, as pulling out the device does. Those that were raised
+    /// before can still be read.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such context.
+    pub fn end_events(&self, context: *mut ffi::ibv_context) {
+        lock().events(context as usize).expect("a context that is open").end();
     }
 }

@@ -6,6 +6,7 @@ use std::mem::offset_of;
 use ibverbs_sys as ffi;
 
 use crate::controls::{lock, DataPath};
+use crate::event::settle;
 use crate::objects::{Block, CqData, Data, Poll};
 use crate::query::MAX_CQE;
 use crate::record::{Kind, Verb};
@@ -102,6 +103,6 @@ pub(crate) unsafe extern "C" fn destroy_cq(cq: *mut ffi::ibv_cq) -> c_int {
     if state.cq(address).is_some_and(|cq| cq.poll != Poll::Closed) {
         state.violation("DestroyCq: a poll of the completion queue is open".to_owned());
     }
-    state.remove(address);
+    settle(state, Verb::DestroyCq, address).remove(address);
     0
 }

@@ -5,6 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 use ibverbs_sys as ffi;
 
 use crate::controls::{lock, DataPath, State};
+use crate::event::Events;
 use crate::objects::{Block, Data};
 use crate::record::{Kind, Verb};
 use crate::{cq, dm, minimal, mr, null, qp, query, recv};
@@ -122,6 +123,7 @@ pub(crate) unsafe extern "C" fn open_device(device: *mut ffi::ibv_device) -> *mu
         reg_dm_mr: Some(dm::reg_dm_mr),
         create_cq_ex: Some(cq::create_cq_ex),
         create_qp_ex: Some(qp::create_qp_ex),
+        query_rt_values: Some(query::query_rt_values),
         sz: size_of::<ffi::verbs_context>(),
         ..Default::default()
     };
@@ -132,6 +134,8 @@ pub(crate) unsafe extern "C" fn open_device(device: *mut ffi::ibv_device) -> *mu
         DataPath::Minimal => minimal::post_recv,
     });
     context.context.num_comp_vectors = 1;
+    let Ok(events) = Events::new() else { return null(libc::EMFILE) };
+    context.context.async_fd = events.fd();
     context.context.abi_compat = ABI_IS_EXTENDED;
     if let Some(edit) = &state.config.edit_context {
         edit(&mut context);
@@ -141,7 +145,7 @@ pub(crate) unsafe extern "C" fn open_device(device: *mut ffi::ibv_device) -> *mu
     block.write_suffix(&context);
     let offset = context.sz - size_of::<ffi::ibv_context>();
     let raw = block.ptr().wrapping_add(offset).cast();
-    state.insert(block, offset, Vec::new(), Data::Context { device: number, data_path });
+    state.insert(block, offset, Vec::new(), Data::Context { device: number, data_path, events });
     raw
 }
 

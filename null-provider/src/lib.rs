@@ -16,6 +16,7 @@ mod controls;
 mod cq;
 mod device;
 mod dm;
+mod event;
 mod minimal;
 mod mr;
 mod objects;
@@ -33,6 +34,7 @@ use ibverbs_sys as ffi;
 use ibverbs_sys::provider::{self, AlreadyChosen, Provider};
 
 pub use controls::{Config, Controls, DataPath, Edit};
+pub use event::Element;
 pub use record::{
     Advised, Call, Completion, Kind, Memory, Operation, Payload, RecvLimit, Registration, Request,
     Verb,
@@ -49,6 +51,8 @@ static VERBS: ffi::Verbs = ffi::Verbs {
     ibv_get_device_guid: Some(device::get_device_guid),
     ibv_open_device: Some(device::open_device),
     ibv_close_device: Some(device::close_device),
+    ibv_get_async_event: Some(event::get_async_event),
+    ibv_ack_async_event: Some(event::ack_async_event),
     ibv_fork_init: Some(device::fork_init),
     ibv_is_fork_initialized: Some(device::is_fork_initialized),
     ibv_query_device: Some(query::query_device),

@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::thread::ThreadId;
 
 use crate::controls::{DataPath, State};
+use crate::event::Events;
 use crate::record::{Completion, Kind, Request, Verb};
 
 /// Zeroed memory of an object that C code sees. It may be shorter than the structure it stands for.
@@ -75,6 +76,7 @@ pub(crate) enum Data {
     Context {
         device: usize,
         data_path: DataPath,
+        events: Events,
     },
     Pd,
     Mr,
@@ -94,6 +96,13 @@ impl Data {
             Data::Dm(_) => Kind::Dm,
             Data::Cq(_) => Kind::Cq,
             Data::Qp(_) => Kind::Qp,
+        }
+    }
+
+    fn events(&mut self) -> Option<&mut Events> {
+        match self {
+            Data::Context { events, .. } => Some(events),
+            _ => None,
         }
     }
 }
@@ -195,9 +204,21 @@ impl State {
     /// The number of the device of a context, and its data path.
     pub(crate) fn context(&self, context: usize) -> (usize, DataPath) {
         match self.objects.get(&context) {
-            Some(Object { data: Data::Context { device, data_path }, .. }) => (*device, *data_path),
+            Some(Object { data: Data::Context { device, data_path, .. }, .. }) => {
+                (*device, *data_path)
+            }
             _ => (0, DataPath::Checked),
         }
+    }
+
+    /// The asynchronous events of a context.
+    pub(crate) fn events(&mut self, context: usize) -> Option<&mut Events> {
+        self.objects.get_mut(&context).and_then(|object| object.data.events())
+    }
+
+    /// Those of all contexts.
+    pub(crate) fn all_events(&mut self) -> impl Iterator<Item = &mut Events> {
+        self.objects.values_mut().filter_map(|object| object.data.events())
     }
 
     /// Whether the object refers to this other one.

@@ -6,6 +6,7 @@ use std::mem::offset_of;
 use ibverbs_sys as ffi;
 
 use crate::controls::{lock, wait_for_cq, DataPath, Guard, State};
+use crate::event::settle;
 use crate::objects::{Block, Data, QpData};
 use crate::query::{MAX_INLINE, MAX_SGE, MAX_WR};
 use crate::record::{Kind, Verb};
@@ -175,7 +176,8 @@ pub(crate) unsafe extern "C" fn destroy_qp(qp: *mut ffi::ibv_qp) -> c_int {
     if let Err(code) = state.may_destroy(Verb::DestroyQp, address, Kind::Qp) {
         return code;
     }
-    clean(state, Verb::DestroyQp, address).remove(address);
+    let state = clean(state, Verb::DestroyQp, address);
+    settle(state, Verb::DestroyQp, address).remove(address);
     0
 }
 

@@ -248,3 +248,24 @@ pub(crate) unsafe extern "C" fn query_pkey(
     unsafe { to.write(u16::MAX) };
     0
 }
+
+/// The operation of `verbs_context`.
+pub(crate) unsafe extern "C" fn query_rt_values(
+    context: *mut ffi::ibv_context,
+    values: *mut ffi::ibv_values_ex,
+) -> c_int {
+    let mut state = lock();
+    if let Err(code) = begin(&mut state, Verb::QueryRtValues, context) {
+        return code;
+    }
+    // SAFETY: it points to a whole structure (ibv_query_rt_values_ex(3)).
+    let values = unsafe { &mut *values };
+    if values.comp_mask & !ffi::IBV_VALUES_MASK_RAW_CLOCK != 0 {
+        return libc::EINVAL;
+    }
+    match &state.config.edit_rt_values {
+        Some(edit) => edit(values),
+        None => values.comp_mask = 0,
+    }
+    0
+}

@@ -42,6 +42,12 @@ pub enum Verb {
     QueryGid,
     /// `ibv_query_pkey`
     QueryPkey,
+    /// `ibv_query_rt_values_ex`
+    QueryRtValues,
+    /// `ibv_get_async_event`
+    GetAsyncEvent,
+    /// `ibv_ack_async_event`
+    AckAsyncEvent,
     /// `ibv_fork_init`
     ForkInit,
     /// `ibv_is_fork_initialized`

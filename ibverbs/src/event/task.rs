@@ -77,7 +77,8 @@ impl AsyncEvents {
             if let Some(event) = self.context.poll_async_event()? {
                 return Ok(event);
             }
-            if ready.ready().is_error() {
+            // The kernel reports an error; a descriptor of another provider may be closed instead.
+            if ready.ready().is_error() || ready.ready().is_read_closed() {
                 return Err(Error::from_code(GET, libc::EIO));
             }
             ready.clear_ready();

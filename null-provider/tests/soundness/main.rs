@@ -5,10 +5,13 @@
 
 mod batches;
 mod bytes;
+mod clock;
 mod common;
 mod completions;
 mod destroying;
 mod device_memory;
+mod events;
+mod events_task;
 mod leaking;
 mod limits;
 mod memory;
