@@ -50,16 +50,20 @@ pub struct Config {
     pub cq_ex_len: Option<usize>,
     /// How many bytes of `ibv_qp_ex` exist, as in an older library. All, if `None`.
     pub qp_ex_len: Option<usize>,
+    /// Whether it takes time to take an event from a completion channel.
+    pub slow_events: bool,
+    /// Whether resizing a completion queue fails when its memory is gone already.
+    pub resize_loses: bool,
     /// Changes the context of a device that is opened. Only the last `sz` bytes of it will exist.
     pub edit_context: Edit<ffi::verbs_context>,
     /// Changes what `ibv_query_device` answers.
     pub edit_device_attr: Edit<ffi::ibv_device_attr>,
+    /// Changes the extended attributes that `ibv_query_device_ex` answers.
+    pub edit_device_attr_ex: Edit<ffi::ibv_device_attr_ex>,
     /// Changes what `ibv_query_port` answers.
     pub edit_port_attr: Edit<ffi::ibv_port_attr>,
     /// Changes the entries that `ibv_query_gid_table` answers.
     pub edit_gid_entry: Edit<ffi::ibv_gid_entry>,
-    /// Changes the extended attributes that `ibv_query_device_ex` answers.
-    pub edit_device_attr_ex: Edit<ffi::ibv_device_attr_ex>,
     /// Changes device memory that is allocated.
     pub edit_dm: Edit<ffi::ibv_dm>,
     /// Changes a completion queue that is created.
@@ -88,6 +92,8 @@ pub(crate) struct State {
     pub(crate) requests: Vec<Request>,
     /// The addresses that events which were read and not acknowledged are about.
     pub(crate) unacknowledged: Vec<usize>,
+    /// How events of completion queues were moderated: count and period.
+    pub(crate) moderations: Vec<(u16, u16)>,
     /// Objects that a test left alive on purpose, and that nobody may use any more.
     abandoned: Vec<Object>,
     calls: Vec<Call>,
@@ -137,6 +143,18 @@ pub(crate) fn lock() -> Guard {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Waits until the condition holds, and returns whether it does: not if that takes very long.
+pub(crate) fn wait_until(state: Guard, holds: impl Fn(&State) -> bool) -> (Guard, bool) {
+    let wait = RELEASED.wait_timeout_while(state, PATIENCE, |state| !holds(state));
+    let (state, timeout) = wait.unwrap_or_else(PoisonError::into_inner);
+    (state, !timeout.timed_out())
+}
+
+/// Wakes those who wait.
+pub(crate) fn notify() {
+    RELEASED.notify_all();
+}
+
 /// Waits until no other thread holds the lock of the completion queue, and returns whether it is free.
 ///
 /// It is not free if this thread holds it, which in a real provider would be a dead-lock and here is a
@@ -164,18 +182,6 @@ pub(crate) fn wait_for_cq(mut state: Guard, verb: Verb, address: usize) -> (Guar
             }
         }
     }
-}
-
-/// Waits until the condition holds, and returns whether it does: not if that takes very long.
-pub(crate) fn wait_until(state: Guard, holds: impl Fn(&State) -> bool) -> (Guard, bool) {
-    let wait = RELEASED.wait_timeout_while(state, PATIENCE, |state| !holds(state));
-    let (state, timeout) = wait.unwrap_or_else(PoisonError::into_inner);
-    (state, !timeout.timed_out())
-}
-
-/// Wakes those who wait.
-pub(crate) fn notify() {
-    RELEASED.notify_all();
 }
 
 /// Releases the lock of a completion queue; returns whether it was held.
@@ -206,6 +212,7 @@ impl Controls {
         state.advised.clear();
         state.requests.clear();
         state.unacknowledged.clear();
+        state.moderations.clear();
         state.calls.clear();
         state.violations.clear();
     }
@@ -272,6 +279,11 @@ impl Controls {
         std::mem::take(&mut lock().requests)
     }
 
+    /// How completion queues were moderated since the last [`reset`](Self::reset): count and period.
+    pub fn moderations(&self) -> Vec<(u16, u16)> {
+        lock().moderations.clone()
+    }
+
     /// Puts a completion into a completion queue of the checked data path.
     ///
     /// # Panics
@@ -279,8 +291,9 @@ impl Controls {
     /// If there is no such queue.
     pub fn complete(&self, cq: *mut ffi::ibv_cq_ex, completion: Completion) {
         let mut state = lock();
-        let cq = state.cq(cq as usize).expect("a completion queue that is alive");
-        cq.queue.push_back(completion);
+        let address = cq as usize;
+        assert!(state.cq(address).is_some(), "a completion queue that is alive");
+        state.complete(address, completion);
     }
 
     /// Raises an asynchronous event in a context.

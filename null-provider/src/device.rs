@@ -8,7 +8,7 @@ use crate::controls::{lock, DataPath, State};
 use crate::event::Events;
 use crate::objects::{Block, Data};
 use crate::record::{Kind, Verb};
-use crate::{cq, dm, minimal, mr, null, qp, query, recv};
+use crate::{channel, cq, dm, minimal, mr, null, poll, qp, query, recv};
 
 /// How many devices there are.
 pub(crate) const DEVICES: usize = 2;
@@ -122,6 +122,7 @@ pub(crate) unsafe extern "C" fn open_device(device: *mut ffi::ibv_device) -> *mu
         free_dm: Some(dm::free_dm),
         reg_dm_mr: Some(dm::reg_dm_mr),
         create_cq_ex: Some(cq::create_cq_ex),
+        modify_cq: Some(cq::modify_cq),
         create_qp_ex: Some(qp::create_qp_ex),
         query_rt_values: Some(query::query_rt_values),
         sz: size_of::<ffi::verbs_context>(),
@@ -133,6 +134,11 @@ pub(crate) unsafe extern "C" fn open_device(device: *mut ffi::ibv_device) -> *mu
         DataPath::Checked => recv::post_recv,
         DataPath::Minimal => minimal::post_recv,
     });
+    context.context.ops.poll_cq = Some(match data_path {
+        DataPath::Checked => poll::poll_cq,
+        DataPath::Minimal => minimal::poll_cq,
+    });
+    context.context.ops.req_notify_cq = Some(channel::req_notify_cq);
     context.context.num_comp_vectors = 1;
     let Ok(events) = Events::new() else { return null(libc::EMFILE) };
     context.context.async_fd = events.fd();

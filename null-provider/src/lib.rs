@@ -12,6 +12,7 @@
 //! The two devices, `null0` and `null1`, have one active Ethernet port each. Nothing is ever
 //! transferred: a work request completes if the test says so.
 
+mod channel;
 mod controls;
 mod cq;
 mod device;
@@ -66,6 +67,11 @@ static VERBS: ffi::Verbs = ffi::Verbs {
     ibv_reg_mr_iova2: Some(mr::reg_mr_iova2),
     ibv_reg_dmabuf_mr: Some(mr::reg_dmabuf_mr),
     ibv_dereg_mr: Some(mr::dereg_mr),
+    ibv_create_comp_channel: Some(channel::create_comp_channel),
+    ibv_destroy_comp_channel: Some(channel::destroy_comp_channel),
+    ibv_get_cq_event: Some(channel::get_cq_event),
+    ibv_ack_cq_events: Some(channel::ack_cq_events),
+    ibv_resize_cq: Some(cq::resize_cq),
     ibv_destroy_cq: Some(cq::destroy_cq),
     ibv_qp_to_qp_ex: Some(qp::qp_to_qp_ex),
     ibv_modify_qp: Some(qp::modify_qp),

@@ -160,6 +160,29 @@ pub(crate) unsafe extern "C" fn read_qp_num(cq: *mut ffi::ibv_cq_ex) -> u32 {
     unsafe { ring(cq) }.current.qp_num
 }
 
+pub(crate) unsafe extern "C" fn poll_cq(
+    cq: *mut ffi::ibv_cq,
+    len: c_int,
+    wc: *mut ffi::ibv_wc,
+) -> c_int {
+    // SAFETY: as in `start_poll`.
+    let ring = unsafe { ring(cq.cast()) };
+    for found in 0..len {
+        let Some(Entry { wr_id, opcode, qp_num }) = ring.pop() else { return found };
+        let to = wc.wrapping_add(found as usize);
+        let entry = ffi::ibv_wc { wr_id, opcode, qp_num, ..Default::default() };
+        // SAFETY: the array has `len` entries (ibv_poll_cq(3)), and this is one of them.
+        unsafe { to.write(entry) };
+    }
+    len
+}
+
+pub(crate) unsafe extern "C" fn read_tm_info(
+    _cq: *mut ffi::ibv_cq_ex,
+    _to: *mut ffi::ibv_wc_tm_info,
+) {
+}
+
 macro_rules! zero_readers {
     ($($name:ident: $type:ty;)*) => {
         $(

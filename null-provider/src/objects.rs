@@ -6,6 +6,7 @@ use std::ffi::c_int;
 use std::ptr::NonNull;
 use std::thread::ThreadId;
 
+use crate::channel::{Channel, CqEvents};
 use crate::controls::{DataPath, State};
 use crate::event::Events;
 use crate::record::{Completion, Kind, Request, Verb};
@@ -82,6 +83,7 @@ pub(crate) enum Data {
     Mr,
     /// With its bytes.
     Dm(Vec<u8>),
+    CompChannel(Channel),
     Cq(CqData),
     Qp(QpData),
 }
@@ -94,6 +96,7 @@ impl Data {
             Data::Pd => Kind::Pd,
             Data::Mr => Kind::Mr,
             Data::Dm(_) => Kind::Dm,
+            Data::CompChannel(_) => Kind::CompChannel,
             Data::Cq(_) => Kind::Cq,
             Data::Qp(_) => Kind::Qp,
         }
@@ -113,6 +116,9 @@ pub(crate) struct CqData {
     pub(crate) owner: Option<ThreadId>,
     pub(crate) poll: Poll,
     pub(crate) queue: VecDeque<Completion>,
+    pub(crate) events: CqEvents,
+    /// Whether its memory is gone, after a resize that failed half-way.
+    pub(crate) lost: bool,
 }
 
 /// Where a poll is.
@@ -249,6 +255,14 @@ impl State {
         match self.objects.get_mut(&address) {
             Some(Object { data: Data::Cq(cq), .. }) => Some(cq),
             _ => None,
+        }
+    }
+
+    /// Puts a completion into a queue, and raises the event that it was armed for.
+    pub(crate) fn complete(&mut self, address: usize, completion: Completion) {
+        if let Some(cq) = self.cq(address) {
+            cq.queue.push_back(completion);
+            self.raise(address, completion.solicited);
         }
     }
 

@@ -39,6 +39,10 @@ pub(crate) unsafe extern "C" fn start_poll(
         return code;
     }
     let Some(data) = state.cq(address) else { return libc::EINVAL };
+    if data.lost {
+        state.violation("StartPoll: the memory of the queue is gone".to_owned());
+        return libc::EINVAL;
+    }
     let Some(completion) = data.queue.pop_front() else { return libc::ENOENT };
     data.owner = Some(thread::current().id());
     data.poll = Poll::At(completion);
@@ -93,6 +97,39 @@ pub(crate) unsafe extern "C" fn end_poll(cq: *mut ffi::ibv_cq_ex) {
     }
 }
 
+/// The operation of `ibv_context`.
+pub(crate) unsafe extern "C" fn poll_cq(
+    cq: *mut ffi::ibv_cq,
+    len: c_int,
+    wc: *mut ffi::ibv_wc,
+) -> c_int {
+    let mut state = lock();
+    let address = cq as usize;
+    state.call(Verb::PollCq, address);
+    if !state.expect_live(Verb::PollCq, address, Kind::Cq) {
+        return -libc::EINVAL;
+    }
+    let (mut state, free) = wait_for_cq(state, Verb::PollCq, address);
+    if !free {
+        return -libc::EDEADLK;
+    }
+    if let Err(code) = state.failure(Verb::PollCq) {
+        return -code;
+    }
+    let Some(data) = state.cq(address) else { return -libc::EINVAL };
+    if data.lost {
+        state.violation("PollCq: the memory of the queue is gone".to_owned());
+        return -libc::EINVAL;
+    }
+    let found = data.queue.len().min(usize::try_from(len).unwrap_or(0));
+    for (place, completion) in data.queue.drain(..found).enumerate() {
+        let to = wc.wrapping_add(place);
+        // SAFETY: the array has `len` entries (ibv_poll_cq(3)), and this is one of them.
+        unsafe { to.write(completion.plain()) };
+    }
+    found as c_int
+}
+
 /// The completion at hand; an empty one, and a violation, if there is none.
 fn current(cq: *mut ffi::ibv_cq_ex) -> Completion {
     let mut state = lock();
@@ -108,6 +145,15 @@ fn current(cq: *mut ffi::ibv_cq_ex) -> Completion {
             Completion::default()
         }
     }
+}
+
+pub(crate) unsafe extern "C" fn read_tm_info(
+    cq: *mut ffi::ibv_cq_ex,
+    to: *mut ffi::ibv_wc_tm_info,
+) {
+    let (tag, priv_) = current(cq).tm_info;
+    // SAFETY: it points to a whole structure (ibv_create_cq_ex(3)).
+    unsafe { to.write(ffi::ibv_wc_tm_info { tag, priv_ }) };
 }
 
 macro_rules! readers {

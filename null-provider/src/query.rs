@@ -21,6 +21,9 @@ pub(crate) const MAX_CQE: u32 = 1 << 16;
 pub(crate) const MAX_DM_SIZE: usize = 1 << 16;
 /// Devices do not publish the next two.
 pub(crate) const MAX_LOG_ALIGN: u32 = 12;
+pub(crate) const CQ_MODERATION: ffi::ibv_cq_moderation_caps =
+    ffi::ibv_cq_moderation_caps { max_cq_count: 1000, max_cq_period: 4095 };
+/// Devices do not publish this one.
 pub(crate) const MAX_INLINE: u32 = 512;
 
 /// Whether the question may be answered; if not, the `errno` value.
@@ -92,6 +95,7 @@ pub(crate) unsafe extern "C" fn query_device_ex(
         orig_attr,
         phys_port_cnt_ex: u32::from(PORT),
         max_dm_size: MAX_DM_SIZE as u64,
+        cq_mod_caps: CQ_MODERATION,
         ..Default::default()
     };
     if let Some(edit) = &state.config.edit_device_attr_ex {

@@ -17,6 +17,8 @@ pub enum Kind {
     Mr,
     /// Device memory.
     Dm,
+    /// A completion channel.
+    CompChannel,
     /// A completion queue.
     Cq,
     /// A queue pair.
@@ -72,10 +74,26 @@ pub enum Verb {
     FreeDm,
     /// `ibv_memcpy_to_dm` and `ibv_memcpy_from_dm`
     CopyDm,
+    /// `ibv_create_comp_channel`
+    CreateCompChannel,
+    /// `ibv_destroy_comp_channel`
+    DestroyCompChannel,
+    /// `ibv_get_cq_event`
+    GetCqEvent,
+    /// `ibv_ack_cq_events`
+    AckCqEvents,
     /// `ibv_create_cq_ex`
     CreateCq,
     /// `ibv_destroy_cq`
     DestroyCq,
+    /// `ibv_resize_cq`
+    ResizeCq,
+    /// `ibv_modify_cq`
+    ModifyCq,
+    /// `ibv_req_notify_cq`
+    ReqNotifyCq,
+    /// `ibv_poll_cq`
+    PollCq,
     /// `ibv_start_poll`
     StartPoll,
     /// `ibv_next_poll`
@@ -275,7 +293,7 @@ pub struct Completion {
     pub vendor_err: u32,
     /// How many bytes arrived.
     pub byte_len: u32,
-    /// The immediate data, in network order.
+    /// The immediate data in network order, or the key that was invalidated in host order.
     pub imm_data: u32,
     /// The local queue pair.
     pub qp_num: u32,
@@ -297,6 +315,31 @@ pub struct Completion {
     pub cvlan: u16,
     /// The flow tag.
     pub flow_tag: u32,
+    /// The tag of a tag-matched message, and what its sender added.
+    pub tm_info: (u64, u32),
+    /// Whether it raises an event if the queue is armed for solicited completions only.
+    pub solicited: bool,
+}
+
+impl Completion {
+    /// As `ibv_poll_cq` writes it.
+    pub(crate) fn plain(&self) -> ffi::ibv_wc {
+        ffi::ibv_wc {
+            wr_id: self.wr_id,
+            status: self.status,
+            opcode: self.opcode,
+            vendor_err: self.vendor_err,
+            byte_len: self.byte_len,
+            __bindgen_anon_1: ffi::ibv_wc__bindgen_ty_1 { imm_data: self.imm_data },
+            qp_num: self.qp_num,
+            src_qp: self.src_qp,
+            wc_flags: self.wc_flags,
+            slid: self.slid as u16,
+            sl: self.sl,
+            dlid_path_bits: self.dlid_path_bits,
+            ..Default::default()
+        }
+    }
 }
 
 /// How much of a chain of receives is taken.

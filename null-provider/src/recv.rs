@@ -59,9 +59,10 @@ pub(crate) unsafe extern "C" fn post_recv(
             state.violation("PostRecv: it has more scatter entries than was granted".to_owned());
         }
         request.qp_num = qp_num;
-        if let (true, Some(cq)) = (complete, state.cq(recv_cq)) {
+        if complete {
             let (wr_id, opcode) = (request.wr_id, ffi::IBV_WC_RECV);
-            cq.queue.push_back(Completion { wr_id, qp_num, opcode, ..Completion::default() });
+            let completion = Completion { wr_id, qp_num, opcode, ..Completion::default() };
+            state.complete(recv_cq, completion);
         }
         state.requests.push(request);
     }

@@ -61,10 +61,11 @@ pub(crate) unsafe extern "C" fn wr_complete(qp: *mut ffi::ibv_qp_ex) -> c_int {
     }
     for request in &batch.requests {
         let signaled = request.flags & ffi::IBV_SEND_SIGNALED != 0;
-        if let (true, true, Some(cq)) = (signaled, complete, state.cq(send_cq)) {
+        if signaled && complete {
             let opcode = request.operation.wc_opcode();
             let Request { wr_id, qp_num, .. } = *request;
-            cq.queue.push_back(Completion { wr_id, qp_num, opcode, ..Completion::default() });
+            let completion = Completion { wr_id, qp_num, opcode, ..Completion::default() };
+            state.complete(send_cq, completion);
         }
     }
     state.requests.extend(batch.requests);

@@ -4,6 +4,7 @@ use std::ffi::c_int;
 use std::io;
 use std::time::Duration;
 
+use super::events::Events;
 use super::CompletionQueue;
 use crate::context::Context;
 use crate::error::{error_number, Error, Result};
@@ -39,6 +40,10 @@ impl CompletionQueue {
             Err(_) => libc::EINVAL,
         };
         if code == 0 {
+            // Whether it is still armed is for the device to know.
+            if let Events::Private(private) = &self.inner.events {
+                private.disarm();
+            }
             return Ok(());
         }
         let code = error_number(code);

@@ -4,7 +4,7 @@
 use std::mem::offset_of;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
-use ibverbs::{ffi, Error, WcFields, WcFlags, WcOpcode, WcStatus};
+use ibverbs::{ffi, Error, Wc, WcFields, WcFlags, WcOpcode, WcStatus};
 use null_provider::{Completion, Verb};
 
 use crate::common::{complete, null, open, parts, poll_all, Parts};
@@ -96,6 +96,8 @@ const EVERYTHING: Completion = Completion {
     completion_wallclock_ns: 10,
     cvlan: 11,
     flow_tag: 12,
+    tm_info: (13, 14),
+    solicited: false,
 };
 
 #[test]
@@ -110,6 +112,7 @@ fn fields_that_were_not_asked_for_are_none() {
     assert_eq!(wc.completion_wallclock_ns(), None);
     assert_eq!(wc.cvlan(), None);
     assert_eq!(wc.flow_tag(), None);
+    assert_eq!(wc.tag_matching_info(), None);
     null.expect_no_calls();
 }
 
@@ -129,6 +132,8 @@ fn each_field_that_was_asked_for_is_there_alone() {
         assert_eq!(wc.completion_wallclock_ns(), wallclock);
         assert_eq!(wc.cvlan(), has(WcFields::CVLAN).then_some(11));
         assert_eq!(wc.flow_tag(), has(WcFields::FLOW_TAG).then_some(12));
+        let info = wc.tag_matching_info().map(|info| (info.tag, info.private_data));
+        assert_eq!(info, has(WcFields::TM_INFO).then_some((13, 14)));
     }
 }
 
@@ -136,7 +141,7 @@ fn each_field_that_was_asked_for_is_there_alone() {
 fn fields_without_a_name_are_not_asked_for() {
     let null = null();
     let ctx = open(0);
-    for bits in [!0, 1 << 63, u64::from(ffi::IBV_WC_EX_WITH_TM_INFO)] {
+    for bits in [!0, 1 << 63, u64::from(ffi::IBV_WC_EX_WITH_IMM)] {
         let fields = WcFields::from_bits_retain(bits);
         let result = ctx.create_cq(1).set_wc_fields(fields).build();
         assert!(matches!(result, Err(Error::InvalidArgument { .. })), "{result:?}");
@@ -164,6 +169,7 @@ fn a_queue_of_an_older_library_ends_before_the_optional_fields() {
         assert_eq!(wc.flags(), WcFlags::WITH_IMM | WcFlags::GRH);
         assert_eq!((wc.completion_timestamp(), wc.completion_wallclock_ns()), (None, None));
         assert_eq!((wc.cvlan(), wc.flow_tag()), (None, None));
+        assert_eq!(wc.tag_matching_info(), None);
     }
 }
 
@@ -174,6 +180,82 @@ fn immediate_data_is_read_only_if_there_is_any() {
     null.complete(cq.as_raw(), Completion { wc_flags: 0, ..EVERYTHING });
     let mut completions = cq.poll().unwrap().unwrap();
     assert_eq!(completions.next().unwrap().imm_data(), None);
+}
+
+#[test]
+fn a_key_that_was_invalidated_is_no_immediate_data() {
+    let null = null();
+    let Parts { cq, .. } = parts();
+    let completion = Completion { wc_flags: ffi::IBV_WC_WITH_INV, imm_data: 77, ..EVERYTHING };
+    null.complete(cq.as_raw(), completion);
+    null.complete(cq.as_raw(), EVERYTHING);
+    let mut completions = cq.poll().unwrap().unwrap();
+    let wc = completions.next().unwrap();
+    assert_eq!((wc.invalidated_rkey(), wc.imm_data()), (Some(77), None));
+    let wc = completions.next().unwrap();
+    assert_eq!((wc.invalidated_rkey(), wc.imm_data()), (None, Some(3)));
+    drop(completions);
+    null.complete(cq.as_raw(), completion);
+    null.complete(cq.as_raw(), EVERYTHING);
+    let mut wcs = [Wc::default(); 2];
+    let found = cq.poll_into(&mut wcs).unwrap();
+    assert_eq!((found[0].invalidated_rkey(), found[0].imm_data()), (Some(77), None));
+    assert_eq!((found[1].invalidated_rkey(), found[1].imm_data()), (None, Some(3)));
+}
+
+#[test]
+fn copies_have_the_standard_fields() {
+    let null = null();
+    let Parts { cq, .. } = parts();
+    null.complete(cq.as_raw(), EVERYTHING);
+    let mut wcs = [Wc::default(); 4];
+    let [wc] = cq.poll_into(&mut wcs).unwrap() else { panic!("one completion") };
+    assert_eq!((wc.wr_id(), wc.status(), wc.ok()), (u64::MAX, WcStatus::SUCCESS, Ok(())));
+    assert_eq!((wc.opcode(), wc.len(), wc.imm_data()), (WcOpcode::RECV, 2, Some(3)));
+    assert_eq!((wc.qp_num(), wc.src_qp(), wc.slid()), (4, 5, 6));
+    assert_eq!((wc.sl(), wc.dlid_path_bits(), wc.has_grh()), (7, 8, true));
+    assert_eq!(wc.flags(), WcFlags::WITH_IMM | WcFlags::GRH);
+    assert_eq!(wc.as_raw().qp_num, 4);
+    assert!(format!("{wc:?}").contains("qp_num: 4"), "{wc:?}");
+    let status = ffi::IBV_WC_REM_ACCESS_ERR;
+    null.complete(cq.as_raw(), Completion { status, vendor_err: 0x88, ..EVERYTHING });
+    let error = cq.poll_into(&mut wcs).unwrap()[0].ok().unwrap_err();
+    assert_eq!((error.status, error.vendor_err), (WcStatus::REM_ACCESS_ERR, 0x88));
+}
+
+#[test]
+fn no_more_is_copied_than_there_is_room_for() {
+    let null = null();
+    let Parts { cq, .. } = parts();
+    complete(&null, &cq, 0..5);
+    let mut wcs = [Wc::default(); 2];
+    for expected in [&[0, 1][..], &[2, 3], &[4], &[]] {
+        let found: Vec<_> = cq.poll_into(&mut wcs).unwrap().iter().map(Wc::wr_id).collect();
+        assert_eq!(found, expected);
+    }
+    complete(&null, &cq, [5]);
+    assert!(cq.poll_into(&mut []).unwrap().is_empty());
+    assert_eq!(poll_all(&cq), [5]);
+}
+
+#[test]
+fn errors_of_copying_are_reported() {
+    let null = null();
+    let Parts { cq, .. } = parts();
+    let mut wcs = [Wc::default()];
+    for (code, expected) in [(libc::EINVAL, libc::EINVAL), (2, libc::EIO)] {
+        null.fail(Verb::PollCq, code);
+        assert_eq!(cq.poll_into(&mut wcs).unwrap_err().os_error(), Some(expected));
+    }
+    null.succeed(Verb::PollCq);
+    // One that ended an earlier poll, too.
+    complete(&null, &cq, [1]);
+    null.fail(Verb::NextPoll, libc::EIO);
+    let mut completions = cq.poll().unwrap().unwrap();
+    while completions.next().is_some() {}
+    drop(completions);
+    assert_eq!(cq.poll_into(&mut wcs).unwrap_err().os_error(), Some(libc::EIO));
+    assert!(cq.poll_into(&mut wcs).unwrap().is_empty());
 }
 
 #[test]

@@ -47,8 +47,8 @@ fn every_function_of_a_standard_field_is_demanded() {
 fn the_function_of_an_optional_field_is_demanded_if_the_field_is() {
     let null = null();
     let ctx = open(0);
-    let optional: [Clear<ffi::ibv_cq_ex>; 4] = clear!("ibv_cq_ex.": read_completion_ts
-        read_completion_wallclock_ns read_cvlan read_flow_tag);
+    let optional: [Clear<ffi::ibv_cq_ex>; 5] = clear!("ibv_cq_ex.": read_completion_ts
+        read_completion_wallclock_ns read_cvlan read_flow_tag read_tm_info);
     for (field, clear) in WcFields::all().iter().zip(optional) {
         expect_unsupported_cq(&null, &ctx, field, clear);
         // Without the field nobody misses the function.

@@ -37,6 +37,20 @@ fn a_completion_queue_of_the_same_device_opened_twice_is_refused() {
 }
 
 #[test]
+fn a_completion_channel_of_another_device_is_refused() {
+    let null = null();
+    let own = open(0);
+    for other in [open(1), open(0)] {
+        let channel = other.create_comp_channel().unwrap();
+        match own.create_cq(1).set_comp_channel(&channel).build() {
+            Err(Error::DeviceMismatch { what }) => assert_eq!(what, "completion channel"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(null.count(Verb::CreateCq), 0);
+}
+
+#[test]
 fn clones_of_a_context_are_one() {
     let _null = null();
     let ctx = open(0);

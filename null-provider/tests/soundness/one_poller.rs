@@ -1,9 +1,10 @@
 //! Rule 2: one poll at a time, and nothing that takes the lock of a completion queue while it is held.
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::mpsc;
 use std::thread;
 
-use ibverbs::{Error, QpState, QueuePair, QueuePairAttr, Rc};
+use ibverbs::{Error, QpState, QueuePair, QueuePairAttr, Rc, Wc};
 use null_provider::{Kind, Verb};
 
 use crate::common::{
@@ -34,6 +35,63 @@ fn a_poll_after_a_forgotten_one_is_refused_without_calling_the_provider() {
         expect_poll_in_progress(cq.poll());
     }
     null.expect_no_calls();
+}
+
+#[test]
+fn nothing_that_takes_the_lock_of_the_queue_is_called_during_a_poll() {
+    let null = null();
+    let ctx = open(0);
+    let channel = ctx.create_comp_channel().unwrap();
+    let mut shared = ctx.create_cq(16).set_comp_channel(&channel).build().unwrap();
+    let mut private = ctx.create_cq(16).set_private_channel().build().unwrap();
+    let mut wcs = [Wc::default(); 2];
+    for cq in [&mut shared, &mut private] {
+        complete(&null, cq, [1, 2]);
+        let open = cq.poll().unwrap().unwrap();
+        null.take_calls();
+        expect_poll_in_progress(cq.poll_into(&mut wcs));
+        null.expect_no_calls();
+        std::mem::forget(open);
+        expect_poll_in_progress(cq.poll_into(&mut wcs));
+        expect_poll_in_progress(cq.resize(100));
+        null.expect_no_calls();
+    }
+    expect_poll_in_progress(shared.req_notify(false));
+    expect_poll_in_progress(shared.poll_armed(false, |_| ()));
+    expect_poll_in_progress(private.wait(None));
+    null.expect_no_calls();
+}
+
+#[test]
+fn a_closure_that_is_handed_completions_cannot_poll() {
+    let null = null();
+    let ctx = open(0);
+    let channel = ctx.create_comp_channel().unwrap();
+    let cq = ctx.create_cq(16).set_comp_channel(&channel).build().unwrap();
+    complete(&null, &cq, 0..20);
+    let mut seen = Vec::new();
+    let count = cq.poll_armed(false, |wc| {
+        expect_poll_in_progress(cq.poll());
+        expect_poll_in_progress(cq.poll_into(&mut [Wc::default()]));
+        expect_poll_in_progress(cq.poll_armed(false, |_| ()));
+        seen.push(wc.wr_id());
+    });
+    assert_eq!(count.unwrap(), 20);
+    assert!(seen.into_iter().eq(0..20));
+}
+
+#[test]
+fn a_closure_that_panics_ends_the_poll() {
+    let null = null();
+    let ctx = open(0);
+    let channel = ctx.create_comp_channel().unwrap();
+    let cq = ctx.create_cq(16).set_comp_channel(&channel).build().unwrap();
+    complete(&null, &cq, 0..3);
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        cq.poll_armed(false, |_| std::panic::resume_unwind(Box::new(())))
+    }));
+    assert!(panic.is_err());
+    assert_eq!(poll_all(&cq), [1, 2]);
 }
 
 #[test]
