@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{ensure, Result};
+use anyhow::{bail, ensure, Result};
 use clap::Parser;
 use ibverbs::{AccessFlags, CompletionQueue, MemoryRegion, QueuePair, Rc, RemoteMemorySlice};
 use ibverbs_examples::{check, fill, wait, Common, Rate};
@@ -13,29 +13,24 @@ use ibverbs_examples::{check, fill, wait, Common, Rate};
 struct Options {
     #[command(flatten)]
     common: Common,
-
-    /// How many threads contend for the lock
-    #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
-    threads: u64,
 }
 
+const THREADS: u64 = 4;
+
 /// The remote memory: the counter, the lock, and the record, which is the number of its changes and the
-/// bytes that belong to this number.
+/// bytes that belong to this number. Each number has eight bytes.
 const COUNTER: usize = 0;
 const LOCK: usize = 8;
 const RECORD: usize = 16;
-/// The length of each number.
 const NUMBER: usize = 8;
 
 /// What the lock holds while no thread has it. Else that is the thread's number, from 1.
 const FREE: u64 = 0;
-/// How long to wait for the lock.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// The longest pause between two attempts to take it.
-const MAX_PAUSE: Duration = Duration::from_millis(1);
+/// How often to try to take it.
+const ATTEMPTS: u64 = 100_000;
 
 fn main() -> Result<()> {
-    let Options { common, threads } = Options::parse();
+    let Options { common } = Options::parse();
     let (size, iters) = (common.size as usize, common.iters);
     let opened = common.open()?;
 
@@ -45,41 +40,25 @@ fn main() -> Result<()> {
     // SAFETY: only the clients are told of the memory. It is looked at here when their threads have ended,
     // with each request complete or its queue pair destroyed.
     let remote = unsafe { memory.remote() }?;
-    let peer_cq = opened.context.create_cq(1).build()?;
-    let (mut clients, mut peers) = (Vec::new(), Vec::new());
-    for number in 1..=threads {
-        let cq = opened.context.create_cq(1).build()?;
-        let (qp, peer) = opened.pair(&pd, [&cq, &peer_cq])?;
+    let mut clients = Vec::new();
+    for number in 1..=THREADS {
+        let [(qp, cq), (peer, _)] = opened.pair(&pd)?;
         let local = pd.allocate(2 * NUMBER + size, AccessFlags::LOCAL_WRITE)?;
-        clients.push(Client { qp, cq, local, remote, number, attempts: 0 });
-        peers.push(peer);
+        clients.push(Client { qp, _peer: peer, cq, local, remote, number });
     }
 
     let start = Instant::now();
-    let results: Vec<_> = std::thread::scope(|scope| {
-        let start = |client: Client| scope.spawn(move || client.run(iters));
-        let running: Vec<_> = clients.into_iter().map(start).collect();
-        running.into_iter().map(|thread| thread.join().expect("a thread panicked")).collect()
-    });
-    let time = start.elapsed();
-    let (mut drawn, mut attempts) = (Vec::new(), 0);
-    for result in results {
-        let (numbers, tries) = result?;
-        drawn.extend(numbers);
-        attempts += tries;
-    }
-
-    drawn.sort_unstable();
-    ensure!(drawn.into_iter().eq(0..iters), "a number was drawn twice, or not at all");
-    let number_at = |offset| number(&memory.bytes()[offset..]);
-    // The last number that each thread drew was too high.
-    let (counter, expected) = (number_at(COUNTER), iters + threads);
-    ensure!(counter == expected, "the counter is {counter}, not {expected}");
-    ensure!(number_at(LOCK) == FREE, "thread {} still has the lock", number_at(LOCK));
-    ensure!(number_at(RECORD) == iters, "{} of {iters} changes were made", number_at(RECORD));
+    let attempts = std::thread::scope(|scope| {
+        let run = |client: Client| scope.spawn(move || client.run(iters));
+        let threads: Vec<_> = clients.into_iter().map(run).collect();
+        threads.into_iter().map(|thread| thread.join().expect("panic")).sum::<Result<u64>>()
+    })?;
+    let rate = Rate { messages: iters, bytes: 2 * iters * size as u64, time: start.elapsed() };
+    let found = [COUNTER, LOCK, RECORD].map(|at| number(&memory.bytes()[at..]));
+    let expected = [iters + THREADS, FREE, iters]; // each thread's last number was too high
+    ensure!(found == expected, "counter, lock and changes are {found:?}, not {expected:?}");
     check(&memory.bytes()[RECORD + NUMBER..], iters)?;
-    let rate = Rate { messages: iters, bytes: 2 * iters * size as u64, time };
-    println!("{threads} threads read, checked and wrote {size} bytes {iters} times: {rate}");
+    println!("{THREADS} threads read, checked and wrote {size} bytes {iters} times: {rate}");
     println!("    it took {attempts} attempts to take the lock");
     Ok(())
 }
@@ -92,27 +71,23 @@ fn number(bytes: &[u8]) -> u64 {
 /// A thread's queue pair. It stands above the memory that it uses, and is dropped first.
 struct Client {
     qp: QueuePair<Rc>,
+    _peer: QueuePair<Rc>,
     cq: CompletionQueue,
     /// The result of an atomic operation, then a copy of the record.
     local: MemoryRegion,
     remote: RemoteMemorySlice,
     number: u64,
-    attempts: u64,
 }
 
 impl Client {
-    /// Returns the numbers that it has drawn, and how often it tried to take the lock.
-    fn run(mut self, iters: u64) -> Result<(Vec<u64>, u64)> {
-        let mut drawn = Vec::new();
-        loop {
-            let number = self.draw()?;
-            if number >= iters {
-                return Ok((drawn, self.attempts));
-            }
-            drawn.push(number);
-            self.lock()?;
+    /// Returns how often it tried to take the lock.
+    fn run(mut self, iters: u64) -> Result<u64> {
+        let mut attempts = 0;
+        while self.draw()? < iters {
+            attempts += self.lock()?;
             self.change_and_unlock()?;
         }
+        Ok(attempts)
     }
 
     fn draw(&mut self) -> Result<u64> {
@@ -125,24 +100,21 @@ impl Client {
         self.result()
     }
 
-    fn lock(&mut self) -> Result<()> {
-        let start = Instant::now();
+    /// Returns how many attempts it took.
+    fn lock(&mut self) -> Result<u64> {
         let (result, lock) = (self.local.slice(..NUMBER), self.remote.slice(LOCK as u64..));
-        let mut pause = Duration::from_micros(1);
-        loop {
-            self.attempts += 1;
+        for attempt in 1..=ATTEMPTS {
             let mut batch = self.qp.start_send();
             batch.op().signaled().atomic_cmp_swap(0, result, lock, FREE, self.number);
             // SAFETY: as in `draw`.
             unsafe { batch.submit() }?;
-            match self.result()? {
-                FREE => return Ok(()),
-                owner => ensure!(start.elapsed() < PATIENCE, "thread {owner} keeps the lock"),
+            if self.result()? == FREE {
+                return Ok(attempt);
             }
-            // Each attempt takes a part of the link and of the device from whoever has the lock.
-            std::thread::sleep(pause);
-            pause = MAX_PAUSE.min(2 * pause);
+            // Less and less often: each attempt slows down the thread that has the lock.
+            std::thread::sleep(Duration::from_micros(1 << attempt.min(10)));
         }
+        bail!("thread {} keeps the lock", number(self.local.bytes()))
     }
 
     fn change_and_unlock(&mut self) -> Result<()> {

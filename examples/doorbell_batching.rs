@@ -26,11 +26,7 @@ fn main() -> Result<()> {
     let opened = common.open()?;
 
     let pd = opened.context.alloc_pd()?;
-    let cq = opened.context.create_cq(ROUND as u32).build()?;
-    let peer_cq = opened.context.create_cq(1).build()?;
-    let (qp, peer) = opened.pair(&pd, [&cq, &peer_cq])?;
-    let places = qp.capacity().max_send_wr;
-    ensure!(u64::from(places) >= ROUND, "the send queue has {places} places, not {ROUND}");
+    let [(qp, cq), (peer, peer_cq)] = opened.pair(&pd)?;
     let len = usize::try_from(ROUND * size)?;
     let source = pd.allocate(len, AccessFlags::empty())?;
     let target = pd.allocate(len, AccessFlags::LOCAL_WRITE | AccessFlags::REMOTE_WRITE)?;

@@ -64,17 +64,26 @@ impl Local {
     }
 }
 
+/// How many requests fit into each queue of a [`pair`](Opened::pair).
+const PLACES: u32 = 64;
+
 impl Opened {
-    /// Two queue pairs of this process that are connected to each other, with a completion queue each.
-    pub fn pair(
-        &self,
-        pd: &ProtectionDomain,
-        cqs: [&CompletionQueue; 2],
-    ) -> Result<(QueuePair<Rc>, QueuePair<Rc>)> {
-        let prepare = |cq| pd.create_qp(cq, cq, self.port)?.set_gid_index(self.gid_index).build();
-        let (a, b) = (prepare(cqs[0])?, prepare(cqs[1])?);
+    /// Two queue pairs of this process that are connected to each other, with a completion queue each. 64
+    /// requests fit into each queue of theirs.
+    pub fn pair(&self, pd: &ProtectionDomain) -> Result<[(QueuePair<Rc>, CompletionQueue); 2]> {
+        let prepare = || -> Result<_> {
+            let cq = self.context.create_cq(2 * PLACES).build()?;
+            let qp = pd
+                .create_qp(&cq, &cq, self.port)?
+                .set_gid_index(self.gid_index)
+                .set_max_send_wr(PLACES)
+                .set_max_recv_wr(PLACES)
+                .build()?;
+            Ok((qp, cq))
+        };
+        let ((a, cq_a), (b, cq_b)) = (prepare()?, prepare()?);
         let (of_a, of_b) = (a.endpoint()?, b.endpoint()?);
-        Ok((a.handshake(of_b)?, b.handshake(of_a)?))
+        Ok([(a.handshake(of_b)?, cq_a), (b.handshake(of_a)?, cq_b)])
     }
 }
 
