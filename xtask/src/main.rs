@@ -10,6 +10,7 @@ mod loopback;
 mod process;
 mod progress;
 mod rdma_core;
+mod script;
 mod test;
 mod vendor;
 mod vm;

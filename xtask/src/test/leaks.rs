@@ -31,14 +31,14 @@ pub(crate) fn link(cargo: &mut Command) {
     cargo.args(["--target", TARGET]).env("RUSTFLAGS", flags);
 }
 
-/// What the test programs' environment must say.
-pub(crate) fn environment() -> Vec<(&'static str, OsString)> {
+/// What the test programs' environment must say, for `env`.
+pub(crate) fn environment() -> OsString {
     let known = workspace::root().join(KNOWN);
     // Its own exit status tells a leak from a failing test, which is 101.
-    let mut options = OsString::from("exitcode=23");
+    let mut options = OsString::from("LSAN_OPTIONS=exitcode=23");
     if known.is_file() {
         options.push(":print_suppressions=0:suppressions=");
         options.push(known);
     }
-    vec![("LSAN_OPTIONS", options)]
+    options
 }

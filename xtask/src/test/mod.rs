@@ -2,7 +2,6 @@
 
 mod leaks;
 mod report;
-mod script;
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
@@ -11,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 
+use crate::artifacts::Program;
 use crate::link::{self, Link};
 use crate::progress::say;
+use crate::script::{Run, Script};
 use crate::vm::{self, Job, MachineArgs, Prepared};
 use crate::{artifacts, workspace};
 use report::{Counts, Line, Report};
-use script::Script;
 
 /// The package whose tests need a device.
 const DEVICE_TESTS: &str = "ibverbs-tests";
@@ -98,15 +98,10 @@ fn device_tests(
     if programs.is_empty() {
         bail!("the package {DEVICE_TESTS} has no tests");
     }
-    let script = Script {
-        programs: &programs,
-        timeout: Duration::from_secs(args.timeout),
-        threads: threads(guest.kernel_major()),
-        environment: if args.leaks { leaks::environment() } else { Vec::new() },
-        arguments: &args.arguments,
-    };
+    let runs: Vec<Run> =
+        programs.iter().map(|program| args.run(program, guest.kernel_major())).collect();
+    let script = Script { runs: &runs, timeout: Duration::from_secs(args.timeout) };
     say(format_args!("running the tests that need a device, under Linux {}", guest.release()));
-    let total = u64::try_from(programs.len())? * (args.timeout + script::GRACE.as_secs());
     let outcome = guest.run(&Job {
         command: &["bash".into(), "-c".into(), script.text()],
         // As `cargo test` does: in the folder of the package.
@@ -114,10 +109,25 @@ fn device_tests(
         writable: &[],
         devices: vm::DEFAULT_DEVICES,
         rdma_core: args.link.rdma_core(),
-        timeout: Some(Duration::from_secs(total)),
+        timeout: Some(script.timeout()),
         keep_stdout: true,
     })?;
-    Ok(script.results(&String::from_utf8_lossy(&outcome.stdout)))
+    let ended = script.results(&String::from_utf8_lossy(&outcome.stdout));
+    Ok(ended.into_iter().map(Line::from).collect())
+}
+
+impl TestArgs {
+    /// How a test program is run.
+    fn run(&self, program: &Program, kernel_major: u64) -> Run {
+        let mut command = Vec::new();
+        if self.leaks {
+            command.extend(["env".into(), leaks::environment()]);
+        }
+        command.push(program.path.clone().into());
+        command.push(format!("--test-threads={}", threads(kernel_major)).into());
+        command.extend(self.arguments.iter().cloned());
+        Run { name: program.name.clone(), command }
+    }
 }
 
 /// How many tests may run at once in one program. With several, SoftRoCE of kernel 7.2 was seen to hang.

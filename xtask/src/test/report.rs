@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::script::Ended;
+
 /// Numbers of tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
@@ -39,6 +41,13 @@ pub(crate) struct Line {
     pub(crate) passed: bool,
     pub(crate) counts: Counts,
     pub(crate) time: Duration,
+}
+
+impl From<Ended> for Line {
+    fn from(ended: Ended) -> Self {
+        let Ended { name, passed, output, time } = ended;
+        Self { name, passed, counts: Counts::of(&output), time }
+    }
 }
 
 /// Everything that ran.
