@@ -4,6 +4,7 @@ mod apt;
 mod artifacts;
 mod bindgen;
 mod cache;
+mod examples;
 mod host;
 mod link;
 mod loopback;
@@ -38,6 +39,8 @@ enum Command {
     Vm(vm::VmArgs),
     /// Run the example `loopback` under a real SoftRoCE kernel, with all set-up
     Loopback(loopback::LoopbackArgs),
+    /// Run every example under a real SoftRoCE kernel
+    Examples(examples::ExamplesArgs),
     /// Run all tests, those that need a device under a real SoftRoCE kernel, with all set-up
     Test(test::TestArgs),
     /// Generate the bindings of ibverbs-sys from the pinned rdma-core
@@ -60,6 +63,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::RdmaCore => rdma_core::run()?,
         Command::Vm(args) => return Ok(vm::run(&args)?.into()),
         Command::Loopback(args) => return Ok(loopback::run(&args)?.into()),
+        Command::Examples(args) => return Ok(examples::run(&args)?.into()),
         Command::Test(args) => return Ok(test::run(&args)?.into()),
         Command::Bindgen(args) => bindgen::run(&args)?,
     }

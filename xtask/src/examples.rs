@@ -1,0 +1,195 @@
+//! `cargo xtask examples`: every example, in one guest.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{bail, Context, Result};
+
+use crate::artifacts::Program;
+use crate::link::Link;
+use crate::progress::say;
+use crate::script::{Run, Script};
+use crate::vm::{self, Job, MachineArgs};
+use crate::{artifacts, workspace};
+
+/// Options of `cargo xtask examples`.
+#[derive(clap::Args)]
+pub(crate) struct ExamplesArgs {
+    #[command(flatten)]
+    machine: MachineArgs,
+    /// How the examples find the native library
+    #[arg(long, value_enum, default_value_t)]
+    link: Link,
+    /// How many messages each example sends
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    iters: u64,
+    /// Seconds that one example may take
+    #[arg(long, default_value_t = 120, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+/// Two SoftRoCE devices with a wire between them, on which the kernel must take what comes from an address of its own.
+/// (Those of every guest have a network interface each that leads nowhere.)
+const WIRE: &str = "
+set -e
+ip link add wire0 type veth peer name wire1
+for n in 0 1; do
+  echo 1 > /proc/sys/net/ipv4/conf/wire$n/accept_local
+  ip addr add 10.8.0.$((n + 1))/24 dev wire$n
+  ip link set wire$n up
+done
+for n in 0 1; do
+  rdma link add wired$n type rxe netdev wire$n
+  until grep -q ffff:0a08 /sys/class/infiniband/wired$n/ports/1/gids/*; do sleep .05; done
+done 2>/dev/null
+";
+
+/// A server and its client: the program, their devices, the options of both.
+const TWO_PROCESSES: &str = r#"
+program=$1 server=$2 client=$3
+shift 3
+"$program" --device $server "$@" &
+"$program" --device $client "$@" localhost || { status=$?; kill $!; exit $status; }
+wait $!
+"#;
+
+/// Runs the command; returns 0 if every example ran and succeeded.
+pub(crate) fn run(args: &ExamplesArgs) -> Result<u8> {
+    let guest = vm::prepare(&args.machine)?;
+    let build = args.link.prepare()?;
+    let words = ["build", "--package", "ibverbs-examples", "--examples"];
+    let programs = artifacts::build(&mut build.cargo(&words))?;
+    check_complete(&workspace::root().join("examples"), &programs)?;
+    let runs: Vec<Run> = programs.iter().flat_map(|program| runs(program, args.iters)).collect();
+    let script = Script { runs: &runs, timeout: Duration::from_secs(args.timeout) };
+    say(format_args!("running {} examples under Linux {}", programs.len(), guest.release()));
+    let outcome = guest.run(&Job {
+        command: &["bash".into(), "-c".into(), script.text()],
+        folder: workspace::root(),
+        writable: &[],
+        devices: vm::DEFAULT_DEVICES,
+        rdma_core: args.link.rdma_core(),
+        timeout: Some(script.timeout()),
+        keep_stdout: true,
+    })?;
+    let ended = script.results(&String::from_utf8_lossy(&outcome.stdout));
+    let width = ended.iter().map(|ended| ended.name.len()).max().unwrap_or_default();
+    println!();
+    for ended in &ended {
+        let verdict = if ended.passed { "ok" } else { "FAILED" };
+        println!("{:width$}  {verdict:6}  {:6.1} s", ended.name, ended.time.as_secs_f64());
+    }
+    Ok(u8::from(!ended.iter().all(|ended| ended.passed)))
+}
+
+/// An error if there is an example that was not built.
+fn check_complete(folder: &Path, programs: &[Program]) -> Result<()> {
+    let entries = folder.read_dir().with_context(|| format!("cannot list {}", folder.display()))?;
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let is_source = path.extension().is_some_and(|extension| extension == "rs");
+        if is_source && !programs.iter().any(|program| program.name == name) {
+            bail!(
+                "{} was not built, and would not run: is it in Cargo.toml, with no feature that is off?",
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// How an example is run: as any that moves data, unless it is named here.
+fn runs(program: &Program, iters: u64) -> Vec<Run> {
+    let iters = ["--iters", &iters.to_string()];
+    match program.name.as_str() {
+        "devinfo" => vec![alone(program, &["--verbose"])],
+        "first" => vec![alone(program, &[])],
+        "rc_pingpong" => vec![
+            in_two_processes(program, "one device", "", ["rxe0", "rxe0"], &iters),
+            in_two_processes(program, "two devices", WIRE, ["wired0", "wired1"], &iters),
+        ],
+        _ => vec![alone(program, &iters)],
+    }
+}
+
+fn alone(program: &Program, arguments: &[&str]) -> Run {
+    let path = OsString::from(&program.path);
+    let arguments = arguments.iter().map(OsString::from);
+    Run { name: program.name.clone(), command: [path].into_iter().chain(arguments).collect() }
+}
+
+fn in_two_processes(
+    program: &Program,
+    manner: &str,
+    set_up: &str,
+    [server, client]: [&str; 2],
+    arguments: &[&str],
+) -> Run {
+    let script = format!("{set_up}{TWO_PROCESSES}");
+    let path = OsString::from(&program.path);
+    let words = ["bash", "-c", &script, "bash"].map(OsString::from);
+    let rest = [server, client].into_iter().chain(arguments.iter().copied()).map(OsString::from);
+    let command = words.into_iter().chain([path]).chain(rest).collect();
+    Run { name: format!("{}, {manner}", program.name), command }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    fn program(name: &str) -> Program {
+        Program { name: name.into(), path: format!("/target/{name}").into() }
+    }
+
+    #[test]
+    fn an_example_that_was_not_built_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["one.rs", "two.rs", "Cargo.toml"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        std::fs::create_dir(folder.path().join("src")).unwrap();
+        check_complete(folder.path(), &[program("one"), program("two")]).unwrap();
+        let error = check_complete(folder.path(), &[program("one")]).unwrap_err().to_string();
+        assert!(error.contains("two.rs was not built"), "{error}");
+    }
+
+    #[test]
+    fn an_example_that_nobody_named_is_run() {
+        let runs = runs(&program("new"), 7);
+        assert_eq!(runs.len(), 1);
+        assert_eq!(runs[0].command, ["/target/new", "--iters", "7"]);
+    }
+
+    /// Runs a fake example in two processes; returns whether that succeeded, and its output.
+    fn pair(example: &str) -> (bool, String) {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("example");
+        std::fs::write(&path, format!("#!/bin/sh\n{example}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let program = Program { name: "example".into(), path };
+        let run = in_two_processes(&program, "", "", ["a", "b"], &["--iters", "7"]);
+        let out = Command::new(&run.command[0]).args(&run.command[1..]).output().unwrap();
+        (out.status.success(), String::from_utf8(out.stdout).unwrap())
+    }
+
+    #[test]
+    fn the_client_gets_the_host() {
+        let (success, output) = pair("echo \"$@\"");
+        let mut lines: Vec<_> = output.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["--device a --iters 7", "--device b --iters 7 localhost"]);
+        assert!(success);
+    }
+
+    #[test]
+    fn the_failure_of_either_process_counts() {
+        assert!(!pair("[ $2 = a ]").0);
+        assert!(!pair("[ $2 = b ]").0);
+        // A server whose client has failed may wait for ever.
+        assert!(!pair("[ $2 = a ] && exec sleep 1000").0);
+    }
+}
