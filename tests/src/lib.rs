@@ -1,15 +1,17 @@
-//! What the integration tests share: the device that they run on, memory, connected queue pairs, and
+//! What the integration tests share: the device that they run on, memory, queue pairs that are ready, and
 //! waiting for completions with a deadline.
 //!
 //! A test begins with `let Some(bed) = Bed::new() else { return };`. The device is the one that
 //! `IBVERBS_TEST_DEVICE` names, and a missing one is a failure then; or else the first one, and without
 //! any the test is skipped, with a line that says so.
 
+mod datagram;
 mod device;
 mod memory;
 mod pair;
 mod wait;
 
+pub use datagram::{activated, activated_with, longest_datagram, way, way_from, GRH, QKEY};
 pub use device::{other_context, test_context, Bed, PORT};
 pub use memory::{pattern, Mem};
 pub use pair::{connect, pair, pair_with, post_recv, prepare, submit, Prepared, Side};

@@ -4,7 +4,9 @@ use std::panic::resume_unwind;
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use ibverbs::{CompletionQueue, WcError, WcFlags, WcOpcode, WcStatus, WorkCompletion};
+use ibverbs::{
+    CompletionQueue, DatagramSender, WcError, WcFlags, WcOpcode, WcStatus, WorkCompletion,
+};
 
 /// How long anything may take. It is generous: an emulated processor is slow.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -26,6 +28,8 @@ pub struct Wc {
     pub imm: Option<u32>,
     /// The flags; mean nothing on an error.
     pub flags: WcFlags,
+    /// Who sent it; means something for received datagrams only.
+    pub sender: DatagramSender,
 }
 
 impl Wc {
@@ -39,6 +43,7 @@ impl Wc {
             len: wc.len(),
             imm: wc.imm_data(),
             flags: wc.flags(),
+            sender: wc.sender(),
         }
     }
 

@@ -1,0 +1,1 @@
+//! Address handles: how they are made, what they keep together, and when they may go.
