@@ -7,7 +7,7 @@ use ibverbs::{
     AtomicCap, Context, DeviceCaps, Error, Gid, GidType, Guid, LinkLayer, Mtu, NodeType,
     PhysicalState, PortState, TransportType,
 };
-use ibverbs_tests::{test_context, PORT};
+use ibverbs_tests::{eventually, test_context, PORT};
 
 /// A file of the device in `/sys`; `None` if there is none of this name, or it cannot be read now.
 fn sys(ctx: &Context, file: &str) -> Option<String> {
@@ -247,6 +247,22 @@ fn the_port_s_speed_in_effect_is_told_or_said_to_be_unknown() {
         Err(error) => panic!("{error}"),
     }
     assert!(matches!(ctx.query_port_speed(99), Err(Error::InvalidPort { port: 99, .. })));
+}
+
+#[test]
+fn the_clock_runs_or_is_unsupported() {
+    let Some(ctx) = test_context() else { return };
+    let read = || ctx.query_rt_values_ex().map(|values| values.raw_clock());
+    match read() {
+        // SoftRoCE has none.
+        Err(Error::Unsupported { operation }) => assert_eq!(operation, "ibv_query_rt_values_ex"),
+        Err(other) => panic!("{other:?}"),
+        Ok(before) => {
+            assert_ne!(ctx.query_device_ex().unwrap().core_clock_khz(), None);
+            eventually("the clock runs", || read().unwrap() != before);
+        }
+    }
+    assert!(!ctx.device().name().starts_with("rxe") || read().is_err());
 }
 
 #[test]

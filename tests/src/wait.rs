@@ -5,7 +5,8 @@ use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use ibverbs::{
-    CompletionQueue, DatagramSender, WcError, WcFlags, WcOpcode, WcStatus, WorkCompletion,
+    AsyncEvent, CompletionQueue, Context, DatagramSender, EventType, WcError, WcFlags, WcOpcode,
+    WcStatus, WorkCompletion,
 };
 
 /// How long anything may take. It is generous: an emulated processor is slow.
@@ -109,6 +110,21 @@ pub fn assert_silent(cq: &CompletionQueue) {
         let found = poll(cq);
         assert!(found.is_empty(), "nothing should have completed: {found:?}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits for an asynchronous event of this type. Others that come before it are dropped.
+#[track_caller]
+pub fn wait_event(ctx: &Context, event_type: EventType) -> AsyncEvent {
+    let mut others = Vec::new();
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        match ctx.wait_async_event(Some(left)).expect("the events cannot be read") {
+            Some(event) if event.event_type() == event_type => return event,
+            Some(event) => others.push(event.to_string()),
+            None => panic!("no {event_type} came, but {others:?}"),
+        }
     }
 }
 
