@@ -1,9 +1,16 @@
 //! Registered memory: what it is, what is refused, and slices of it.
 
+use std::ffi::c_int;
+use std::fs::File;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::FileExt;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
-use ibverbs::{AccessFlags, Error, OdpGeneralCaps};
-use ibverbs_tests::Bed;
+use ibverbs::{
+    ffi, AccessFlags, Advice, AdviseFlags, DeviceCaps, Error, MemoryRegion, OdpGeneralCaps,
+    OdpTransportCaps, Rc, RecvRequest, SendBatch,
+};
+use ibverbs_tests::{pair, post_recv, submit, wait_one, Bed};
 
 #[test]
 fn memory_is_zeroed_page_aligned_and_as_long_as_asked_for() {
@@ -79,10 +86,48 @@ fn on_demand_paging_is_refused_by_a_device_without_it() {
         return;
     }
     let error = bed.pd().allocate(4096, access).unwrap_err();
-    let Error::Register { access: told, hint, .. } = &error else { panic!("{error}") };
-    assert_eq!(*told, access);
-    assert!(hint.contains("does not have one of these access flags"), "{error}");
-    assert!(error.os_error().is_some(), "{error:?}");
+    assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
+    assert!(error.to_string().contains("AccessFlags::ON_DEMAND"), "{error}");
+}
+
+#[test]
+fn a_right_to_flush_is_refused_by_a_device_without_it() {
+    let Some(bed) = Bed::new() else { return };
+    let caps = bed.ctx().query_device_ex().unwrap().capabilities();
+    for (flag, cap, name) in [
+        (AccessFlags::FLUSH_GLOBAL, DeviceCaps::FLUSH_GLOBAL, "AccessFlags::FLUSH_GLOBAL"),
+        (
+            AccessFlags::FLUSH_PERSISTENT,
+            DeviceCaps::FLUSH_PERSISTENT,
+            "AccessFlags::FLUSH_PERSISTENT",
+        ),
+    ] {
+        // It is a right of peers, which becomes real when it is given away.
+        let region = bed.pd().allocate(4096, AccessFlags::PERMISSIVE | flag).unwrap();
+        // SAFETY: no peer learns of it.
+        let result = unsafe { region.remote() };
+        match result {
+            Ok(_) => assert!(caps.contains(cap), "{name}"),
+            Err(Error::Unsupported { operation }) => {
+                assert!(operation.contains(name) && !caps.contains(cap), "{operation}");
+            }
+            Err(error) => {
+                let Error::Register { hint, .. } = &error else { panic!("{error:?}") };
+                assert!(hint.contains("not persistent") && caps.contains(cap), "{error}");
+                assert_eq!(flag, AccessFlags::FLUSH_PERSISTENT, "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn huge_pages_that_are_pinned_need_no_flag() {
+    let Some(bed) = Bed::new() else { return };
+    // SoftRoCE refuses the flag since Linux 6.12 at the latest, and ignores it in 6.1.
+    if let Err(error) = bed.pd().allocate(4096, AccessFlags::LOCAL_WRITE | AccessFlags::HUGETLB) {
+        assert!(matches!(error, Error::InvalidAccess { .. }), "{error:?}");
+        assert!(error.to_string().contains("HUGETLB goes with ON_DEMAND"), "{error}");
+    }
 }
 
 #[test]
@@ -163,4 +208,267 @@ fn many_regions_have_keys_of_their_own() {
     for region in regions {
         region.close().unwrap();
     }
+}
+
+/// Memory that the program maps itself: a file in memory, which can be read behind the mapping's back.
+struct Mapping {
+    file: File,
+    ptr: *mut u8,
+    len: usize,
+}
+
+impl Mapping {
+    fn new(len: usize, protection: c_int) -> Mapping {
+        // SAFETY: the name is a C string.
+        let fd = unsafe { libc::memfd_create(c"ibverbs-tests".as_ptr(), libc::MFD_CLOEXEC) };
+        assert_ne!(fd, -1, "{}", std::io::Error::last_os_error());
+        // SAFETY: the descriptor was made above, and nobody else knows of it.
+        let file = unsafe { File::from_raw_fd(fd) };
+        file.set_len(len as u64).unwrap();
+        let (place, fd) = (std::ptr::null_mut(), file.as_raw_fd());
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let ptr = unsafe { libc::mmap(place, len, protection, libc::MAP_SHARED, fd, 0) };
+        assert_ne!(ptr, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+        Mapping { file, ptr: ptr.cast(), len }
+    }
+
+    fn writable(len: usize) -> Mapping {
+        Mapping::new(len, libc::PROT_READ | libc::PROT_WRITE)
+    }
+
+    fn register(&self, bed: &Bed, access: AccessFlags) -> ibverbs::Result<MemoryRegion<()>> {
+        // SAFETY: the memory stays mapped until `unmap`, which is called after the region was closed.
+        unsafe { bed.pd().register_from_raw(self.ptr, self.len, access) }
+    }
+
+    fn read(&self, offset: usize, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, offset as u64).unwrap();
+        bytes
+    }
+
+    /// To be called when nobody uses the memory any more.
+    fn unmap(self) {
+        // SAFETY: it was mapped in `new` with this length, and nobody uses it any more.
+        let code = unsafe { libc::munmap(self.ptr.cast(), self.len) };
+        assert_eq!(code, 0);
+    }
+}
+
+#[test]
+fn memory_of_the_program_is_received_into_sent_from_and_written_by_a_peer() {
+    let Some(bed) = Bed::new() else { return };
+    let mapping = Mapping::writable(8192);
+    let region = mapping.register(&bed, AccessFlags::PERMISSIVE).unwrap();
+    assert_eq!((region.len(), region.slice(..).addr()), (8192, mapping.ptr as u64));
+    let (mut a, mut b) = pair(&bed);
+    let mem = bed.mem(16);
+    mem.write(0, b"over the network");
+
+    // SAFETY: the memory is mapped and registered until the queue pair has completed all requests, and
+    // there are no references to it.
+    let posted = unsafe { b.qp.post_recv([RecvRequest::new(1, &[region.slice(4090..5000)])]) };
+    posted.unwrap();
+    submit(&mut a.qp, |batch| batch.op().signaled().send(2, &[mem.slice(..)])).unwrap();
+    assert_eq!(wait_one(&a.send_cq, 2).ok, Ok(()));
+    assert_eq!(wait_one(&b.recv_cq, 1).ok, Ok(()));
+    assert_eq!(mapping.read(4090, 16), b"over the network");
+
+    // SAFETY: there are no references to the memory.
+    let remote = unsafe { region.remote() }.unwrap();
+    let write = |batch: &mut SendBatch<'_, Rc>| {
+        batch.op().signaled().write(3, &[mem.slice(..4)], remote.slice(8188..));
+    };
+    submit(&mut a.qp, write).unwrap();
+    assert_eq!(wait_one(&a.send_cq, 3).ok, Ok(()));
+    assert_eq!(mapping.read(8188, 4), b"over");
+
+    post_recv(&mut a.qp, [RecvRequest::new(4, &[mem.slice(..)])]).unwrap();
+    let mut batch = b.qp.start_send();
+    batch.op().signaled().send(5, &[region.slice(4095..4106)]);
+    // SAFETY: as above.
+    unsafe { batch.submit() }.unwrap();
+    assert_eq!(wait_one(&b.send_cq, 5).ok, Ok(()));
+    assert_eq!(wait_one(&a.recv_cq, 4).len, 11);
+    assert_eq!(mem.read(..11), b"the network");
+
+    region.close().unwrap();
+    mapping.unmap();
+}
+
+#[test]
+fn huge_pages_are_registered_where_the_system_has_some() {
+    let Some(bed) = Bed::new() else { return };
+    const LEN: usize = 2 << 20;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+    let ptr = unsafe { libc::mmap(std::ptr::null_mut(), LEN, protection, flags, -1, 0) };
+    if ptr == libc::MAP_FAILED {
+        return;
+    }
+    // SAFETY: the memory is unmapped below, after the region was closed.
+    let region =
+        unsafe { bed.pd().register_from_raw(ptr.cast(), LEN, AccessFlags::PERMISSIVE) }.unwrap();
+    // SAFETY: there are no references to the memory.
+    let remote = unsafe { region.remote() }.unwrap();
+    let (mut a, _b) = pair(&bed);
+    let mem = bed.mem(8);
+    mem.write(0, b"enormous");
+    let write = |batch: &mut SendBatch<'_, Rc>| {
+        batch.op().signaled().write(1, &[mem.slice(..)], remote.slice(LEN as u64 - 8..));
+    };
+    submit(&mut a.qp, write).unwrap();
+    assert_eq!(wait_one(&a.send_cq, 1).ok, Ok(()));
+    let last = ptr.cast::<[u8; 8]>().wrapping_byte_add(LEN - 8);
+    // SAFETY: the last eight bytes of the mapping, to which the peer has completed its write.
+    assert_eq!(&unsafe { last.read() }, b"enormous");
+    region.close().unwrap();
+    // SAFETY: it was mapped above with this length, and nobody uses it any more.
+    assert_eq!(unsafe { libc::munmap(ptr, LEN) }, 0);
+}
+
+#[test]
+fn memory_that_is_read_only_is_sent_from_and_not_written() {
+    let Some(bed) = Bed::new() else { return };
+    let mapping = Mapping::new(4096, libc::PROT_READ);
+    let error = mapping.register(&bed, AccessFlags::PERMISSIVE).unwrap_err();
+    let Error::Register { verb: "ibv_reg_mr", hint, .. } = error else { panic!("{error:?}") };
+    assert!(hint.contains("not writable"), "{hint}");
+    let region = match mapping.register(&bed, AccessFlags::REMOTE_READ) {
+        // Linux 6.1 pins shared memory as if it were to be written.
+        Err(error) if error.os_error() == Some(libc::EFAULT) => return,
+        result => result.unwrap(),
+    };
+    // SAFETY: there are no references to the memory.
+    let remote = unsafe { region.remote() }.unwrap();
+    mapping.file.write_all_at(b"read only", 7).unwrap();
+    let (mut a, _b) = pair(&bed);
+    let mem = bed.mem(16);
+    let read = |batch: &mut SendBatch<'_, Rc>| {
+        batch.op().signaled().read(1, &[mem.slice(..9)], remote.slice(7..16));
+    };
+    submit(&mut a.qp, read).unwrap();
+    assert_eq!(wait_one(&a.send_cq, 1).ok, Ok(()));
+    assert_eq!(mem.read(..9), b"read only");
+    region.close().unwrap();
+    mapping.unmap();
+}
+
+#[test]
+fn a_region_of_memory_of_the_program_can_be_made_again_and_again() {
+    let Some(bed) = Bed::new() else { return };
+    let mapping = Mapping::writable(4096);
+    let regions: Vec<_> =
+        (0..10).map(|_| mapping.register(&bed, AccessFlags::PERMISSIVE).unwrap()).collect();
+    for region in regions {
+        region.into_inner().unwrap();
+    }
+    drop(mapping.register(&bed, AccessFlags::PERMISSIVE).unwrap());
+    mapping.unmap();
+}
+
+#[test]
+fn what_is_no_dmabuf_is_refused() {
+    let Some(bed) = Bed::new() else { return };
+    let file = File::open("/dev/zero").unwrap();
+    let error = bed.pd().register_dmabuf(&file, 0, 4096, 0, AccessFlags::PERMISSIVE).unwrap_err();
+    match error {
+        Error::Unsupported { operation } => assert_eq!(operation, "ibv_reg_dmabuf_mr"),
+        Error::Register { hint, .. } => assert!(hint.contains("not one of a dma-buf"), "{hint}"),
+        error => panic!("{error:?}"),
+    }
+    // Before the device is asked:
+    let error = bed.pd().register_dmabuf(&file, 0, 4096, 1, AccessFlags::PERMISSIVE).unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument { value: 1, .. }), "{error:?}");
+    let access = AccessFlags::LOCAL_WRITE | AccessFlags::ON_DEMAND;
+    let error = bed.pd().register_dmabuf(&file, 0, 4096, 0, access).unwrap_err();
+    assert!(matches!(error, Error::InvalidAccess { .. }), "{error:?}");
+}
+
+#[test]
+fn advice_is_followed_by_a_device_with_on_demand_paging() {
+    let Some(bed) = Bed::new() else { return };
+    let caps = bed.ctx().query_device_ex().unwrap().odp_caps();
+    let has_paging = caps.general.contains(OdpGeneralCaps::SUPPORT);
+    let access = AccessFlags::PERMISSIVE
+        | if has_paging { AccessFlags::ON_DEMAND } else { AccessFlags::empty() };
+    let mem = bed.mem_with(1 << 16, access);
+    let slices = [mem.slice(..4096), mem.slice(8000..9000)];
+    for advice in [Advice::PREFETCH, Advice::PREFETCH_WRITE, Advice::PREFETCH_NO_FAULT] {
+        for flags in [AdviseFlags::empty(), AdviseFlags::FLUSH] {
+            let result = bed.pd().advise_mr(advice, flags, &slices);
+            match result {
+                Ok(()) => assert!(has_paging),
+                Err(Error::Unsupported { operation }) => assert_eq!(operation, "ibv_advise_mr"),
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+    if caps.rc.contains(OdpTransportCaps::SEND | OdpTransportCaps::RECV) {
+        let (mut a, mut b) = pair(&bed);
+        mem.write(0, b"on demand");
+        // At the beginnings of pages: SoftRoCE takes every address for that of its page.
+        post_recv(&mut b.qp, [RecvRequest::new(1, &[mem.slice(4096..8192)])]).unwrap();
+        submit(&mut a.qp, |batch| batch.op().signaled().send(2, &[mem.slice(..9)])).unwrap();
+        assert_eq!(wait_one(&a.send_cq, 2).ok, Ok(()));
+        assert_eq!(wait_one(&b.recv_cq, 1).ok, Ok(()));
+        assert_eq!(mem.read(4096..4105), b"on demand");
+    }
+}
+
+#[test]
+fn advice_about_other_memory_is_refused() {
+    let Some(bed) = Bed::new() else { return };
+    let pinned = bed.mem(4096);
+    let other = bed.ctx().alloc_pd().unwrap();
+    let other = bed.mem_of(&other, 4096, AccessFlags::PERMISSIVE);
+    let gone = bed.pd().allocate(4096, AccessFlags::PERMISSIVE).unwrap();
+    let stale = gone.slice(..);
+    gone.close().unwrap();
+    for slice in [pinned.slice(..), other.slice(..), stale] {
+        let error = bed.pd().advise_mr(Advice::PREFETCH, AdviseFlags::FLUSH, &[slice]).unwrap_err();
+        match error {
+            Error::Unsupported { operation } => assert_eq!(operation, "ibv_advise_mr"),
+            Error::Advise { slices, .. } => assert_eq!(slices, 1),
+            error => panic!("{error:?}"),
+        }
+    }
+    let error = bed.pd().advise_mr(Advice::PREFETCH, AdviseFlags::FLUSH, &[]).unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument { value: 0, .. }), "{error:?}");
+}
+
+#[test]
+fn a_region_with_a_memory_window_is_in_use() {
+    let Some(bed) = Bed::new() else { return };
+    let caps = bed.ctx().query_device_ex().unwrap().capabilities();
+    if !caps.contains(DeviceCaps::MEM_WINDOW) {
+        return;
+    }
+    let access = AccessFlags::PERMISSIVE | AccessFlags::MW_BIND;
+    let region = bed.pd().allocate(4096, access).unwrap();
+    let (a, _b) = pair(&bed);
+    // SAFETY: the domain is alive.
+    let window = unsafe { ffi::ibv_alloc_mw(bed.pd().as_raw(), ffi::IBV_MW_TYPE_1) };
+    assert!(!window.is_null(), "{}", std::io::Error::last_os_error());
+    let mut bind = ffi::ibv_mw_bind {
+        wr_id: 1,
+        send_flags: ffi::IBV_SEND_SIGNALED,
+        bind_info: ffi::ibv_mw_bind_info {
+            mr: region.as_raw(),
+            addr: region.slice(..).addr(),
+            length: 4096,
+            mw_access_flags: ffi::IBV_ACCESS_REMOTE_READ,
+        },
+    };
+    // SAFETY: queue pair, window and region are alive and of one domain, and no batch is open.
+    let code = unsafe { ffi::ibv_bind_mw(a.qp.as_raw().cast(), window, &mut bind) };
+    assert_eq!(code, 0);
+    assert_eq!(wait_one(&a.send_cq, 1).ok, Ok(()));
+    let failed = region.close().unwrap_err();
+    let expected = matches!(failed.error, Error::InUse { resource: "memory region" });
+    assert!(expected, "{:?}", failed.error);
+    // SAFETY: the window is alive, and nobody uses it after this.
+    assert_eq!(unsafe { ffi::ibv_dealloc_mw(window) }, 0);
+    failed.resource.close().unwrap();
 }

@@ -22,13 +22,18 @@ bitflags! {
         const REMOTE_ATOMIC = ffi::IBV_ACCESS_REMOTE_ATOMIC;
         /// Memory windows may be bound to the region.
         const MW_BIND = ffi::IBV_ACCESS_MW_BIND;
-        /// The pages are not pinned: the device faults them in when it needs them.
+        /// The pages are not pinned: the device faults them in when it needs them
+        /// ([`DeviceAttrEx::odp_caps`](crate::DeviceAttrEx::odp_caps)).
+        ///
+        /// SoftRoCE has it since Linux 6.15, but takes every address for that of its page, so that data ends up
+        /// elsewhere in the page (seen in Linux 7.2): use it there at the beginnings of pages only.
         const ON_DEMAND = ffi::IBV_ACCESS_ON_DEMAND;
-        /// The memory is of huge pages, which an on-demand registration must know.
+        /// The memory is of huge pages, and stays so. It goes with [`ON_DEMAND`](Self::ON_DEMAND); memory that
+        /// is pinned needs no flag for huge pages.
         const HUGETLB = ffi::IBV_ACCESS_HUGETLB;
         /// A peer may flush earlier writes to global visibility.
         const FLUSH_GLOBAL = ffi::IBV_ACCESS_FLUSH_GLOBAL;
-        /// A peer may flush earlier writes to persistence.
+        /// A peer may flush earlier writes to persistence. The memory must be persistent.
         const FLUSH_PERSISTENT = ffi::IBV_ACCESS_FLUSH_PERSISTENT;
         /// The device may reorder its accesses on the bus, which is faster. What is complete when
         /// the completion is polled does not change.

@@ -41,8 +41,8 @@ impl ProtectionDomain {
     ///
     /// The region does not own the memory, and there is no `bytes` of it: only the program knows what else
     /// uses it. Rights are those of `allocate`: remote ones become real with [`MemoryRegion::remote`], which
-    /// registers the same memory a second time. Pages that are written to only by the program
-    /// may be read-only if `access` lacks [`AccessFlags::LOCAL_WRITE`].
+    /// registers the same memory a second time. Memory that is mapped read-only can be registered without
+    /// [`AccessFlags::LOCAL_WRITE`], but not by Linux 6.1 and before if the mapping is shared.
     ///
     /// Memory that is not registered [`ON_DEMAND`](AccessFlags::ON_DEMAND) is pinned as it is mapped now. A
     /// registration of the whole address space (implicit on-demand paging) is not offered: its slices

@@ -112,6 +112,11 @@ impl Source {
                 "there is not enough memory, or the limit of locked memory is too low (`ulimit -l`)"
             }
             (Source::Address(_), libc::EFAULT) => "the memory is not mapped, or not writable",
+            (Source::Address(_), libc::EINVAL)
+                if access.contains(AccessFlags::FLUSH_PERSISTENT) =>
+            {
+                "the memory is not persistent (FLUSH_PERSISTENT), or more than the device can register"
+            }
             (Source::Address(_), _) if refused => {
                 "the device does not have one of these access flags, or cannot register so much memory"
             }
