@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::str::FromStr;
 
 use crate::c_enum::c_enum;
 use crate::context::Context;
@@ -264,6 +265,31 @@ impl fmt::Display for Guid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let group = |shift: u32| (self.0 >> shift) as u16;
         write!(f, "{:04x}:{:04x}:{:04x}:{:04x}", group(48), group(32), group(16), group(0))
+    }
+}
+
+/// Reads what [`Display`](fmt::Display) prints: four groups of four hexadecimal digits.
+impl FromStr for Guid {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Guid> {
+        let invalid = Error::InvalidBytes {
+            what: "GUID",
+            reason: "a GUID is four groups of four hexadecimal digits, with colons between them",
+        };
+        let mut groups = text.split(':');
+        let mut value = 0;
+        for _ in 0..4 {
+            let group = groups.next().filter(|group| group.len() == 4);
+            let digits = group.filter(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()));
+            let number = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+            let Some(number) = number else { return Err(invalid) };
+            value = value << 16 | number;
+        }
+        match groups.next() {
+            None => Ok(Guid(value)),
+            Some(_) => Err(invalid),
+        }
     }
 }
 

@@ -68,7 +68,8 @@
 //! it, `static-linking` builds it in, and `bindgen` makes the bindings from the headers in use. The crate
 //! `ibverbs-sys` says more.
 //!
-//! `tokio` adds what can be awaited: completion queues, and asynchronous events of devices.
+//! `tokio` adds what can be awaited: completion queues, and asynchronous events of devices. `serde` makes what
+//! peers exchange serializable: [`QueuePairEndpoint`], [`RemoteMemorySlice`], [`Gid`] and [`Guid`].
 //!
 //! # What is not here yet
 //!
@@ -102,6 +103,8 @@ mod pd;
 mod post;
 mod qp;
 mod readiness;
+#[cfg(feature = "serde")]
+mod serialize;
 mod srq;
 
 /// The raw bindings, for what has no safe wrapper yet: every object has an `as_raw`.

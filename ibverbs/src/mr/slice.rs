@@ -128,8 +128,14 @@ impl RemoteMemorySlice {
             fields[from..from + len].iter().fold(0u64, |value, &byte| value << 8 | u64::from(byte))
         };
         let (rkey, addr, len) = (number(0, 4) as u32, number(4, 8), number(12, 8));
+        RemoteMemorySlice::received(addr, len, rkey)
+    }
+
+    /// A piece that a peer told of, in whatever form.
+    pub(crate) fn received(addr: u64, len: u64, rkey: u32) -> Result<RemoteMemorySlice> {
         if addr.checked_add(len).is_none() {
-            return Err(invalid("the memory would end beyond the address space"));
+            let reason = "the memory would end beyond the address space";
+            return Err(Error::InvalidBytes { what: Self::WIRE_NAME, reason });
         }
         Ok(RemoteMemorySlice { addr, len, rkey })
     }
