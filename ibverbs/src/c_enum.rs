@@ -32,7 +32,7 @@ macro_rules! c_enum {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 match self.name() {
                     Some(name) => f.pad(name),
-                    None => write!(f, "unknown ({})", self.0),
+                    None => f.pad(&format!("unknown ({})", self.0)),
                 }
             }
         }
@@ -48,3 +48,27 @@ macro_rules! c_enum {
     };
 }
 pub(crate) use c_enum;
+
+#[cfg(test)]
+mod tests {
+    use crate::{EventType, NodeType, QpState, WcStatus};
+
+    #[test]
+    fn values_print_as_their_names() {
+        assert_eq!(WcStatus::RETRY_EXC_ERR.to_string(), "transport retry count exceeded");
+        assert_eq!(format!("{:?}", WcStatus::RETRY_EXC_ERR), "WcStatus::RETRY_EXC_ERR");
+        assert_eq!(EventType::PORT_ERR.to_string(), "PORT_ERR");
+        assert_eq!(format!("{:>5}|{:<5}|", QpState::RTS, QpState::ERR), "  RTS|ERR  |");
+    }
+
+    #[test]
+    fn values_without_a_name_print_as_their_numbers() {
+        assert_eq!((WcStatus(99).name(), NodeType(-7).name()), (None, None));
+        assert_eq!(WcStatus(99).to_string(), "unknown (99)");
+        assert_eq!(format!("{:?} {:?}", WcStatus(99), NodeType(-7)), "WcStatus(99) NodeType(-7)");
+        assert_eq!(
+            format!("{:>13}|{:<13}|", QpState(99), QpState(9)),
+            " unknown (99)|unknown (9)  |"
+        );
+    }
+}

@@ -14,7 +14,6 @@ use crate::mr::RemoteMemorySlice;
 use crate::qp::QueuePairEndpoint;
 
 /// As an IPv6 address: text, or 16 bytes.
-#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 impl Serialize for Gid {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         Ipv6Addr::from(*self).serialize(serializer)
@@ -22,7 +21,6 @@ impl Serialize for Gid {
 }
 
 /// From an IPv6 address: text, or 16 bytes.
-#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 impl<'de> Deserialize<'de> for Gid {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Gid, D::Error> {
         Ipv6Addr::deserialize(deserializer).map(Gid::from)
@@ -30,7 +28,6 @@ impl<'de> Deserialize<'de> for Gid {
 }
 
 /// As the text of its `Display`, or as a number.
-#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 impl Serialize for Guid {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -42,7 +39,6 @@ impl Serialize for Guid {
 }
 
 /// From the text of its `Display`, or from a number.
-#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 impl<'de> Deserialize<'de> for Guid {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Guid, D::Error> {
         if deserializer.is_human_readable() {
@@ -63,7 +59,6 @@ struct EndpointFields {
 }
 
 /// As `qp_num`, `psn`, `lid` and `gid`, or as the bytes of [`to_bytes`](QueuePairEndpoint::to_bytes).
-#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 impl Serialize for QueuePairEndpoint {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -76,7 +71,6 @@ impl Serialize for QueuePairEndpoint {
 }
 
 /// Checked as by [`new`](QueuePairEndpoint::new), or by [`from_bytes`](QueuePairEndpoint::from_bytes).
-#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 impl<'de> Deserialize<'de> for QueuePairEndpoint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let endpoint = if deserializer.is_human_readable() {
@@ -99,7 +93,6 @@ struct SliceFields {
 }
 
 /// As `addr`, `len` and `rkey`, or as the bytes of [`to_bytes`](RemoteMemorySlice::to_bytes).
-#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 impl Serialize for RemoteMemorySlice {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -112,7 +105,6 @@ impl Serialize for RemoteMemorySlice {
 }
 
 /// Checked as by [`from_bytes`](RemoteMemorySlice::from_bytes).
-#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 impl<'de> Deserialize<'de> for RemoteMemorySlice {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let slice = if deserializer.is_human_readable() {

@@ -137,13 +137,16 @@ bitflags! {
 pub struct WcError {
     /// The status, as the specification names it.
     pub status: WcStatus,
-    /// The provider's own code; its documentation or source tells what it means.
+    /// The provider's own code; its documentation or source tells what it means. Zero if there is none.
     pub vendor_err: u32,
 }
 
 impl fmt::Display for WcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (vendor error {:#x})", self.status, self.vendor_err)
+        match self.vendor_err {
+            0 => write!(f, "{}", self.status),
+            vendor_err => write!(f, "{} (vendor error {vendor_err:#x})", self.status),
+        }
     }
 }
 

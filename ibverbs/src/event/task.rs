@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 
 impl Context {
-    /// The asynchronous events of this context, to be awaited on tokio.
+    /// The asynchronous events of this context, to be awaited on tokio. Needs the feature `tokio`.
     ///
     /// Several of them, and threads that poll or wait, share the context's queue: each event comes to one.
     ///
@@ -23,7 +23,6 @@ impl Context {
     ///
     /// Those of [`poll_async_event`](Self::poll_async_event), and [`Error::Verb`] if the descriptor cannot
     /// be duplicated or registered.
-    #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
     pub fn async_events(&self) -> Result<AsyncEvents> {
         // A descriptor can be registered with a runtime once, so that each needs its own.
         let fd = self.async_event_fd()?.try_clone_to_owned();

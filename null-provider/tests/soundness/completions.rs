@@ -4,7 +4,7 @@
 use std::mem::offset_of;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
-use ibverbs::{ffi, Error, Wc, WcFields, WcFlags, WcOpcode, WcStatus};
+use ibverbs::{ffi, Error, Wc, WcError, WcFields, WcFlags, WcOpcode, WcStatus};
 use null_provider::{Completion, Verb};
 
 use crate::common::{complete, null, open, parts, poll_all, Parts};
@@ -267,6 +267,9 @@ fn a_failure_tells_its_status_and_the_vendors_code() {
     let mut completions = cq.poll().unwrap().unwrap();
     let error = completions.next().unwrap().ok().unwrap_err();
     assert_eq!((error.status, error.vendor_err), (WcStatus::REM_ACCESS_ERR, 0x88));
+    assert_eq!(error.to_string(), "remote access error (vendor error 0x88)");
+    let without = WcError { vendor_err: 0, ..error };
+    assert_eq!(without.to_string(), "remote access error");
 }
 
 #[test]

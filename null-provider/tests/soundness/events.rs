@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -321,7 +322,12 @@ fn a_device_that_was_removed_ends_the_waiting() {
     // What came before is still there.
     assert_eq!(ctx.wait_async_event(None).unwrap().unwrap().event_type(), EventType::DEVICE_FATAL);
     for timeout in [None, Some(LONG)] {
-        assert_eq!(ctx.wait_async_event(timeout).unwrap_err().os_error(), Some(libc::EIO));
+        let (sender, receiver) = channel();
+        let waiting = ctx.clone();
+        let thread = std::thread::spawn(move || sender.send(waiting.wait_async_event(timeout)));
+        let result = receiver.recv_timeout(Duration::from_secs(30)).expect("the waiting ends");
+        assert_eq!(result.unwrap_err().os_error(), Some(libc::EIO));
+        thread.join().unwrap().unwrap();
     }
     assert_eq!(ctx.poll_async_event().unwrap(), None);
 }
