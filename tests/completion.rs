@@ -1,11 +1,13 @@
 //! Completion queues: polling, what a completion is, and who may poll.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ibverbs::{CompletionQueue, Error, QueuePair, Rc, RecvRequest, WcFields};
+use ibverbs::{
+    CompletionQueue, Error, QueuePair, Rc, RecvRequest, RemoteMemorySlice, Wc, WcFields,
+};
 use ibverbs_tests::{
-    connect, pair, post_recv, prepare, submit, test_context, wait, wait_ok, wait_one,
+    connect, eventually, pair, post_recv, prepare, submit, test_context, wait, wait_ok, wait_one,
     within_deadline, Bed, Mem, Prepared, Side, DEADLINE, PORT,
 };
 
@@ -200,7 +202,8 @@ fn optional_fields_are_absent_unless_they_were_asked_for() {
     assert_eq!(wc.completion_timestamp(), None);
     assert_eq!(wc.completion_wallclock_ns(), None);
     assert_eq!((wc.cvlan(), wc.flow_tag()), (None, None));
-    assert_eq!(wc.imm_data(), None);
+    assert_eq!(wc.tag_matching_info(), None);
+    assert_eq!((wc.imm_data(), wc.invalidated_rkey()), (None, None));
     assert!(format!("{wc:?}").contains("wr_id: 1"), "{wc:?}");
 }
 
@@ -228,6 +231,7 @@ fn optional_fields_are_there_if_the_device_grants_them() {
         assert_eq!(wc.completion_wallclock_ns().is_some(), has(wallclock));
         assert_eq!(wc.cvlan().is_some(), has(WcFields::CVLAN));
         assert_eq!(wc.flow_tag().is_some(), has(WcFields::FLOW_TAG));
+        assert_eq!(wc.tag_matching_info().is_some(), has(WcFields::TM_INFO));
     }
 }
 
@@ -370,4 +374,191 @@ fn queue_pairs_of_different_threads_do_not_disturb_each_other() {
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// What a completion says that means something, to compare those that are lent with copies.
+macro_rules! said {
+    ($wc:expr) => {{
+        let wc = $wc;
+        let received = wc.opcode().is_recv().then(|| (wc.len(), wc.flags(), wc.imm_data()));
+        let details = wc.ok().map(|()| (wc.opcode(), received, wc.invalidated_rkey()));
+        format!("{} of {:#x}: {:?}, {details:?}", wc.wr_id(), wc.qp_num(), wc.status())
+    }};
+}
+
+/// What is in the queue, as it is lent.
+fn lent(cq: &CompletionQueue) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(mut completions) = cq.poll().unwrap() {
+        while let Some(wc) = completions.next() {
+            found.push(said!(wc));
+        }
+    }
+    found
+}
+
+/// What is in the queue, as a copy.
+fn copied(cq: &CompletionQueue) -> Vec<String> {
+    let mut wcs = [Wc::default(); 2];
+    cq.poll_into(&mut wcs).unwrap().iter().map(|wc| said!(wc)).collect()
+}
+
+/// Polls in one way or another until there are so many completions.
+#[track_caller]
+fn collect(count: usize, mut poll: impl FnMut() -> Vec<String>) -> Vec<String> {
+    let mut found = Vec::new();
+    eventually("all completions", || {
+        found.extend(poll());
+        found.len() >= count
+    });
+    assert_eq!(found.len(), count, "{found:#?}");
+    found
+}
+
+#[test]
+fn copies_say_what_lent_completions_say() {
+    let Some(bed) = Bed::new() else { return };
+    let (mut a, mut b) = pair(&bed);
+    let (from, into) = (bed.mem(64), bed.mem(64));
+    // The same traffic on the same queue pairs, looked at in two ways.
+    let mut round = |poll: &dyn Fn(&CompletionQueue) -> Vec<String>| {
+        let slices = [into.slice(..)];
+        post_recv(&mut b.qp, [1, 2, 3].map(|wr_id| RecvRequest::new(wr_id, &slices))).unwrap();
+        submit(&mut a.qp, |batch| {
+            batch.op().signaled().send(11, &[from.slice(..7)]);
+            batch.op().signaled().imm(0x1234_5678).send(12, b"inline");
+            batch.op().signaled().imm(9).write(13, &[from.slice(..)], into.remote());
+            batch.op().signaled().read(14, &[from.slice(..8)], into.remote());
+        })
+        .unwrap();
+        [collect(4, || poll(&a.send_cq)), collect(3, || poll(&b.recv_cq))]
+    };
+    let first = round(&lent);
+    assert!(first[1][1].contains("Some(305419896)"), "{first:#?}");
+    assert_eq!(round(&copied), first);
+    assert_eq!(round(&lent), first);
+    assert_eq!(round(&copied), first);
+}
+
+#[test]
+fn copies_of_failures_say_what_lent_ones_say() {
+    let Some(bed) = Bed::new() else { return };
+    let mem = bed.mem(8);
+    let failures = |poll: &dyn Fn(&CompletionQueue) -> Vec<String>| {
+        let (mut a, _b) = pair(&bed);
+        let right = mem.remote();
+        let wrong = RemoteMemorySlice { rkey: right.rkey ^ 0x5a5a_5a00, ..right };
+        submit(&mut a.qp, |batch| {
+            for wr_id in 1..=3 {
+                batch.op().signaled().read(wr_id, &[mem.slice(..)], wrong);
+            }
+        })
+        .unwrap();
+        let number = format!("{:#x}", a.qp.qp_num());
+        let found = collect(3, || poll(&a.send_cq));
+        found.into_iter().map(|said| said.replace(&number, "")).collect::<Vec<_>>()
+    };
+    let first = failures(&lent);
+    assert!(first[0].contains("WcStatus::REM_ACCESS_ERR"), "{first:#?}");
+    assert!(first[1].contains("WcStatus::WR_FLUSH_ERR"), "{first:#?}");
+    assert_eq!(failures(&copied), first);
+}
+
+#[test]
+fn both_ways_of_polling_take_turns() {
+    let Some(bed) = Bed::new() else { return };
+    let (mut qp, cq) = loopback(&bed);
+    let mem = bed.mem(8);
+    let mut wcs = [Wc::default(); 3];
+    assert!(cq.poll_into(&mut wcs).unwrap().is_empty());
+    (0..20).for_each(|wr_id| complete(&mut qp, &mem, wr_id));
+    let mut seen = Vec::new();
+    eventually("all completions", || {
+        seen.extend(cq.poll_into(&mut wcs).unwrap().iter().map(Wc::wr_id));
+        if let Some(mut completions) = cq.poll().unwrap() {
+            // One of them; the others stay.
+            seen.extend(completions.next().map(|wc| wc.wr_id()));
+            assert!(matches!(cq.poll_into(&mut wcs), Err(Error::PollInProgress)));
+        }
+        seen.len() >= 20
+    });
+    assert!(seen.into_iter().eq(0..20));
+    assert!(cq.poll_into(&mut wcs).unwrap().is_empty());
+    assert!(cq.poll_into(&mut []).unwrap().is_empty());
+}
+
+#[test]
+fn a_queue_is_resized_with_completions_in_it() {
+    let Some(bed) = Bed::new() else { return };
+    let (mut qp, mut cq) = loopback(&bed);
+    let mem = bed.mem(8);
+    let mut posted = 0..;
+    for entries in [500, 70, 2000, 64, 65, 10] {
+        for wr_id in posted.by_ref().take(10) {
+            complete(&mut qp, &mem, wr_id);
+        }
+        match cq.resize(entries) {
+            Err(Error::Unsupported { operation: "ibv_resize_cq" }) => return,
+            result => result.unwrap(),
+        }
+        assert!(cq.capacity() >= entries, "{cq:?}");
+        assert!(cq.capacity() < 4 * entries, "{cq:?}");
+        let found: Vec<_> = wait_ok(&cq, 10).iter().map(|wc| wc.wr_id % 10).collect();
+        assert!(found.into_iter().eq(0..10));
+    }
+    qp.close().unwrap();
+    cq.close().unwrap();
+}
+
+#[test]
+fn sizes_that_a_queue_cannot_have_are_explained() {
+    let Some(bed) = Bed::new() else { return };
+    let (mut qp, mut cq) = loopback(&bed);
+    let mem = bed.mem(8);
+    assert!(matches!(cq.resize(0), Err(Error::InvalidArgument { .. })));
+    let max = bed.ctx().query_device().unwrap().max_cqe();
+    match cq.resize(max + 1) {
+        Err(Error::Unsupported { operation: "ibv_resize_cq" }) => return,
+        Err(Error::Capacity { requested, available, .. }) => {
+            assert_eq!((requested, available), (u64::from(max) + 1, u64::from(max)));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(cq.resize(u32::MAX), Err(Error::Capacity { .. })));
+    // Fewer than there are completions in it: all but the last have completed when its data is there.
+    let (capacity, source) = (cq.capacity(), bed.mem(8));
+    source.write(0, b"the last");
+    (1..40).for_each(|wr_id| complete(&mut qp, &mem, wr_id));
+    let (to, from) = ([mem.slice(..)], source.remote());
+    submit(&mut qp, |batch| batch.op().signaled().read(40, &to, from)).unwrap();
+    eventually("the last request", || mem.read(..) == b"the last");
+    let error = cq.resize(3).unwrap_err();
+    assert!(matches!(error, Error::Resize { requested: 3, .. }), "{error}");
+    assert!(error.to_string().contains("poll them first"), "{error}");
+    assert_eq!(cq.capacity(), capacity);
+    let found: Vec<_> = wait_ok(&cq, 40).iter().map(|wc| wc.wr_id).collect();
+    assert!(found.into_iter().eq(1..=40));
+    cq.resize(3).unwrap();
+}
+
+#[test]
+fn moderation_is_what_the_device_says_it_can() {
+    let Some(bed) = Bed::new() else { return };
+    let (mut qp, cq) = loopback(&bed);
+    let mem = bed.mem(8);
+    let micros = Duration::from_micros(1);
+    match bed.ctx().query_device_ex().unwrap().cq_moderation_caps() {
+        None => {
+            let error = cq.set_moderation(1, micros).unwrap_err();
+            assert!(matches!(error, Error::Unsupported { operation: "ibv_modify_cq" }), "{error}");
+        }
+        Some(caps) => {
+            cq.set_moderation(caps.max_count, caps.max_period).unwrap();
+            let error = cq.set_moderation(1, caps.max_period + micros).unwrap_err();
+            assert!(matches!(error, Error::Capacity { .. }), "{error}");
+            cq.set_moderation(0, Duration::ZERO).unwrap();
+        }
+    }
+    complete(&mut qp, &mem, 1);
+    assert_eq!(wait_one(&cq, 1).ok, Ok(()));
 }
