@@ -111,7 +111,7 @@ impl Done<'_> {
             wait_while(
                 self.cq,
                 1,
-                || peer.check(),
+                || peer.is_waiting().map(drop),
                 |completion| {
                     if completion.opcode().is_recv() {
                         let (came, size) = (completion.len(), self.size);

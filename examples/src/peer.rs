@@ -103,15 +103,17 @@ impl Peer {
         Ok(())
     }
 
-    /// An error if the peer has closed the connection, as its end does, whatever the reason.
-    pub fn check(&self) -> Result<()> {
+    /// Whether the peer waits for an exchange or a meeting. It is an error if the peer has closed the
+    /// connection, as its end does, whatever the reason.
+    pub fn is_waiting(&self) -> Result<bool> {
         self.stream.set_nonblocking(true)?;
         let peeked = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false)?;
         match peeked {
             Ok(0) => Err(explain(io::ErrorKind::UnexpectedEof.into())),
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(explain(error)),
-            _ => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(explain(error)),
         }
     }
 }
@@ -206,14 +208,13 @@ mod tests {
     #[test]
     fn a_peer_that_has_ended_is_noticed() {
         let (mut here, mut there) = pair();
-        here.check().unwrap();
-        // What is still to be read is no end.
+        assert!(!here.is_waiting().unwrap());
         there.write_all(&[0, 1, 5]).unwrap();
-        here.check().unwrap();
+        while !here.is_waiting().unwrap() {}
         here.meet(5).unwrap();
         drop(there);
         let ended = "the peer has ended: look at what it said";
-        assert_eq!(here.check().unwrap_err().to_string(), ended);
+        assert_eq!(here.is_waiting().unwrap_err().to_string(), ended);
         assert_eq!(here.meet(6).unwrap_err().to_string(), ended);
     }
 

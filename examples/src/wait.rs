@@ -26,7 +26,7 @@ pub fn wait(
     wait_while(cq, count, || Ok(()), each)
 }
 
-/// As [`wait`], and calls `still` now and then while nothing completes: its error ends the waiting.
+/// As [`wait`], and calls `still` now and then while nothing completes. Its error ends the waiting.
 pub fn wait_while(
     cq: &CompletionQueue,
     mut count: usize,
