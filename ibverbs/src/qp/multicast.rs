@@ -27,11 +27,12 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// network sends them here is a matter of joining the group, which for IP a socket does
     /// (`IP_ADD_MEMBERSHIP`), or the connection manager.
     ///
-    /// The queue pair is detached when it is closed or dropped.
+    /// The queue pair is detached when it is closed or dropped, even if closing it fails then.
     ///
     /// # Errors
     ///
     /// - [`Error::InvalidBytes`] if this is not the address of a multicast group.
+    /// - [`Error::InvalidArgument`] if the queue pair is attached to the group with another `lid`.
     /// - [`Error::Unsupported`] if the device has no multicast.
     /// - [`Error::Verb`] if the device refuses for another reason.
     #[doc(alias = "ibv_attach_mcast")]
@@ -48,6 +49,15 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         }
         let inner = &mut **self.core_mut().inner;
         let group = Group { gid, lid };
+        // A group has one. Linux would count a second as another group, and SoftRoCE as the same: the queue
+        // pair could not be destroyed any more.
+        if inner.groups.iter().any(|other| other.gid == gid && other.lid != lid) {
+            return Err(Error::InvalidArgument {
+                what: "the multicast group's local identifier",
+                value: u64::from(lid),
+                expected: "the queue pair is attached to this group with another one",
+            });
+        }
         // SAFETY: the queue pair is alive, and the address is a whole `ibv_gid`.
         let code = unsafe { ffi::ibv_attach_mcast(inner.raw.as_ptr(), &group.to_raw(), lid) };
         check("ibv_attach_mcast", code)?;
@@ -83,9 +93,9 @@ impl QpInner {
 
     /// Detaches the queue pair from its groups: the kernel does not destroy one that is attached.
     pub(super) fn detach_all(&mut self) {
-        while let Some(group) = self.groups.pop() {
-            // Should this fail, destroying fails as well, and tells.
-            self.detach(group);
-        }
+        let mut groups = std::mem::take(&mut self.groups);
+        // Should this fail, destroying fails as well, and tells; then it may be tried again.
+        groups.retain(|&group| self.detach(group) != 0);
+        self.groups = groups;
     }
 }
