@@ -158,9 +158,12 @@ fn way_back(context: &ContextInner, port: u8, grh: &Grh) -> Result<GlobalRoute> 
 
 /// The way to a remote port, for [datagrams](crate::Datagram).
 ///
-/// It works with the queue pairs of its protection domain, any number of them. It may be dropped while
-/// datagrams to it are under way: a device copies the address when an operation is added to a batch. (SoftRoCE,
-/// on kernels since 5.18, looks at the handle when it sends; one that is gone by then fails the request.)
+/// It works with the queue pairs of its protection domain, any number of them.
+///
+/// It may be dropped while datagrams to it are under way, for a device copies the address when an operation is
+/// added to a batch. But SoftRoCE, on kernels since 5.18, looks at the handle when it sends: if that is gone by
+/// then, the request fails and the queue pair with it. A program that runs there as well keeps a handle
+/// until what it sent with it is complete.
 pub struct AddressHandle {
     inner: Handle<AhInner>,
 }
@@ -194,7 +197,7 @@ impl ProtectionDomain {
     ///
     /// - [`Error::InvalidPort`] if the device has no such port, [`Error::InvalidIndex`] if the port has no GID of
     ///   that index.
-    /// - [`Error::Route`] if the route to the port cannot be resolved.
+    /// - [`Error::Route`] if the route to the port cannot be resolved, or there is none on Ethernet.
     /// - [`Error::Verb`] if the device refuses for another reason.
     #[doc(alias = "ibv_create_ah")]
     pub fn create_ah(&self, address: &AddressVector) -> Result<AddressHandle> {
@@ -213,8 +216,7 @@ impl ProtectionDomain {
             return error;
         }
         if let Some(grh) = address.grh {
-            let index = u32::from(grh.gid_index);
-            if let Err(error) = context.query_gid(address.port, index) {
+            if let Err(error) = context.check_source_gid(address.port, grh.gid_index) {
                 return error;
             }
         }

@@ -316,6 +316,16 @@ impl ContextInner {
         // SAFETY: every bit pattern is valid for the union's bytes.
         Ok(Gid::from(unsafe { gid.raw }))
     }
+
+    /// That there is a GID to send from at `index`: there is no way from an empty entry of the table.
+    pub(crate) fn check_source_gid(&self, port: u8, index: u8) -> Result<()> {
+        let index = u32::from(index);
+        if self.query_gid(port, index)?.is_reserved() {
+            let entries = self.query_port(port)?.gid_table_len();
+            return Err(Error::InvalidIndex { table: "GID", port, index, entries });
+        }
+        Ok(())
+    }
 }
 
 impl Destroy for ContextInner {

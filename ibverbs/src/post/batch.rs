@@ -77,8 +77,8 @@ impl<T: Transport> SendBatch<'_, T> {
     /// Begins an operation that goes to the queue pair `remote_qpn` at the port that `ah` names. `qkey` is the
     /// one that this queue pair was activated with; one whose highest bit is set stands for the sender's own.
     ///
-    /// A handle of another protection domain refuses the batch. The handle may be dropped once the operation
-    /// is added.
+    /// A handle of another protection domain refuses the batch. When the handle may be dropped is told
+    /// [there](AddressHandle).
     ///
     /// # Examples
     ///

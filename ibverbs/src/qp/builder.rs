@@ -351,11 +351,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             None => context.routable_gid(port)?.and_then(|entry| u8::try_from(entry.index()).ok()),
         };
         let index = index.ok_or(Error::NoGid { port })?;
-        // There is no way from an empty entry of the table.
-        if context.query_gid(port, u32::from(index))?.is_reserved() {
-            let entries = context.query_port(port)?.gid_table_len();
-            return Err(Error::InvalidIndex { table: "GID", port, index: index.into(), entries });
-        }
+        context.check_source_gid(port, index)?;
         self.config.gid_index = Some(index);
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::{fmt, io};
 
 use crate::ah::AddressVector;
-use crate::attr::PortState;
+use crate::attr::{LinkLayer, PortState};
 use crate::context::ContextInner;
 use crate::gid::Gid;
 
@@ -29,12 +29,11 @@ impl RouteFailure {
         code: i32,
     ) -> Option<RouteFailure> {
         let port = address.port;
-        let active =
-            context.query_port(port).map_or(true, |attr| attr.state() == PortState::ACTIVE);
+        let from = Port::query(context, port);
         let gid_index = address.grh.map(|grh| grh.gid_index);
         let remote = address.grh.map(|grh| grh.dgid);
         let local = gid_index.and_then(|index| context.query_gid(port, u32::from(index)).ok());
-        let reason = reason(active, local, remote, code)?;
+        let reason = reason(from, local, remote, code)?;
         let source = io::Error::from_raw_os_error(code);
         Some(RouteFailure { verb, port, gid_index, local, remote, reason, source })
     }
@@ -65,12 +64,27 @@ impl RouteFailure {
     }
 }
 
-fn reason(
+/// What the reason may depend on of the local port.
+#[derive(Clone, Copy)]
+struct Port {
     active: bool,
-    local: Option<Gid>,
-    remote: Option<Gid>,
-    code: i32,
-) -> Option<&'static str> {
+    ethernet: bool,
+}
+
+impl Port {
+    fn query(context: &ContextInner, port: u8) -> Port {
+        match context.query_port(port) {
+            Ok(attr) => Port {
+                active: attr.state() == PortState::ACTIVE,
+                ethernet: attr.link_layer() == LinkLayer::ETHERNET,
+            },
+            // Not the port's fault, as far as is known.
+            Err(_) => Port { active: true, ethernet: false },
+        }
+    }
+}
+
+fn reason(from: Port, local: Option<Gid>, remote: Option<Gid>, code: i32) -> Option<&'static str> {
     let unreachable = matches!(
         code,
         libc::ENETUNREACH
@@ -79,11 +93,15 @@ fn reason(
             | libc::ENODEV
             | libc::EADDRNOTAVAIL
     );
-    if !(unreachable || code == libc::EINVAL) {
+    // Of an empty entry of the GID table the kernel says ENODATA.
+    if !(unreachable || matches!(code, libc::EINVAL | libc::ENODATA)) {
         return None;
     }
-    if !active {
+    if !from.active {
         return Some("the local port is down");
+    }
+    if from.ethernet && remote.is_none() {
+        return Some("the port is one of Ethernet, where an address needs a global route");
     }
     if remote.is_some_and(is_unspecified) {
         return Some("the remote GID is the unspecified address, which is no port's");
@@ -138,6 +156,9 @@ mod tests {
 
     use super::*;
 
+    const UP: Port = Port { active: true, ethernet: true };
+    const DOWN: Port = Port { active: false, ..UP };
+
     fn v4() -> Option<Gid> {
         Some(Gid::from(Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped()))
     }
@@ -149,23 +170,28 @@ mod tests {
     #[test]
     fn the_most_telling_reason_comes_first() {
         let einval = libc::EINVAL;
-        assert_eq!(reason(false, v4(), v4(), einval), Some("the local port is down"));
-        assert!(reason(true, v4(), v6("2001:db8::1"), einval).unwrap().contains("IPv4"));
-        assert!(reason(true, v6("fe80::1"), v6("2001:db8::1"), einval)
+        assert_eq!(reason(DOWN, v4(), v4(), einval), Some("the local port is down"));
+        assert!(reason(UP, v4(), v6("2001:db8::1"), einval).unwrap().contains("IPv4"));
+        assert!(reason(UP, v6("fe80::1"), v6("2001:db8::1"), einval)
             .unwrap()
             .contains("link-local"));
-        assert!(reason(true, v6("::"), v6("2001:db8::1"), einval).unwrap().contains("empty"));
-        assert!(reason(true, v4(), v6("::ffff:0.0.0.0"), libc::ENODEV)
+        for code in [einval, libc::ENODATA] {
+            assert!(reason(UP, v6("::"), v6("2001:db8::1"), code).unwrap().contains("empty"));
+        }
+        assert!(reason(UP, None, None, einval).unwrap().contains("needs a global route"));
+        assert!(reason(UP, v4(), v6("::ffff:0.0.0.0"), libc::ENODEV)
             .unwrap()
             .contains("unspecified"));
-        assert!(reason(true, v4(), v6("::"), libc::EINVAL).unwrap().contains("unspecified"));
-        assert!(reason(true, v4(), v4(), libc::ENETUNREACH).unwrap().contains("no route"));
-        assert!(reason(true, v4(), v4(), libc::ETIMEDOUT).unwrap().contains("did not answer"));
+        assert!(reason(UP, v4(), v6("::"), libc::EINVAL).unwrap().contains("unspecified"));
+        assert!(reason(UP, v4(), v4(), libc::ENETUNREACH).unwrap().contains("no route"));
+        assert!(reason(UP, v4(), v4(), libc::ETIMEDOUT).unwrap().contains("did not answer"));
     }
 
     #[test]
     fn an_error_of_another_kind_is_no_route_failure() {
-        assert_eq!(reason(true, v4(), v4(), libc::EINVAL), None);
-        assert_eq!(reason(false, v4(), v4(), libc::ENOMEM), None);
+        assert_eq!(reason(UP, v4(), v4(), libc::EINVAL), None);
+        let infiniband = Port { ethernet: false, ..UP };
+        assert_eq!(reason(infiniband, None, None, libc::EINVAL), None);
+        assert_eq!(reason(DOWN, v4(), v4(), libc::ENOMEM), None);
     }
 }
