@@ -197,7 +197,7 @@ fn the_default_attributes_are_the_documented_ones() {
         | Mask::AV;
     let attr = a.qp.query(asked).unwrap();
     assert_eq!(attr.timeout(), Some(AckTimeout::DEFAULT));
-    assert_eq!((attr.retry_count(), attr.rnr_retry()), (Some(7), Some(7)));
+    assert_eq!((attr.retry_count(), attr.rnr_retry()), (Some(6), Some(7)));
     assert_eq!(attr.min_rnr_timer(), Some(RnrTimer::DEFAULT));
     assert_eq!(attr.path_mtu(), Some(bed.ctx().query_port(PORT).unwrap().active_mtu()));
     assert_eq!(attr.pkey_index(), Some(0));

@@ -255,6 +255,9 @@ impl SharedReceiveQueue {
     /// Asks for one device event as soon as less than `limit` receives are left; 0 takes the wish back. After
     /// the event it has to be asked for again.
     ///
+    /// SoftRoCE looks at the limit when a receive is taken: if there are too few receives already, there is no event
+    /// before the next one is.
+    ///
     /// # Errors
     ///
     /// - [`Error::Capacity`] if the queue does not hold so many receives.

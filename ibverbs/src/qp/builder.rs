@@ -47,7 +47,7 @@ pub(crate) struct QpConfig {
 /// Builds a [`PreparedQueuePair`]; see [`ProtectionDomain::create_qp`].
 ///
 /// The defaults work for a loopback and for a data-centre link: 128 requests of one scatter entry in
-/// each queue, the port's active MTU, seven retries after 67 ms each, and as many outstanding reads
+/// each queue, the port's active MTU, six retries after 67 ms each, and as many outstanding reads
 /// and atomics as the device has, up to 16.
 #[derive(Debug, Clone)]
 #[must_use = "nothing is created before `build`"]
@@ -78,6 +78,8 @@ struct Limits {
 const DEFAULT_DEPTH: u32 = 128;
 const DEFAULT_RD_ATOMIC: u32 = 16;
 const DEFAULT_HOP_LIMIT: u8 = 64;
+/// One less than there could be: SoftRoCE repeats without end if it is the most.
+const DEFAULT_RETRIES: u8 = 6;
 
 impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     pub(crate) fn new(
@@ -130,7 +132,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
                 path_mtu: port_attr.active_mtu(),
                 min_rnr_timer: RnrTimer::DEFAULT,
                 timeout: AckTimeout::DEFAULT,
-                retry_count: 7,
+                retry_count: DEFAULT_RETRIES,
                 rnr_retry: 7,
                 max_rd_atomic: limits.init_rd_atomic.min(DEFAULT_RD_ATOMIC) as u8,
                 max_dest_rd_atomic: limits.dest_rd_atomic.min(DEFAULT_RD_ATOMIC) as u8,
@@ -501,7 +503,8 @@ impl<T: Transport> QueuePairBuilder<'_, T> {
         self
     }
 
-    /// How often to send again without an acknowledgement, 0 to 7. Default: 7.
+    /// How often to send again without an acknowledgement, 0 to 7. Default: 6. SoftRoCE takes 7 as without
+    /// end: it would never notice that the peer is gone.
     pub fn set_retry_count(mut self, retry_count: u8) -> Self
     where
         T: Reliable,
