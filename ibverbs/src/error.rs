@@ -288,6 +288,12 @@ pub enum Error {
         len: u64,
     },
 
+    /// A memory window cannot be bound, because it was freed with the queue pair that had bound it last.
+    #[error(
+        "the memory window was freed with the queue pair that had bound it: allocate another one"
+    )]
+    WindowFreed,
+
     /// The send batch was refused as a whole. Nothing of it is posted, unless SoftRoCE could not ring the
     /// doorbell: [`SendBatch::submit`](crate::SendBatch::submit) explains.
     #[error("the batch was refused (ibv_wr_complete){}", full_hint(.source))]

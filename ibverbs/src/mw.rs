@@ -3,7 +3,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::error::{error_number, last_errno, os_error, Error, Failed, Result};
 use crate::ffi;
@@ -56,21 +57,43 @@ impl WindowType for Type2 {}
 ///
 /// A region to which a window is bound cannot be deregistered: drop or invalidate the window first. (A region
 /// that is dropped before is leaked.)
+///
+/// A queue pair that is destroyed takes the windows of [`Type2`] with it that it was the last to bind: they are
+/// freed, and cannot be bound again ([`Error::WindowFreed`]).
 pub struct MemoryWindow<K: WindowType = Type2> {
-    inner: Handle<MwInner>,
+    slot: Arc<Slot>,
+    pd: PdHandle,
     _type: PhantomData<fn() -> K>,
+}
+
+/// A window, where the queue pair that has bound it finds it as well.
+pub(crate) struct Slot(Mutex<Content>);
+
+struct Content {
+    /// `None` if it was freed with its queue pair.
+    window: Option<Handle<MwInner>>,
+    /// The queue pair that was the last to bind it, if it is of type 2.
+    bound_by: *mut ffi::ibv_qp_ex,
+}
+
+// SAFETY: the queue pair is compared with others, and not accessed.
+unsafe impl Send for Content {}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct MwInner {
     raw: NonNull<ffi::ibv_mw>,
-    pd: PdHandle,
+    /// What must outlive the window.
+    _pd: PdHandle,
 }
 
 // SAFETY: verbs may be called by any thread, as `handle.rs` argues; binding, which writes the key into the
-// structure, takes `&mut MemoryWindow`.
+// structure, takes `&mut MemoryWindow`, and freeing takes it out of its slot.
 unsafe impl Send for MwInner {}
-// SAFETY: as above.
-unsafe impl Sync for MwInner {}
 
 impl Destroy for MwInner {
     const RESOURCE: &'static str = "memory window";
@@ -98,27 +121,36 @@ impl ProtectionDomain {
             libc::EINVAL => Error::Unsupported { operation: "ibv_alloc_mw of this type" },
             code => Error::from_code("ibv_alloc_mw", code),
         })?;
-        let inner = Handle::new(MwInner { raw, pd: self.handle().clone() });
-        Ok(MemoryWindow { inner, _type: PhantomData })
+        let pd = self.handle().clone();
+        let window = Some(Handle::new(MwInner { raw, _pd: pd.clone() }));
+        let slot = Arc::new(Slot(Mutex::new(Content { window, bound_by: ptr::null_mut() })));
+        Ok(MemoryWindow { slot, pd, _type: PhantomData })
     }
 }
 
 impl<K: WindowType> MemoryWindow<K> {
-    /// The remote key: the one of the last bind that was posted.
+    /// The remote key: the one of the last bind that was posted. Zero if the window was freed with its queue pair.
     pub fn rkey(&self) -> u32 {
-        // SAFETY: the window is alive; its key is written through `&mut self` only.
-        unsafe { (*self.as_raw()).rkey }
+        match &self.slot.lock().window {
+            // SAFETY: the window is alive, and nobody frees it while the slot is locked; its key is written
+            // through `&mut self` only.
+            Some(window) => unsafe { (*window.raw.as_ptr()).rkey },
+            None => 0,
+        }
     }
 
     /// Puts back a key that the window had before. To be called for a bind that was not posted or whose
     /// completion reports an error: the device has the old key then, and expects it at the next bind.
     pub fn set_rkey(&mut self, rkey: u32) {
-        // SAFETY: the window is alive, and borrowed exclusively.
-        unsafe { (*self.as_raw()).rkey = rkey }
+        if let Some(window) = &self.slot.lock().window {
+            // SAFETY: the window is alive, and nobody frees it while the slot is locked; self is borrowed
+            // exclusively.
+            unsafe { (*window.raw.as_ptr()).rkey = rkey }
+        }
     }
 
     pub(crate) fn pd(&self) -> &PdHandle {
-        &self.inner.pd
+        &self.pd
     }
 
     /// Frees the window; if it is bound, its key is withdrawn. Dropping does the same, but cannot tell what went
@@ -129,13 +161,54 @@ impl<K: WindowType> MemoryWindow<K> {
     /// [`Error::Verb`] if the device refuses; one that was unplugged answers `EIO`.
     #[doc(alias = "ibv_dealloc_mw")]
     pub fn close(self) -> Result<(), Failed<Self>> {
-        let close = |inner| MemoryWindow { inner, _type: PhantomData };
-        self.inner.close().map_err(|failed| failed.map(close))
+        let mut content = self.slot.lock();
+        let Some(Err(failed)) = content.window.take().map(Handle::close) else { return Ok(()) };
+        content.window = Some(failed.resource);
+        drop(content);
+        Err(Failed { resource: self, error: failed.error })
     }
 
-    /// The C structure.
+    /// The C structure; null if the window was freed with its queue pair.
     pub fn as_raw(&self) -> *mut ffi::ibv_mw {
-        self.inner.raw.as_ptr()
+        self.slot.lock().window.as_ref().map_or(ptr::null_mut(), |window| window.raw.as_ptr())
+    }
+}
+
+/// The windows that a queue pair has bound. They are freed before it: SoftRoCE's windows of type 2 refer to their
+/// queue pair, for which its destruction waits 50 seconds, and then does not wait any longer.
+#[derive(Default)]
+pub(crate) struct BoundWindows(Vec<Weak<Slot>>);
+
+impl BoundWindows {
+    /// Makes the window one of this queue pair's. It stays alive then until that is destroyed, or until it is dropped
+    /// or another queue pair's.
+    pub(crate) fn add(
+        &mut self,
+        qp: *mut ffi::ibv_qp_ex,
+        window: &mut MemoryWindow<Type2>,
+    ) -> Result<(), Refusal> {
+        let mut content = window.slot.lock();
+        if content.window.is_none() {
+            return Err(Refusal::FreedWindow);
+        }
+        if content.bound_by != qp {
+            content.bound_by = qp;
+            if self.0.len() == self.0.capacity() {
+                self.0.retain(|slot| slot.strong_count() > 0);
+            }
+            self.0.push(Arc::downgrade(&window.slot));
+        }
+        Ok(())
+    }
+
+    /// Frees those that no other queue pair has bound since.
+    pub(crate) fn free(&mut self, qp: *mut ffi::ibv_qp_ex) {
+        for slot in self.0.drain(..).filter_map(|slot| slot.upgrade()) {
+            let mut content = slot.lock();
+            if content.bound_by == qp {
+                content.window = None;
+            }
+        }
     }
 }
 
@@ -165,15 +238,20 @@ pub(crate) fn bind_info<B>(
     if !PdHandle::ptr_eq(region.pd(), domain) {
         return Err(Refusal::Domain("memory region of the window"));
     }
-    if piece.len == 0 {
-        return Err(Refusal::EmptyWindow);
-    }
     Ok(ffi::ibv_mw_bind_info {
         mr: region.as_raw(),
         addr: piece.addr,
         length: piece.len,
         mw_access_flags: access.bits(),
     })
+}
+
+/// A window of no bytes is one that is not bound.
+pub(crate) fn check_length(info: ffi::ibv_mw_bind_info) -> Result<ffi::ibv_mw_bind_info, Refusal> {
+    if info.length == 0 {
+        return Err(Refusal::EmptyWindow);
+    }
+    Ok(info)
 }
 
 /// Whether a window with these rights can be bound to such a region.
@@ -218,8 +296,10 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     ///
     /// From now on, and until the window is unbound, bound to something else or freed, whoever knows or
     /// guesses the key may use the memory as `access` says: the contract of
-    /// [`MemoryRegion::remote`].
+    /// [`MemoryRegion::remote`]. That is the whole region, if the device does not look at the window's bounds:
+    /// SoftRoCE does not.
     #[doc(alias = "ibv_bind_mw")]
+    #[track_caller]
     pub unsafe fn bind_window<B>(
         &mut self,
         wr_id: u64,
@@ -233,31 +313,41 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         S: CanSend,
     {
         let info = bind_info(region, range, access, window.pd())
+            .and_then(check_length)
             .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
         // SAFETY: the region is borrowed, and `bind_info` compared its domain.
         unsafe { self.post_bind(wr_id, window, info) }?;
         Ok(RemoteMemorySlice { addr: info.addr, len: info.length, rkey: window.rkey() })
     }
 
-    /// Withdraws the key of a window of type 1. This is a send request, with a completion: the key is dead when
-    /// it has completed.
+    /// Withdraws the key of a window of type 1: binds it to nothing of `region`, which is any one with
+    /// [`AccessFlags::MW_BIND`], such as the one that it was bound to. This is a send request, with a completion: the
+    /// key is dead when it has completed.
     ///
     /// # Errors
     ///
-    /// Those of [`bind_window`](Self::bind_window) that have to do with the queue pair.
+    /// Those of [`bind_window`](Self::bind_window).
     #[doc(alias = "ibv_bind_mw")]
-    pub fn unbind_window(&mut self, wr_id: u64, window: &mut MemoryWindow<Type1>) -> Result<()>
+    pub fn unbind_window<B>(
+        &mut self,
+        wr_id: u64,
+        window: &mut MemoryWindow<Type1>,
+        region: &MemoryRegion<B>,
+    ) -> Result<()>
     where
         T: Connected,
         S: CanSend,
     {
-        // SAFETY: there is no region.
-        unsafe { self.post_bind(wr_id, window, ffi::ibv_mw_bind_info::default()) }
+        // The C interface allows that there is no region then, but most providers look into it.
+        let info = bind_info(region, ..0, AccessFlags::empty(), window.pd())
+            .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
+        // SAFETY: the region is borrowed, and `bind_info` compared its domain.
+        unsafe { self.post_bind(wr_id, window, info) }
     }
 
     /// # Safety
     ///
-    /// The region in `bind_info` is alive and of the window's domain, or null.
+    /// The region in `bind_info` is alive and of the window's domain.
     unsafe fn post_bind(
         &mut self,
         wr_id: u64,
@@ -271,8 +361,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         core.prepare_send()?;
         let mut bind = ffi::ibv_mw_bind { wr_id, send_flags: ffi::IBV_SEND_SIGNALED, bind_info };
         let qp = core.raw().cast();
-        // SAFETY: the queue pair, the window and the region, if there is one, are alive and of one domain, as
-        // was checked; no batch is open; the window, into which the key is written, is borrowed exclusively.
+        // SAFETY: the queue pair, the window and the region are alive and of one domain, as was checked; no batch
+        // is open; the window, into which the key is written, is borrowed exclusively.
         match error_number(unsafe { ffi::ibv_bind_mw(qp, window.as_raw(), &mut bind) }) {
             0 => Ok(()),
             libc::EOPNOTSUPP | libc::ENOSYS => Err(Error::Unsupported { operation: "ibv_bind_mw" }),

@@ -9,8 +9,8 @@ use super::payload::Payload;
 use super::refusal::Refusal;
 use crate::ffi;
 use crate::mr::{AccessFlags, MemoryRegion, RemoteMemorySlice};
-use crate::mw::{bind_info, MemoryWindow, Type2};
-use crate::qp::{Connected, Reliable, SendOps, Transport};
+use crate::mw::{bind_info, check_length, MemoryWindow, Type2};
+use crate::qp::{Connected, Core, Reliable, SendOps, Transport};
 
 impl<T: Transport, I> SendOp<'_, T, I>
 where
@@ -33,8 +33,10 @@ where
     ///
     /// Once the batch is submitted, and until the key is withdrawn ([`local_inv`](Self::local_inv), or the peer's
     /// [`send_with_inv`](Self::send_with_inv), has completed) or the window was freed, the peer may use the
-    /// memory as `access` says: the contract of [`MemoryRegion::remote`].
+    /// memory as `access` says: the contract of [`MemoryRegion::remote`]. That is the whole region, if the device
+    /// does not look at the window's bounds: SoftRoCE does not.
     #[doc(alias = "ibv_wr_bind_mw")]
+    #[track_caller]
     pub unsafe fn bind_window<B>(
         self,
         wr_id: u64,
@@ -43,16 +45,12 @@ where
         range: impl RangeBounds<usize>,
         access: AccessFlags,
     ) -> RemoteMemorySlice {
-        let rkey = ffi::ibv_inc_rkey(window.rkey());
-        let mut remote = RemoteMemorySlice { addr: 0, len: 0, rkey };
-        let info = match bind_info(region, range, access, window.pd()) {
-            Ok(_) if !self.core.is_of_domain(window.pd()) => Err(Refusal::Domain("memory window")),
-            result => result,
-        };
-        match info {
+        let mut remote = RemoteMemorySlice { addr: 0, len: 0, rkey: 0 };
+        match prepare_bind(self.core, window, region, range, access) {
             Err(refusal) => self.core.refuse(refusal),
             Ok(info) => {
-                (remote.addr, remote.len) = (info.addr, info.length);
+                let rkey = ffi::ibv_inc_rkey(window.rkey());
+                remote = RemoteMemorySlice { addr: info.addr, len: info.length, rkey };
                 let begin = begin!(ibv_wr_bind_mw, window.as_raw(), rkey, &info);
                 // SAFETY: this binds a window, for which there is no payload; the window and the region are
                 // alive and of the queue pair's domain.
@@ -65,6 +63,9 @@ where
 
     /// Withdraws the key of a memory window of this side: from its completion on the peer cannot use it.
     /// The window can be bound again then, also by a request that is posted after this one.
+    ///
+    /// The key is that of a window which is bound, and not invalidated by the peer meanwhile; otherwise the request
+    /// fails. (On SoftRoCE, up to Linux 7.2 at least, the kernel crashes then. So let one side invalidate.)
     #[doc(alias = "ibv_wr_local_inv")]
     pub fn local_inv(self, wr_id: u64, rkey: u32) {
         let begin = begin!(ibv_wr_local_inv, rkey);
@@ -73,7 +74,8 @@ where
     }
 
     /// Sends a message, and withdraws a key of the peer's: one of a memory window that was bound for this queue
-    /// pair. The peer's completion tells the key.
+    /// pair, and not invalidated since (see [`local_inv`](Self::local_inv)). The peer's completion tells the key,
+    /// though not on SoftRoCE.
     #[doc(alias = "ibv_wr_send_inv")]
     #[inline]
     pub fn send_with_inv<'a>(self, wr_id: u64, payload: impl Into<Payload<'a>>, rkey: u32) {
@@ -122,6 +124,26 @@ where
         // SAFETY: this begins a flush, for which there is no payload.
         unsafe { self.add_bare(SendOps::FLUSH, wr_id, begin) }
     }
+}
+
+/// What a window is to show of a region, if the queue pair can bind it, whose window it is then.
+#[track_caller]
+fn prepare_bind<B>(
+    core: &mut Core,
+    window: &mut MemoryWindow<Type2>,
+    region: &MemoryRegion<B>,
+    range: impl RangeBounds<usize>,
+    access: AccessFlags,
+) -> Result<ffi::ibv_mw_bind_info, Refusal> {
+    let info = bind_info(region, range, access, window.pd()).and_then(check_length)?;
+    if !core.is_of_domain(window.pd()) {
+        return Err(Refusal::Domain("memory window"));
+    }
+    if !core.ops().contains(SendOps::BIND_MW) {
+        return Err(Refusal::NotGranted(SendOps::BIND_MW));
+    }
+    core.add_window(window)?;
+    Ok(info)
 }
 
 bitflags! {

@@ -19,6 +19,7 @@ pub(crate) enum Refusal {
     Domain(&'static str),
     WindowAccess(AccessFlags, &'static str),
     EmptyWindow,
+    FreedWindow,
 }
 
 impl Refusal {
@@ -54,6 +55,7 @@ impl Refusal {
                 value: 0,
                 expected: "it must be at least 1 byte",
             },
+            Refusal::FreedWindow => Error::WindowFreed,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::error::{last_errno, Error, Result};
 use crate::ffi;
 use crate::handle::Handle;
 use crate::mr::AccessFlags;
+use crate::mw::BoundWindows;
 use crate::pd::{PdHandle, ProtectionDomain};
 use crate::srq::SharedReceiveQueue;
 
@@ -389,6 +390,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             recv_cq: self.recv_cq.handle().clone(),
             _srq: self.srq.map(|srq| srq.handle().clone()),
             groups: Vec::new(),
+            windows: BoundWindows::default(),
             pd: self.pd.handle().clone(),
         });
         let mut granted = QueuePairCapacity::from_raw(&attr.cap);

@@ -10,6 +10,7 @@ use crate::cq::drop_or_park;
 use crate::error::{os_error, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::Handle;
+use crate::mw::{MemoryWindow, Type2};
 use crate::pd::PdHandle;
 use crate::post::Refusal;
 
@@ -83,6 +84,12 @@ impl Core {
     #[inline]
     pub(crate) fn is_of_domain(&self, pd: &PdHandle) -> bool {
         PdHandle::ptr_eq(&self.inner.pd, pd)
+    }
+
+    /// Takes note that this queue pair binds the window.
+    pub(crate) fn add_window(&mut self, window: &mut MemoryWindow<Type2>) -> Result<(), Refusal> {
+        let qp = self.raw();
+        self.inner.windows.add(qp, window)
     }
 
     /// The operations that can be posted now.

@@ -41,6 +41,7 @@ use crate::error::Error;
 use crate::error::{Failed, Result};
 use crate::ffi;
 use crate::handle::Destroy;
+use crate::mw::BoundWindows;
 use crate::pd::PdHandle;
 use crate::srq::SrqHandle;
 use builder::QpConfig;
@@ -70,6 +71,7 @@ pub(crate) struct QpInner {
     recv_cq: CqHandle,
     _srq: Option<SrqHandle>,
     groups: Vec<multicast::Group>,
+    windows: BoundWindows,
     pd: PdHandle,
 }
 
@@ -82,6 +84,7 @@ impl Destroy for QpInner {
 
     unsafe fn destroy(&mut self) -> i32 {
         self.detach_all();
+        self.windows.free(self.raw.as_ptr().cast());
         // SAFETY: the queue pair came from `ibv_create_qp_ex`, and is destroyed once as the caller promises.
         unsafe { ffi::ibv_destroy_qp(self.raw.as_ptr()) }
     }
