@@ -113,6 +113,12 @@ impl Bed {
         u8::try_from(self.inner.gid.index()).expect("a routable GID has a small index")
     }
 
+    /// Whether this is the kernel's software device, of which some tests know what it does not do as it should.
+    pub fn is_softroce(&self) -> bool {
+        const VENDOR: u32 = 0xff_ffff;
+        self.ctx().query_device().expect("the device does not answer").vendor_id() == VENDOR
+    }
+
     /// Memory with every right.
     pub fn mem(&self, len: usize) -> Mem {
         self.mem_with(len, AccessFlags::PERMISSIVE)
