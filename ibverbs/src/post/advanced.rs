@@ -107,8 +107,9 @@ where
     /// Waits until earlier writes to the peer's memory have arrived where `placement` says, which their own
     /// completions do not tell.
     ///
-    /// Needs [`SendOps::FLUSH`], and a region with [`AccessFlags::FLUSH_GLOBAL`] or
-    /// [`AccessFlags::FLUSH_PERSISTENT`].
+    /// Needs [`SendOps::FLUSH`]; and [`AccessFlags::FLUSH_GLOBAL`] or [`AccessFlags::FLUSH_PERSISTENT`] of both
+    /// the region and the peer's queue pair ([`set_access`](crate::QueuePairBuilder::set_access)). No placement
+    /// refuses the batch.
     #[doc(alias = "ibv_wr_flush")]
     pub fn flush(
         self,
@@ -119,6 +120,9 @@ where
     ) where
         T: Reliable,
     {
+        if placement.is_empty() || !FlushPlacement::all().contains(placement) {
+            return self.core.refuse(Refusal::Placement(placement));
+        }
         let (RemoteMemorySlice { addr, len, rkey }, placement) = (remote, placement.bits());
         let begin = begin!(ibv_wr_flush, rkey, addr, len as usize, placement, level as u8);
         // SAFETY: this begins a flush, for which there is no payload.

@@ -1,5 +1,6 @@
 //! Why a batch is not posted.
 
+use super::advanced::FlushPlacement;
 use crate::error::Error;
 use crate::mr::AccessFlags;
 use crate::qp::{QueuePairCapacity, SendOps};
@@ -20,6 +21,7 @@ pub(crate) enum Refusal {
     WindowAccess(AccessFlags, &'static str),
     EmptyWindow,
     FreedWindow,
+    Placement(FlushPlacement),
 }
 
 impl Refusal {
@@ -56,6 +58,11 @@ impl Refusal {
                 expected: "it must be at least 1 byte",
             },
             Refusal::FreedWindow => Error::WindowFreed,
+            Refusal::Placement(placement) => Error::InvalidArgument {
+                what: "the placement of a flush",
+                value: placement.bits().into(),
+                expected: "it must be GLOBAL, PERSISTENT or both",
+            },
         }
     }
 }

@@ -284,6 +284,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             (self.capacity.max_recv_wr, self.capacity.max_recv_sge) = (0, 0);
         }
         self.check_ranges()?;
+        self.config.send_ops.check_capabilities(&self.pd.context())?;
         self.check_pkey()?;
         self.choose_gid()?;
         let (inner, capacity) = self.create(self.capacity).map_err(|code| self.explain(code))?;
@@ -466,7 +467,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
 impl<T: Transport> QueuePairBuilder<'_, T> {
     /// What the peer may do through this queue pair, as far as the memory's keys allow it as well. Only
     /// the remote rights count. Default: what the transport and the device have of read, write and
-    /// atomics.
+    /// atomics; but no flushes.
     pub fn set_access(mut self, access: AccessFlags) -> Self
     where
         T: Connected,

@@ -8,6 +8,9 @@
 
 use bitflags::bitflags;
 
+use crate::attr::DeviceCaps;
+use crate::context::Context;
+use crate::error::{Error, Result};
 use crate::ffi;
 
 bitflags! {
@@ -48,6 +51,25 @@ impl SendOps {
     /// What memory windows of type 2 take: binding, and invalidation from both sides.
     pub const WINDOWS: SendOps =
         SendOps::BIND_MW.union(SendOps::LOCAL_INV).union(SendOps::SEND_WITH_INV);
+
+    /// Fails if the device does not have one of the operations that few devices have, and that SoftRoCE's provider
+    /// grants although an older kernel (6.1) does not have them: they would fail when they are carried out.
+    pub(crate) fn check_capabilities(self, context: &Context) -> Result<()> {
+        let flush = DeviceCaps::FLUSH_GLOBAL | DeviceCaps::FLUSH_PERSISTENT;
+        for (op, caps, operation) in [
+            (SendOps::FLUSH, flush, "a flush (SendOps::FLUSH)"),
+            (
+                SendOps::ATOMIC_WRITE,
+                DeviceCaps::ATOMIC_WRITE,
+                "an atomic write (SendOps::ATOMIC_WRITE)",
+            ),
+        ] {
+            if self.contains(op) && !context.query_device_ex()?.capabilities().intersects(caps) {
+                return Err(Error::Unsupported { operation });
+            }
+        }
+        Ok(())
+    }
 
     const SENDS: SendOps = SendOps::SEND.union(SendOps::SEND_WITH_IMM);
     const WRITES: SendOps = SendOps::RDMA_WRITE.union(SendOps::RDMA_WRITE_WITH_IMM);
