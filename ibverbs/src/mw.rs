@@ -4,6 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::RangeBounds;
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::error::{error_number, last_errno, os_error, Error, Failed, Result};
@@ -12,7 +13,7 @@ use crate::handle::{Destroy, Handle};
 use crate::mr::{AccessFlags, MemoryRegion, RemoteMemorySlice};
 use crate::pd::{PdHandle, ProtectionDomain};
 use crate::post::Refusal;
-use crate::qp::{CanSend, Connected, QueuePair, State, Transport};
+use crate::qp::{CanSend, Connected, QueuePair, SendOps, State, Transport};
 
 mod sealed {
     use crate::ffi;
@@ -61,23 +62,31 @@ impl WindowType for Type2 {}
 /// A queue pair that is destroyed takes the windows of [`Type2`] with it that it was the last to bind: they are
 /// freed, and cannot be bound again ([`Error::WindowFreed`]).
 pub struct MemoryWindow<K: WindowType = Type2> {
+    raw: NonNull<ffi::ibv_mw>,
+    /// The same as in the C structure, which may be gone.
+    rkey: u32,
+    /// The queue pair that was the last to bind it, by the number that [`BoundWindows`] gave it; or zero.
+    bound_by: u64,
     slot: Arc<Slot>,
     pd: PdHandle,
     _type: PhantomData<fn() -> K>,
 }
 
-/// A window, where the queue pair that has bound it finds it as well.
-pub(crate) struct Slot(Mutex<Content>);
+// SAFETY: verbs may be called by any thread, as `handle.rs` argues. The C structure is written through
+// `&mut self` only; and whoever frees the window has taken it out of its slot.
+unsafe impl<K: WindowType> Send for MemoryWindow<K> {}
+// SAFETY: as above.
+unsafe impl<K: WindowType> Sync for MemoryWindow<K> {}
+
+/// Where a window is found by its owner, and by the queue pair that was the last to bind it.
+struct Slot(Mutex<Content>);
 
 struct Content {
-    /// `None` if it was freed with its queue pair.
+    /// `None` if it was freed.
     window: Option<Handle<MwInner>>,
-    /// The queue pair that was the last to bind it, if it is of type 2.
-    bound_by: *mut ffi::ibv_qp_ex,
+    /// As in [`MemoryWindow`].
+    bound_by: u64,
 }
-
-// SAFETY: the queue pair is compared with others, and not accessed.
-unsafe impl Send for Content {}
 
 impl Slot {
     fn lock(&self) -> MutexGuard<'_, Content> {
@@ -91,8 +100,7 @@ struct MwInner {
     _pd: PdHandle,
 }
 
-// SAFETY: verbs may be called by any thread, as `handle.rs` argues; binding, which writes the key into the
-// structure, takes `&mut MemoryWindow`, and freeing takes it out of its slot.
+// SAFETY: as for `MemoryWindow`.
 unsafe impl Send for MwInner {}
 
 impl Destroy for MwInner {
@@ -123,25 +131,23 @@ impl ProtectionDomain {
         })?;
         let pd = self.handle().clone();
         let window = Some(Handle::new(MwInner { raw, _pd: pd.clone() }));
-        let slot = Arc::new(Slot(Mutex::new(Content { window, bound_by: ptr::null_mut() })));
-        Ok(MemoryWindow { slot, pd, _type: PhantomData })
+        let slot = Arc::new(Slot(Mutex::new(Content { window, bound_by: 0 })));
+        // SAFETY: the window is alive.
+        let rkey = unsafe { (*raw.as_ptr()).rkey };
+        Ok(MemoryWindow { raw, rkey, bound_by: 0, slot, pd, _type: PhantomData })
     }
 }
 
 impl<K: WindowType> MemoryWindow<K> {
-    /// The remote key: the one of the last bind that was posted. Zero if the window was freed with its queue pair.
+    /// The remote key: the one of the last bind that was posted.
     pub fn rkey(&self) -> u32 {
-        match &self.slot.lock().window {
-            // SAFETY: the window is alive, and nobody frees it while the slot is locked; its key is written
-            // through `&mut self` only.
-            Some(window) => unsafe { (*window.raw.as_ptr()).rkey },
-            None => 0,
-        }
+        self.rkey
     }
 
     /// Puts back a key that the window had before. To be called for a bind that was not posted or whose
     /// completion reports an error: the device has the old key then, and expects it at the next bind.
     pub fn set_rkey(&mut self, rkey: u32) {
+        self.rkey = rkey;
         if let Some(window) = &self.slot.lock().window {
             // SAFETY: the window is alive, and nobody frees it while the slot is locked; self is borrowed
             // exclusively.
@@ -174,38 +180,73 @@ impl<K: WindowType> MemoryWindow<K> {
     }
 }
 
+impl MemoryWindow<Type2> {
+    /// The C structure, for a queue pair that has [added](BoundWindows::add) the window and is still there: then
+    /// nobody has freed it.
+    #[inline]
+    pub(crate) fn as_bound(&self) -> *mut ffi::ibv_mw {
+        self.raw.as_ptr()
+    }
+
+    /// Takes note of a new key.
+    ///
+    /// # Safety
+    ///
+    /// As [`as_bound`](Self::as_bound) says, the window was not freed.
+    #[inline]
+    pub(crate) unsafe fn store_rkey(&mut self, rkey: u32) {
+        self.rkey = rkey;
+        // SAFETY: the window is alive, by the caller's promise, and borrowed exclusively.
+        unsafe { (*self.raw.as_ptr()).rkey = rkey }
+    }
+}
+
 /// The windows that a queue pair has bound. They are freed before it: SoftRoCE's windows of type 2 refer to their
 /// queue pair, for which its destruction waits 50 seconds, and then does not wait any longer.
 #[derive(Default)]
-pub(crate) struct BoundWindows(Vec<Weak<Slot>>);
+pub(crate) struct BoundWindows {
+    /// The queue pair's number, which no other one ever has; zero until it binds a window.
+    number: u64,
+    slots: Vec<Weak<Slot>>,
+}
 
 impl BoundWindows {
     /// Makes the window one of this queue pair's. It stays alive then until that is destroyed, or until it is dropped
     /// or another queue pair's.
-    pub(crate) fn add(
-        &mut self,
-        qp: *mut ffi::ibv_qp_ex,
-        window: &mut MemoryWindow<Type2>,
-    ) -> Result<(), Refusal> {
+    #[inline]
+    pub(crate) fn add(&mut self, window: &mut MemoryWindow<Type2>) -> Result<(), Refusal> {
+        // Mostly a window is bound by the same queue pair again: no lock, no allocation.
+        if window.bound_by != 0 && window.bound_by == self.number {
+            return Ok(());
+        }
+        self.adopt(window)
+    }
+
+    #[cold]
+    fn adopt(&mut self, window: &mut MemoryWindow<Type2>) -> Result<(), Refusal> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let mut content = window.slot.lock();
         if content.window.is_none() {
             return Err(Refusal::FreedWindow);
         }
-        if content.bound_by != qp {
-            content.bound_by = qp;
-            if self.0.len() == self.0.capacity() {
-                self.0.retain(|slot| slot.strong_count() > 0);
-            }
-            self.0.push(Arc::downgrade(&window.slot));
+        if self.number == 0 {
+            self.number = NEXT.fetch_add(1, Ordering::Relaxed);
         }
+        content.bound_by = self.number;
+        drop(content);
+        window.bound_by = self.number;
+        if self.slots.len() == self.slots.capacity() {
+            self.slots.retain(|slot| slot.strong_count() > 0);
+        }
+        self.slots.push(Arc::downgrade(&window.slot));
         Ok(())
     }
 
     /// Frees those that no other queue pair has bound since.
-    pub(crate) fn free(&mut self, qp: *mut ffi::ibv_qp_ex) {
-        for slot in self.0.drain(..).filter_map(|slot| slot.upgrade()) {
+    pub(crate) fn free(&mut self) {
+        for slot in self.slots.drain(..).filter_map(|slot| slot.upgrade()) {
             let mut content = slot.lock();
-            if content.bound_by == qp {
+            if content.bound_by == self.number {
                 content.window = None;
             }
         }
@@ -276,16 +317,18 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// peer needs to use it. This is a send request, with a completion; the peer may be told of the key in a send
     /// that is posted later, or when it has completed.
     ///
-    /// Not all devices take this on a queue pair with batches ([`Error::Unsupported`]).
+    /// The queue pair is built with [`SendOps::BIND_MW`].
     ///
     /// # Errors
     ///
+    /// - [`Error::OperationNotGranted`] if the queue pair was not built for it.
     /// - [`Error::ProtectionDomainMismatch`] if the window or the region is of another domain than the queue
     ///   pair.
     /// - [`Error::InvalidAccess`] if the region does not allow this.
     /// - [`Error::InvalidArgument`] if the range has no bytes: see [`unbind_window`](Self::unbind_window).
-    /// - [`Error::NotReadyToSend`] if the queue pair has no send queue, or is in [`Manual`](crate::Manual) and
-    ///   was not asked for RTS yet.
+    /// - [`Error::NotReadyToSend`] if the queue pair is in [`Manual`](crate::Manual) and was not asked for RTS
+    ///   yet.
+    /// - [`Error::Unsupported`] if the driver binds windows in batches only.
     /// - [`Error::PostSend`] if the device refuses, most often because the send queue is full.
     ///
     /// # Panics
@@ -298,6 +341,9 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// guesses the key may use the memory as `access` says: the contract of
     /// [`MemoryRegion::remote`]. That is the whole region, if the device does not look at the window's bounds:
     /// SoftRoCE does not.
+    ///
+    /// This is a send request: what [`SendBatch::submit`](crate::SendBatch::submit) demands of one that fills the
+    /// send queue holds for it.
     #[doc(alias = "ibv_bind_mw")]
     #[track_caller]
     pub unsafe fn bind_window<B>(
@@ -315,7 +361,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         let info = bind_info(region, range, access, window.pd())
             .and_then(check_length)
             .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
-        // SAFETY: the region is borrowed, and `bind_info` compared its domain.
+        // SAFETY: the region is borrowed, and `bind_info` compared its domain; the rest is the caller's promise.
         unsafe { self.post_bind(wr_id, window, info) }?;
         Ok(RemoteMemorySlice { addr: info.addr, len: info.length, rkey: window.rkey() })
     }
@@ -327,8 +373,13 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// # Errors
     ///
     /// Those of [`bind_window`](Self::bind_window).
+    ///
+    /// # Safety
+    ///
+    /// This is a send request: what [`SendBatch::submit`](crate::SendBatch::submit) demands of one that fills the
+    /// send queue holds for it.
     #[doc(alias = "ibv_bind_mw")]
-    pub fn unbind_window<B>(
+    pub unsafe fn unbind_window<B>(
         &mut self,
         wr_id: u64,
         window: &mut MemoryWindow<Type1>,
@@ -341,13 +392,14 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         // The C interface allows that there is no region then, but most providers look into it.
         let info = bind_info(region, ..0, AccessFlags::empty(), window.pd())
             .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
-        // SAFETY: the region is borrowed, and `bind_info` compared its domain.
+        // SAFETY: the region is borrowed, and `bind_info` compared its domain; the rest is the caller's promise.
         unsafe { self.post_bind(wr_id, window, info) }
     }
 
     /// # Safety
     ///
-    /// The region in `bind_info` is alive and of the window's domain.
+    /// The region in `bind_info` is alive and of the window's domain. If this fills the send queue, what
+    /// [`SendBatch::submit`](crate::SendBatch::submit) demands is kept.
     unsafe fn post_bind(
         &mut self,
         wr_id: u64,
@@ -358,13 +410,19 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         if !core.is_of_domain(window.pd()) {
             return Err(core.explain_refusal(Refusal::Domain("memory window")));
         }
-        core.prepare_send()?;
+        core.prepare_send(SendOps::BIND_MW)?;
         let mut bind = ffi::ibv_mw_bind { wr_id, send_flags: ffi::IBV_SEND_SIGNALED, bind_info };
-        let qp = core.raw().cast();
-        // SAFETY: the queue pair, the window and the region are alive and of one domain, as was checked; no batch
-        // is open; the window, into which the key is written, is borrowed exclusively.
-        match error_number(unsafe { ffi::ibv_bind_mw(qp, window.as_raw(), &mut bind) }) {
-            0 => Ok(()),
+        let (qp, mw) = (core.raw().cast(), window.raw.as_ptr());
+        // SAFETY: the queue pair, the window (of type 1, which no queue pair frees) and the region are alive and of
+        // one domain, as was checked; the queue pair was built for this; no batch is open; the window, into which
+        // the key is written, is borrowed exclusively. There is room for the request, or a provider that checks
+        // this, by the caller's promise.
+        match error_number(unsafe { ffi::ibv_bind_mw(qp, mw, &mut bind) }) {
+            0 => {
+                // SAFETY: as above.
+                window.rkey = unsafe { (*mw).rkey };
+                Ok(())
+            }
             libc::EOPNOTSUPP | libc::ENOSYS => Err(Error::Unsupported { operation: "ibv_bind_mw" }),
             code => Err(Error::PostSend { source: os_error(code) }),
         }

@@ -5,8 +5,9 @@ use std::io;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crate::context::ContextHandle;
-use crate::error::{check, error_number, last_errno, Error, Failed, Result};
+use crate::attr::DeviceCaps;
+use crate::context::ContextInner;
+use crate::error::{check, error_number, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
 use crate::pd::{PdHandle, ProtectionDomain};
@@ -101,7 +102,9 @@ impl SharedReceiveQueueBuilder<'_> {
     /// - [`Error::Verb`] if the kernel refuses for another reason.
     #[doc(alias = "ibv_create_srq")]
     pub fn build(self) -> Result<SharedReceiveQueue> {
+        const VERB: &str = "ibv_create_srq";
         check_depth(self.max_wr)?;
+        check_capacity(self.pd.handle().context(), VERB, self.max_wr, self.max_sge)?;
         let mut attr = ffi::ibv_srq_init_attr {
             srq_context: self.context as *mut _,
             attr: ffi::ibv_srq_attr {
@@ -112,18 +115,10 @@ impl SharedReceiveQueueBuilder<'_> {
         };
         // SAFETY: the domain is alive, and the attributes are a whole structure.
         let raw = unsafe { ffi::ibv_create_srq(self.pd.as_raw(), &mut attr) };
-        let Some(raw) = NonNull::new(raw) else { return Err(self.error(last_errno())) };
+        let raw = NonNull::new(raw).ok_or_else(|| Error::last_os_error(VERB))?;
         let inner = Arc::new(Handle::new(SrqInner { raw, pd: self.pd.handle().clone() }));
         // Not what `attr` says now: providers that grant more do not all say so, and one might say too much.
         Ok(SharedReceiveQueue { inner, max_sge: self.max_sge, lost: false })
-    }
-
-    #[cold]
-    fn error(&self, code: i32) -> Error {
-        let verb = "ibv_create_srq";
-        let context = self.pd.handle().context();
-        capacity(context, verb, self.max_wr, self.max_sge, code)
-            .unwrap_or_else(|| Error::from_code(verb, code))
     }
 }
 
@@ -138,32 +133,28 @@ fn check_depth(max_wr: u32) -> Result<()> {
     Ok(())
 }
 
-/// What was too much, if it was more than the device has.
-#[cold]
-fn capacity(
-    context: &ContextHandle,
+/// Refuses what is more than the device has. Providers are not trusted with it: bnxt_re would overflow a 32-bit
+/// size.
+fn check_capacity(
+    context: &ContextInner,
     verb: &'static str,
     max_wr: u32,
     max_sge: u32,
-    code: i32,
-) -> Option<Error> {
-    let device = context.query_device().ok()?;
+) -> Result<()> {
+    let device = context.query_device()?;
     if device.max_srq() == 0 {
-        return Some(Error::Unsupported { operation: verb });
+        return Err(Error::Unsupported { operation: verb });
     }
-    [
+    for (what, requested, available) in [
         ("receives of a shared receive queue", max_wr, device.max_srq_wr()),
         ("scatter entries of a shared receive queue", max_sge, device.max_srq_sge()),
-    ]
-    .into_iter()
-    .find(|(_, requested, available)| requested > available)
-    .map(|(what, requested, available)| Error::Capacity {
-        verb,
-        what,
-        requested: requested.into(),
-        available: available.into(),
-        source: Some(io::Error::from_raw_os_error(code)),
-    })
+    ] {
+        if requested > available {
+            let (requested, available) = (requested.into(), available.into());
+            return Err(Error::Capacity { verb, what, requested, available, source: None });
+        }
+    }
+    Ok(())
 }
 
 /// The state of a shared receive queue (`struct ibv_srq_attr`); from [`SharedReceiveQueue::query`].
@@ -296,9 +287,10 @@ impl SharedReceiveQueue {
     pub fn resize(&mut self, max_wr: u32) -> Result<()> {
         const VERB: &str = "ibv_modify_srq";
         check_depth(max_wr)?;
-        let context = self.inner.pd.context().clone();
+        let context = self.inner.pd.context();
+        check_capacity(context, VERB, max_wr, 0)?;
         // Kernel drivers without this answer EINVAL, as they do to a wrong number.
-        if !context.query_device()?.capabilities().contains(crate::DeviceCaps::SRQ_RESIZE) {
+        if !context.query_device()?.capabilities().contains(DeviceCaps::SRQ_RESIZE) {
             return Err(Error::Unsupported { operation: "ibv_modify_srq with IBV_SRQ_MAX_WR" });
         }
         let before = self.query()?.max_wr;
@@ -309,8 +301,7 @@ impl SharedReceiveQueue {
         // refuses a number, nothing has changed.
         let refused = code == libc::EINVAL;
         self.lost = !(refused && self.query().is_ok_and(|attr| attr.max_wr == before));
-        Err(capacity(&context, VERB, max_wr, 0, code)
-            .unwrap_or_else(|| Error::from_code(VERB, code)))
+        Err(Error::from_code(VERB, code))
     }
 
     fn modify(&self, mut attr: ffi::ibv_srq_attr, mask: u32) -> Result<(), i32> {

@@ -51,11 +51,12 @@ where
             Ok(info) => {
                 let rkey = ffi::ibv_inc_rkey(window.rkey());
                 remote = RemoteMemorySlice { addr: info.addr, len: info.length, rkey };
-                let begin = begin!(ibv_wr_bind_mw, window.as_raw(), rkey, &info);
-                // SAFETY: this binds a window, for which there is no payload; the window and the region are
-                // alive and of the queue pair's domain.
+                let begin = begin!(ibv_wr_bind_mw, window.as_bound(), rkey, &info);
+                // SAFETY: this binds a window, for which there is no payload; the window was added to the queue
+                // pair, so that it is alive, as is the region; and they are of its domain.
                 unsafe { self.add_bare(SendOps::BIND_MW, wr_id, begin) };
-                window.set_rkey(rkey);
+                // SAFETY: as above.
+                unsafe { window.store_rkey(rkey) };
             }
         }
         remote

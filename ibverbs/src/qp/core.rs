@@ -88,8 +88,7 @@ impl Core {
 
     /// Takes note that this queue pair binds the window.
     pub(crate) fn add_window(&mut self, window: &mut MemoryWindow<Type2>) -> Result<(), Refusal> {
-        let qp = self.raw();
-        self.inner.windows.add(qp, window)
+        self.inner.windows.add(window)
     }
 
     /// The operations that can be posted now.
@@ -127,11 +126,14 @@ impl Core {
         }
     }
 
-    /// Makes sure that a send request can be posted by a call of its own, without a batch.
-    pub(crate) fn prepare_send(&mut self) -> Result<()> {
+    /// Makes sure that a request of this operation can be posted by a call of its own, without a batch.
+    pub(crate) fn prepare_send(&mut self, op: SendOps) -> Result<()> {
         self.end_forgotten_batch();
-        if self.batch == Batch::NotReady || self.ops.is_empty() {
+        if self.batch == Batch::NotReady {
             return Err(Error::NotReadyToSend);
+        }
+        if !self.ops.contains(op) {
+            return Err(self.explain_refusal(Refusal::NotGranted(op)));
         }
         Ok(())
     }

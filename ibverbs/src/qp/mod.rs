@@ -84,7 +84,7 @@ impl Destroy for QpInner {
 
     unsafe fn destroy(&mut self) -> i32 {
         self.detach_all();
-        self.windows.free(self.raw.as_ptr().cast());
+        self.windows.free();
         // SAFETY: the queue pair came from `ibv_create_qp_ex`, and is destroyed once as the caller promises.
         unsafe { ffi::ibv_destroy_qp(self.raw.as_ptr()) }
     }

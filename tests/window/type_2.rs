@@ -1,164 +1,16 @@
-//! Memory windows: keys that can be given away and withdrawn.
+//! Windows of type 2, which are bound in batches.
 
 use std::time::{Duration, Instant};
 
 use ibverbs::{
-    AccessFlags, DeviceCaps, Error, MemoryWindow, Payload, QpState, QueuePair, QueuePairAttr,
-    QueuePairAttrMask as Mask, Rc, RecvRequest, RemoteMemorySlice, SendBatch, SendOps, Type1,
-    Type2, Uc, WcFlags, WcOpcode, WcStatus,
+    AccessFlags, Error, MemoryWindow, Payload, QpState, QueuePair, QueuePairAttrMask as Mask, Rc,
+    RecvRequest, RemoteMemorySlice, SendOps, Type2, Uc, WcFlags, WcOpcode, WcStatus,
 };
 use ibverbs_tests::{
-    eventually, pair_with, pattern, post_recv, prepare, submit, wait_ok, wait_one, Bed, Mem, Side,
-    PORT,
+    eventually, pair_with, pattern, post_recv, submit, wait_ok, wait_one, Mem, PORT,
 };
 
-const READ: AccessFlags = AccessFlags::REMOTE_READ;
-const WRITE: AccessFlags = AccessFlags::REMOTE_WRITE;
-const ATOMIC: AccessFlags = AccessFlags::REMOTE_ATOMIC;
-const ALL: AccessFlags = READ.union(WRITE).union(ATOMIC);
-
-/// What a region needs for windows that can be written to. It has no remote rights of its own.
-const BINDABLE: AccessFlags = AccessFlags::LOCAL_WRITE.union(AccessFlags::MW_BIND);
-
-const OK: WcStatus = WcStatus::SUCCESS;
-const REFUSED: WcStatus = WcStatus::REM_ACCESS_ERR;
-
-/// A bed whose device has windows of both types; if it has none, it must say so.
-fn bed() -> Option<Bed> {
-    let bed = Bed::new()?;
-    let caps = bed.ctx().query_device().unwrap().capabilities();
-    let type_2 = DeviceCaps::MEM_WINDOW_TYPE_2A | DeviceCaps::MEM_WINDOW_TYPE_2B;
-    let (has_1, has_2) = (caps.contains(DeviceCaps::MEM_WINDOW), caps.intersects(type_2));
-    let unsupported = |result: Result<(), Error>| {
-        assert!(matches!(result, Err(Error::Unsupported { .. })), "{result:?}");
-    };
-    if !has_1 {
-        unsupported(bed.pd().alloc_window::<Type1>().map(drop));
-    }
-    if !has_2 {
-        unsupported(bed.pd().alloc_window::<Type2>().map(drop));
-    }
-    (has_1 && has_2).then_some(bed)
-}
-
-/// Two queue pairs that can bind and invalidate.
-fn pair(bed: &Bed) -> (Side, Side) {
-    pair_with::<Rc>(bed, |builder| {
-        builder.add_send_ops(SendOps::WINDOWS).set_max_inline_data(64).set_max_send_sge(2)
-    })
-}
-
-/// Where windows are bound to, and who may use them.
-struct Lab {
-    /// The peer.
-    a: Side,
-    /// Whose memory it is.
-    b: Side,
-    /// Memory of the peer's.
-    from: Mem,
-    /// Memory without a remote key of its own.
-    target: Mem,
-}
-
-const LEN: usize = 4096;
-
-impl Lab {
-    fn new(bed: &Bed) -> Lab {
-        Lab::with(bed, BINDABLE)
-    }
-
-    fn with(bed: &Bed, access: AccessFlags) -> Lab {
-        let (a, b) = pair(bed);
-        let (from, target) = (bed.mem(LEN), bed.mem_with(LEN, access));
-        Lab { a, b, from, target }
-    }
-
-    /// Binds the window on `b`, and waits until that is done.
-    #[track_caller]
-    fn bind(
-        &mut self,
-        window: &mut MemoryWindow,
-        range: std::ops::Range<usize>,
-        access: AccessFlags,
-    ) -> RemoteMemorySlice {
-        let mut remote = None;
-        submit(&mut self.b.qp, |batch| {
-            remote = Some(bind(batch, 71, window, &self.target, range, access));
-        })
-        .unwrap();
-        let wc = wait_one(&self.b.send_cq, 71);
-        assert_eq!((wc.ok, wc.opcode), (Ok(()), WcOpcode::BIND_MW));
-        remote.unwrap()
-    }
-
-    /// The memory, with a key that does not fit.
-    fn target_as_remote(&self) -> RemoteMemorySlice {
-        RemoteMemorySlice { addr: self.target.slice(..).addr(), len: LEN as u64, rkey: 0 }
-    }
-
-    #[track_caller]
-    fn invalidate(&mut self, rkey: u32) {
-        submit(&mut self.b.qp, |batch| batch.op().signaled().local_inv(72, rkey)).unwrap();
-        let wc = wait_one(&self.b.send_cq, 72);
-        assert_eq!((wc.ok, wc.opcode), (Ok(()), WcOpcode::LOCAL_INV));
-    }
-
-    /// Ends the connection, and makes the window one that was never bound.
-    fn free(self, window: &mut MemoryWindow) {
-        *window = self.b.bed.pd().alloc_window().unwrap();
-    }
-
-    #[track_caller]
-    fn write(&mut self, bytes: &[u8], remote: RemoteMemorySlice) -> WcStatus {
-        self.from.write(0, bytes);
-        let slice = self.from.slice(..bytes.len());
-        submit(&mut self.a.qp, |batch| batch.op().signaled().write(73, &[slice], remote)).unwrap();
-        wait_one(&self.a.send_cq, 73).status()
-    }
-
-    #[track_caller]
-    fn read(&mut self, len: usize, remote: RemoteMemorySlice) -> Result<Vec<u8>, WcStatus> {
-        let slice = self.from.slice(..len);
-        submit(&mut self.a.qp, |batch| batch.op().signaled().read(74, &[slice], remote)).unwrap();
-        match wait_one(&self.a.send_cq, 74).status() {
-            OK => Ok(self.from.read(..len)),
-            status => Err(status),
-        }
-    }
-
-    #[track_caller]
-    fn add(&mut self, remote: RemoteMemorySlice, add: u64) -> WcStatus {
-        let slice = self.from.slice(..8);
-        submit(&mut self.a.qp, |batch| {
-            batch.op().signaled().atomic_fetch_add(75, slice, remote, add)
-        })
-        .unwrap();
-        wait_one(&self.a.send_cq, 75).status()
-    }
-}
-
-/// Adds a bind to a batch.
-#[track_caller]
-fn bind(
-    batch: &mut SendBatch<'_, Rc>,
-    wr_id: u64,
-    window: &mut MemoryWindow,
-    mem: &Mem,
-    range: std::ops::Range<usize>,
-    access: AccessFlags,
-) -> RemoteMemorySlice {
-    let op = batch.op().signaled();
-    // SAFETY: nothing in this package makes a reference to the bytes of a `Mem`.
-    unsafe { op.bind_window(wr_id, window, mem.region(), range, access) }
-}
-
-/// Waits for a bind that failed.
-#[track_caller]
-fn assert_unbound(lab: &Lab, wr_id: u64) {
-    let status = wait_one(&lab.b.send_cq, wr_id).status();
-    // The second is what SoftRoCE says in newer kernels (6.12, 7.2).
-    assert!([WcStatus::MW_BIND_ERR, WcStatus::WR_FLUSH_ERR].contains(&status), "{status}");
-}
+use crate::{assert_unbound, bed, bind, Lab, ALL, ATOMIC, BINDABLE, LEN, OK, READ, REFUSED, WRITE};
 
 #[test]
 fn a_window_gives_a_peer_a_piece_of_memory() {
@@ -609,7 +461,7 @@ fn a_queue_pair_takes_its_windows_with_it() {
         lab.target.region();
 
         for window in [&mut first, &mut second] {
-            assert_eq!(window.rkey(), 0);
+            assert!(window.as_raw().is_null());
             assert!(window.as_raw().is_null());
             window.set_rkey(1);
             let target = survivor.target.clone();
@@ -647,143 +499,8 @@ fn a_queue_pair_that_was_dropped_within_a_poll_takes_its_windows_with_it_later()
     drop(qp);
     assert_eq!(window.rkey(), key);
     drop(completions);
-    assert_eq!(window.rkey(), 0);
+    assert!(window.as_raw().is_null());
     assert!(start.elapsed() < Duration::from_secs(45), "it has waited for the window");
-}
-
-/// Binds a window of type 1 and waits until that is done.
-#[track_caller]
-fn bind_1(
-    lab: &mut Lab,
-    window: &mut MemoryWindow<Type1>,
-    range: std::ops::Range<usize>,
-    access: AccessFlags,
-) -> RemoteMemorySlice {
-    // SAFETY: nothing in this package makes a reference to the bytes of a `Mem`.
-    let remote = unsafe { lab.b.qp.bind_window(81, window, lab.target.region(), range, access) };
-    let wc = wait_one(&lab.b.send_cq, 81);
-    assert_eq!((wc.ok, wc.opcode), (Ok(()), WcOpcode::BIND_MW));
-    remote.unwrap()
-}
-
-#[test]
-fn a_window_of_type_1_is_for_every_peer_until_it_is_bound_anew() {
-    let Some(bed) = bed() else { return };
-    let mut lab = Lab::new(&bed);
-    let mut window = bed.pd().alloc_window::<Type1>().unwrap();
-    let unbound = window.rkey();
-    let old = bind_1(&mut lab, &mut window, 100..1100, ALL);
-    assert_eq!(
-        (old.addr, old.len, old.rkey),
-        (lab.target.slice(100..).addr(), 1000, window.rkey())
-    );
-    let data = pattern(1000, 5);
-    let mut other = Lab::new(&bed);
-    for lab in [&mut lab, &mut other] {
-        assert_eq!(lab.write(&data, old), OK);
-        assert_eq!(lab.read(1000, old), Ok(data.clone()));
-        assert_eq!(lab.add(old.slice(4..12), 0), OK);
-    }
-    assert_eq!(lab.target.read(100..1100), data);
-
-    // It is bound to something else at once.
-    let new = bind_1(&mut lab, &mut window, 2000..3000, READ);
-    assert!(new.rkey != old.rkey && old.rkey != unbound);
-    assert_eq!(lab.read(8, new.slice(..8)), Ok(vec![0; 8]));
-    assert_eq!(other.write(b"late", old), REFUSED);
-    let mut other = Lab::new(&bed);
-    assert_eq!(other.write(b"not allowed", new), REFUSED);
-    assert_eq!(lab.target.read(2000..3000), [0; 1000]);
-
-    lab.b.qp.unbind_window(82, &mut window, lab.target.region()).unwrap();
-    assert_eq!(wait_one(&lab.b.send_cq, 82).ok, Ok(()));
-    assert_eq!(lab.read(8, new.slice(..8)), Err(REFUSED));
-}
-
-#[test]
-fn a_window_of_type_1_outlives_the_queue_pair_that_has_bound_it() {
-    let Some(bed) = bed() else { return };
-    let mut lab = Lab::new(&bed);
-    let mut window = bed.pd().alloc_window::<Type1>().unwrap();
-    let remote = bind_1(&mut lab, &mut window, 0..8, READ | WRITE);
-    lab.b.qp.close().unwrap();
-    let mut other = Lab::new(&bed);
-    assert_eq!(other.write(b"survivor", remote), OK);
-    assert_eq!(lab.target.read(..8), b"survivor");
-    window.close().unwrap();
-    assert_eq!(other.write(b"too late", remote), REFUSED);
-    assert_eq!(lab.target.read(..8), b"survivor");
-}
-
-#[test]
-fn a_window_of_type_1_is_refused_what_cannot_be() {
-    let Some(bed) = bed() else { return };
-    let mut lab = Lab::new(&bed);
-    let other_pd = bed.ctx().alloc_pd().unwrap();
-    let mut window = bed.pd().alloc_window::<Type1>().unwrap();
-    let mut foreign = other_pd.alloc_window::<Type1>().unwrap();
-    let foreign_mem = bed.mem_of(&other_pd, LEN, BINDABLE);
-    let (own, fixed) = (lab.target.clone(), bed.mem_with(LEN, AccessFlags::MW_BIND));
-    let unbindable = bed.mem_with(LEN, AccessFlags::PERMISSIVE);
-    let key = window.rkey();
-    let mut refusal = |window: &mut MemoryWindow<Type1>, mem: &Mem, len, access| {
-        // SAFETY: nothing in this package makes a reference to the bytes of a `Mem`.
-        let result = unsafe { lab.b.qp.bind_window(1, window, mem.region(), 0..len, access) };
-        result.expect_err("it should have been refused")
-    };
-    for (window, mem) in [(&mut foreign, &own), (&mut window, &foreign_mem)] {
-        let error = refusal(window, mem, 8, READ);
-        assert!(matches!(error, Error::ProtectionDomainMismatch { .. }), "{error}");
-    }
-    let error = refusal(&mut foreign, &foreign_mem, 8, READ);
-    let expected = matches!(error, Error::ProtectionDomainMismatch { what: "memory window" });
-    assert!(expected, "{error}");
-    for (mem, access) in
-        [(&own, READ | AccessFlags::LOCAL_WRITE), (&unbindable, READ), (&fixed, WRITE)]
-    {
-        let error = refusal(&mut window, mem, 8, access);
-        assert!(matches!(error, Error::InvalidAccess { .. }), "{error}");
-    }
-    let error = refusal(&mut window, &own, 0, READ);
-    assert!(matches!(error, Error::InvalidArgument { value: 0, .. }), "{error}");
-    for (window, mem) in [(&mut foreign, &own), (&mut window, &foreign_mem)] {
-        let error = lab.b.qp.unbind_window(1, window, mem.region()).unwrap_err();
-        assert!(matches!(error, Error::ProtectionDomainMismatch { .. }), "{error}");
-    }
-    let error = lab.b.qp.unbind_window(1, &mut foreign, foreign_mem.region()).unwrap_err();
-    assert!(matches!(error, Error::ProtectionDomainMismatch { .. }), "{error}");
-    let error = lab.b.qp.unbind_window(1, &mut window, unbindable.region()).unwrap_err();
-    assert!(matches!(error, Error::InvalidAccess { .. }), "{error}");
-    assert_eq!(window.rkey(), key);
-    bind_1(&mut lab, &mut window, 0..8, ALL);
-}
-
-#[test]
-fn windows_cannot_be_bound_before_the_queue_pair_is_ready_to_send() {
-    let Some(bed) = bed() else { return };
-    let prepared = prepare::<Rc>(&bed, |builder| builder.add_send_ops(SendOps::WINDOWS));
-    let mut qp = prepared.qp.into_manual();
-    let target = bed.mem_with(LEN, BINDABLE);
-    let mut type_1 = bed.pd().alloc_window::<Type1>().unwrap();
-    let mut type_2 = bed.pd().alloc_window::<Type2>().unwrap();
-    let keys = (type_1.rkey(), type_2.rkey());
-    for state in [QpState::RESET, QpState::INIT] {
-        if state == QpState::INIT {
-            let attr = QueuePairAttr::new().set_state(QpState::INIT).set_pkey_index(0);
-            qp.modify(&attr.set_port(PORT).set_access(ALL)).unwrap();
-        }
-        // SAFETY: nothing in this package makes a reference to the bytes of a `Mem`.
-        let result = unsafe { qp.bind_window(1, &mut type_1, target.region(), 0..8, READ) };
-        assert!(matches!(result, Err(Error::NotReadyToSend)), "{result:?}");
-        let result = qp.unbind_window(1, &mut type_1, target.region());
-        assert!(matches!(result, Err(Error::NotReadyToSend)), "{result:?}");
-        let result = submit(&mut qp, |batch| {
-            bind(batch, 1, &mut type_2, &target, 0..8, READ);
-            batch.op().local_inv(2, 1);
-        });
-        assert!(matches!(result, Err(Error::NotReadyToSend)), "{result:?}");
-    }
-    assert_eq!((type_1.rkey(), type_2.rkey()), keys);
 }
 
 #[test]
