@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 use crate::context::ContextInner;
-use crate::error::{last_errno, Error, Failed, Result};
+use crate::error::{created, Error, Result};
 use crate::ffi;
 use crate::gid::{best_of_port, Gid, GidType};
 use crate::grh::Grh;
@@ -203,8 +203,8 @@ impl ProtectionDomain {
     pub fn create_ah(&self, address: &AddressVector) -> Result<AddressHandle> {
         let mut raw = address.to_raw();
         // SAFETY: the domain is alive, and the address is a whole structure.
-        let ah = unsafe { ffi::ibv_create_ah(self.as_raw(), &mut raw) };
-        let Some(raw) = NonNull::new(ah) else { return Err(self.ah_error(address, last_errno())) };
+        let ah = created(|| unsafe { ffi::ibv_create_ah(self.as_raw(), &mut raw) });
+        let raw = ah.map_err(|code| self.ah_error(address, code))?;
         let inner = Handle::new(AhInner { raw, pd: self.handle().clone() });
         Ok(AddressHandle { inner })
     }
@@ -269,12 +269,18 @@ impl AddressHandle {
 
     /// Destroys the handle. Dropping does the same, but cannot tell what went wrong.
     ///
+    /// Unlike other objects it is not handed back if that fails, but leaked: one provider (ocrdma) has freed it
+    /// by then.
+    ///
     /// # Errors
     ///
     /// [`Error::Verb`] if the device refuses; one that was unplugged answers `EIO`.
     #[doc(alias = "ibv_destroy_ah")]
-    pub fn close(self) -> Result<(), Failed<Self>> {
-        self.inner.close().map_err(|failed| failed.map(|inner| AddressHandle { inner }))
+    pub fn close(self) -> Result<()> {
+        self.inner.close().map_err(|failed| {
+            std::mem::forget(failed.resource);
+            failed.error
+        })
     }
 
     /// The C structure.

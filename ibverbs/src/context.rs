@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::attr::{DeviceAttr, PortAttr};
 use crate::cq::{CompletionChannel, CompletionQueueBuilder};
 use crate::device::Device;
-use crate::error::{check, last_errno, Error, Failed, Result};
+use crate::error::{check, created, Error, Failed, Result};
 use crate::event::EventTurn;
 use crate::ffi;
 use crate::fork::{self, ForkStatus};
@@ -56,11 +56,11 @@ impl Context {
         }
         let mut turn = fork::turn();
         // SAFETY: a `Device` is valid for its lifetime, which the borrow is within.
-        let raw = unsafe { ffi::ibv_open_device(device.as_raw()) };
-        let Some(raw) = NonNull::new(raw) else {
-            let source = std::io::Error::from_raw_os_error(last_errno());
-            return Err(Error::OpenDevice { device: device.name().to_owned(), source });
-        };
+        let raw = created(|| unsafe { ffi::ibv_open_device(device.as_raw()) });
+        let raw = raw.map_err(|code| Error::OpenDevice {
+            device: device.name().to_owned(),
+            source: std::io::Error::from_raw_os_error(code),
+        })?;
         let inner = ContextInner {
             raw,
             device: device.raw(),

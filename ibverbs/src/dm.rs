@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::context::{Context, ContextHandle};
-use crate::error::{check, error_number, last_errno, Error, Failed, Result};
+use crate::error::{check, created, error_number, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
 use crate::mr::{try_resolve, PageBuf};
@@ -108,22 +108,21 @@ impl Context {
                 expected: "it must be at least 1",
             });
         }
-        let can_copy = self.query_device()?.vendor_id() != MICROSOFT;
+        let can_copy = self.query_device()?.vendor_id() == MELLANOX;
         let mut attr =
             ffi::ibv_alloc_dm_attr { length: len, log_align_req: log_align, comp_mask: 0 };
         // SAFETY: the context is open, and the attributes are valid for it.
-        let raw = unsafe { ffi::ibv_alloc_dm(self.as_raw(), &mut attr) };
-        let raw =
-            NonNull::new(raw).ok_or_else(|| alloc_error(self, len, log_align, last_errno()))?;
+        let raw = created(|| unsafe { ffi::ibv_alloc_dm(self.as_raw(), &mut attr) });
+        let raw = raw.map_err(|code| alloc_error(self, len, log_align, code))?;
         let inner = DmInner { raw, len, can_copy, context: self.handle().clone() };
         Ok(DeviceMemory { inner: Arc::new(Handle::new(inner)) })
     }
 }
 
-/// The vendor of the adapters whose provider, mana, leaves the functions that copy uninitialised
-/// (`mana_alloc_dm` in providers/mana/mana.c of rdma-core 65 does not clear what it allocates). There is nothing
-/// to copy with on them.
-const MICROSOFT: u32 = 0x1414;
+/// The vendor of the adapters with which the host can copy. Of the two providers that have device memory (mlx5 and
+/// mana, in rdma-core 65) one sets the functions that copy; the other leaves them uninitialised (`mana_alloc_dm` in
+/// providers/mana/mana.c), so that no look at them tells.
+const MELLANOX: u32 = 0x02c9;
 
 #[cold]
 fn alloc_error(context: &Context, len: usize, log_align: u32, code: i32) -> Error {

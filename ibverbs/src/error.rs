@@ -1,6 +1,7 @@
 //! What can go wrong, and what a person needs to know to put it right.
 
 use std::io;
+use std::ptr::NonNull;
 
 use crate::ffi;
 use crate::mr::{AccessFlags, Advice};
@@ -248,6 +249,13 @@ pub enum Error {
         granted: SendOps,
     },
 
+    /// A batch was begun after one that was aborted, which this device's driver does not get over.
+    #[error(
+        "a batch of this queue pair was aborted, after which its driver reports completions too early: reset the \
+         queue pair before the next batch"
+    )]
+    AbortedBefore,
+
     /// A send was begun on a queue pair that is not ready to send yet.
     #[error("the queue pair cannot send before `modify` has asked for RTS")]
     NotReadyToSend,
@@ -441,6 +449,18 @@ pub(crate) fn last_errno() -> i32 {
         None | Some(0) => libc::EIO,
         Some(code) => code,
     }
+}
+
+/// What a verb created, or the reason why it returned null.
+///
+/// Some providers return null without a reason (mlx5 and hns for an address handle, among others): then it is
+/// `EIO`, and not what some other call has failed for before.
+pub(crate) fn created<T>(create: impl FnOnce() -> *mut T) -> Result<NonNull<T>, i32> {
+    // SAFETY: the function has no preconditions.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: it returned the address of this thread's `errno`.
+    unsafe { errno.write(0) };
+    NonNull::new(create()).ok_or_else(last_errno)
 }
 
 /// `Ok` if a verb returned zero.

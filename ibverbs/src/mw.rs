@@ -7,7 +7,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::error::{error_number, last_errno, os_error, Error, Failed, Result};
+use crate::error::{created, error_number, os_error, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
 use crate::mr::{AccessFlags, MemoryRegion, RemoteMemorySlice};
@@ -57,10 +57,11 @@ impl WindowType for Type2 {}
 /// rights.
 ///
 /// A region to which a window is bound cannot be deregistered: drop or invalidate the window first. (A region
-/// that is dropped before is leaked.)
+/// that is dropped before is leaked, where the device knows of the window.)
 ///
 /// A queue pair that is destroyed takes the windows of [`Type2`] with it that it was the last to bind: they are
-/// freed, and cannot be bound again ([`Error::WindowFreed`]).
+/// freed, and cannot be bound again ([`Error::WindowFreed`]). A window whose key was withdrawn may be bound by
+/// another queue pair of its domain.
 pub struct MemoryWindow<K: WindowType = Type2> {
     raw: NonNull<ffi::ibv_mw>,
     /// The same as in the C structure, which may be gone.
@@ -123,8 +124,8 @@ impl ProtectionDomain {
     #[doc(alias = "ibv_alloc_mw")]
     pub fn alloc_window<K: WindowType>(&self) -> Result<MemoryWindow<K>> {
         // SAFETY: the domain is alive.
-        let raw = unsafe { ffi::ibv_alloc_mw(self.as_raw(), K::RAW) };
-        let raw = NonNull::new(raw).ok_or_else(|| match last_errno() {
+        let raw = created(|| unsafe { ffi::ibv_alloc_mw(self.as_raw(), K::RAW) });
+        let raw = raw.map_err(|code| match code {
             // The answer of kernel drivers that have the other type only, to a call that has no other argument.
             libc::EINVAL => Error::Unsupported { operation: "ibv_alloc_mw of this type" },
             code => Error::from_code("ibv_alloc_mw", code),
@@ -146,13 +147,27 @@ impl<K: WindowType> MemoryWindow<K> {
 
     /// Puts back a key that the window had before. To be called for a bind that was not posted or whose
     /// completion reports an error: the device has the old key then, and expects it at the next bind.
-    pub fn set_rkey(&mut self, rkey: u32) {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] if this cannot have been a key of this window: they differ in their lowest 8
+    /// bits only.
+    pub fn set_rkey(&mut self, rkey: u32) -> Result<()> {
+        // mlx5 takes the key of a window for the name of what is to be bound: another one's would be that.
+        if (rkey ^ self.rkey) >> 8 != 0 {
+            return Err(Error::InvalidArgument {
+                what: "the remote key",
+                value: u64::from(rkey),
+                expected: "it must be one that the window had: all but its lowest 8 bits are always the same",
+            });
+        }
         self.rkey = rkey;
         if let Some(window) = &self.slot.lock().window {
             // SAFETY: the window is alive, and nobody frees it while the slot is locked; self is borrowed
             // exclusively.
             unsafe { (*window.raw.as_ptr()).rkey = rkey }
         }
+        Ok(())
     }
 
     pub(crate) fn pd(&self) -> &PdHandle {
@@ -250,6 +265,8 @@ impl BoundWindows {
                 content.window = None;
             }
         }
+        // Should the queue pair not be destroyed after all, it must not take these for windows that are there.
+        self.number = 0;
     }
 }
 
@@ -317,7 +334,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// peer needs to use it. This is a send request, with a completion; the peer may be told of the key in a send
     /// that is posted later, or when it has completed.
     ///
-    /// The queue pair is built with [`SendOps::BIND_MW`].
+    /// The queue pair is built with [`SendOps::BIND_MW`]. As to locks, this is a batch of one operation: see
+    /// [`start_send`](Self::start_send).
     ///
     /// # Errors
     ///
@@ -342,8 +360,10 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// [`MemoryRegion::remote`]. That is the whole region, if the device does not look at the window's bounds:
     /// SoftRoCE does not.
     ///
-    /// This is a send request: what [`SendBatch::submit`](crate::SendBatch::submit) demands of one that fills the
-    /// send queue holds for it.
+    /// The region stays registered until the bind has completed, and for as long as the window is bound to it.
+    ///
+    /// This is a send request: what [`SendBatch::submit`](crate::SendBatch::submit) demands concerning the room in
+    /// the send queue holds for it.
     #[doc(alias = "ibv_bind_mw")]
     #[track_caller]
     pub unsafe fn bind_window<B>(
@@ -376,8 +396,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     ///
     /// # Safety
     ///
-    /// This is a send request: what [`SendBatch::submit`](crate::SendBatch::submit) demands of one that fills the
-    /// send queue holds for it.
+    /// The region stays registered until the request has completed. This is a send request: what
+    /// [`SendBatch::submit`](crate::SendBatch::submit) demands concerning the room in the send queue holds for it.
     #[doc(alias = "ibv_bind_mw")]
     pub unsafe fn unbind_window<B>(
         &mut self,

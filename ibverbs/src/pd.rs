@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::context::{Context, ContextHandle};
 use crate::cq::CompletionQueue;
-use crate::error::{Error, Failed, Result};
+use crate::error::{created, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
 use crate::qp::{QueuePairBuilder, Transport};
@@ -58,8 +58,8 @@ impl PdInner {
 impl ProtectionDomain {
     pub(crate) fn alloc(context: &Context) -> Result<ProtectionDomain> {
         // SAFETY: the context is open.
-        let raw = unsafe { ffi::ibv_alloc_pd(context.as_raw()) };
-        let raw = NonNull::new(raw).ok_or_else(|| Error::last_os_error("ibv_alloc_pd"))?;
+        let raw = created(|| unsafe { ffi::ibv_alloc_pd(context.as_raw()) });
+        let raw = raw.map_err(|code| Error::from_code("ibv_alloc_pd", code))?;
         let inner = PdInner { raw, context: context.handle().clone() };
         Ok(ProtectionDomain { inner: Arc::new(Handle::new(inner)) })
     }

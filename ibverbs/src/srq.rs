@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::attr::DeviceCaps;
 use crate::context::ContextInner;
-use crate::error::{check, error_number, Error, Failed, Result};
+use crate::error::{check, created, error_number, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
 use crate::pd::{PdHandle, ProtectionDomain};
@@ -35,7 +35,8 @@ pub(crate) struct SrqInner {
 
 // SAFETY: verbs may be called by any thread, as `handle.rs` argues. Posting and resizing take a lock of the
 // queue in each provider (in providers/mlx5/srq.c and providers/rxe/rxe.c a spin lock of the queue), which
-// `Context::open` does not let the environment remove; limits and queries go to the kernel.
+// `Context::open` does not let the environment remove. Limits and queries go to the kernel; that bnxt_re and cxgb4
+// note a limit in plain integers, which posting reads, does no harm: either value will do.
 unsafe impl Send for SrqInner {}
 // SAFETY: as above.
 unsafe impl Sync for SrqInner {}
@@ -114,8 +115,8 @@ impl SharedReceiveQueueBuilder<'_> {
             },
         };
         // SAFETY: the domain is alive, and the attributes are a whole structure.
-        let raw = unsafe { ffi::ibv_create_srq(self.pd.as_raw(), &mut attr) };
-        let raw = NonNull::new(raw).ok_or_else(|| Error::last_os_error(VERB))?;
+        let raw = created(|| unsafe { ffi::ibv_create_srq(self.pd.as_raw(), &mut attr) });
+        let raw = raw.map_err(|code| Error::from_code(VERB, code))?;
         let inner = Arc::new(Handle::new(SrqInner { raw, pd: self.pd.handle().clone() }));
         // Not what `attr` says now: providers that grant more do not all say so, and one might say too much.
         Ok(SharedReceiveQueue { inner, max_sge: self.max_sge, lost: false })
@@ -298,8 +299,8 @@ impl SharedReceiveQueue {
         let Err(code) = self.modify(attr, ffi::IBV_SRQ_MAX_WR) else { return Ok(()) };
         // SoftRoCE's provider has no mapping of its queue if the kernel did as asked but the new one could
         // not be mapped, and would write to address zero. (That is why this takes `&mut self`.) If the kernel
-        // refuses a number, nothing has changed.
-        let refused = code == libc::EINVAL;
+        // refuses a number, or cannot do this, nothing has changed.
+        let refused = matches!(code, libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS);
         self.lost = !(refused && self.query().is_ok_and(|attr| attr.max_wr == before));
         Err(Error::from_code(VERB, code))
     }

@@ -42,6 +42,8 @@ fn device_attr(
 ) -> Result<ffi::ibv_device_attr, c_int> {
     begin(state, Verb::QueryDevice, context)?;
     let mut answer = ffi::ibv_device_attr {
+        // That of adapters whose memory the host can copy to and from.
+        vendor_id: 0x02c9,
         max_mr_size: u64::MAX,
         page_size_cap: 4096,
         max_qp: 1024,

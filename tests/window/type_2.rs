@@ -314,7 +314,7 @@ fn a_queue_pair_that_was_not_built_for_windows_binds_and_invalidates_none() {
             }
             if operation != missing {
                 drop(batch);
-                window.set_rkey(key);
+                window.set_rkey(key).unwrap();
                 continue;
             }
             // SAFETY: nothing of it is posted.
@@ -336,7 +336,7 @@ fn a_bind_that_was_not_posted_is_made_good_with_the_old_key() {
     drop(batch);
     assert_ne!(remote.rkey, key);
     assert_eq!(window.rkey(), remote.rkey);
-    window.set_rkey(key);
+    window.set_rkey(key).unwrap();
     let remote = lab.bind(&mut window, 0..8, READ);
     assert_eq!(lab.read(8, remote), Ok(vec![0; 8]));
     lab.free(&mut window);
@@ -352,7 +352,7 @@ fn a_bind_that_was_not_posted_is_made_good_with_the_old_key() {
     });
     posted.unwrap();
     assert_unbound(&lab, 2);
-    window.set_rkey(right);
+    window.set_rkey(right).unwrap();
     let mut lab = Lab::new(&bed);
     lab.bind(&mut window, 0..8, READ);
     lab.free(&mut window);
@@ -370,7 +370,7 @@ fn a_window_that_is_bound_cannot_be_bound_again() {
     })
     .unwrap();
     assert_unbound(&lab, 1);
-    window.set_rkey(first.rkey);
+    window.set_rkey(first.rkey).unwrap();
     lab.free(&mut window);
 }
 
@@ -463,7 +463,7 @@ fn a_queue_pair_takes_its_windows_with_it() {
         for window in [&mut first, &mut second] {
             assert!(window.as_raw().is_null());
             assert!(window.as_raw().is_null());
-            window.set_rkey(1);
+            window.set_rkey(1).unwrap();
             let target = survivor.target.clone();
             let error = submit(&mut survivor.b.qp, |batch| {
                 bind(batch, 1, window, &target, 0..8, READ);

@@ -10,7 +10,7 @@ use super::events::{Events, PrivateChannel};
 use super::modify::{check_entries, over_capacity};
 use super::CompletionQueue;
 use crate::context::{Context, ContextHandle};
-use crate::error::{last_errno, Error, Result};
+use crate::error::{created, Error, Result};
 use crate::ffi;
 
 bitflags! {
@@ -132,8 +132,8 @@ impl<'a> CompletionQueueBuilder<'a> {
         // SAFETY: the context is open, and the attributes are valid for it. The channel is null, or one of this
         // context, which `queue` keeps; the other pointers are null, but for the program's number, which is
         // only handed back.
-        let raw = unsafe { ffi::ibv_create_cq_ex(self.context.as_raw(), &mut attr) };
-        let Some(raw) = NonNull::new(raw) else { return Err(self.error(last_errno())) };
+        let raw = created(|| unsafe { ffi::ibv_create_cq_ex(self.context.as_raw(), &mut attr) });
+        let raw = raw.map_err(|code| self.error(code))?;
         let queue = CompletionQueue::new(raw, fields, events, self.context.handle().clone());
         // SAFETY: the queue is alive, in `queue`.
         match unsafe { missing_function(raw, fields) } {

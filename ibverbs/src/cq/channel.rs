@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::context::{Context, ContextHandle};
-use crate::error::{last_errno, Error, Failed, Result};
+use crate::error::{created, last_errno, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
 use crate::readiness::{deadline, set_nonblocking, wait_readable};
@@ -104,9 +104,8 @@ impl Destroy for ChannelInner {
 impl ChannelInner {
     fn new(context: &Context) -> Result<ChannelInner> {
         // SAFETY: the context is open.
-        let raw = unsafe { ffi::ibv_create_comp_channel(context.as_raw()) };
-        let raw =
-            NonNull::new(raw).ok_or_else(|| Error::last_os_error("ibv_create_comp_channel"))?;
+        let raw = created(|| unsafe { ffi::ibv_create_comp_channel(context.as_raw()) });
+        let raw = raw.map_err(|code| Error::from_code("ibv_create_comp_channel", code))?;
         Ok(ChannelInner { raw, turn: Mutex::new(()), context: context.handle().clone() })
     }
 

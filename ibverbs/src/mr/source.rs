@@ -8,7 +8,7 @@ use super::AccessFlags;
 use crate::attr::{AtomicCap, DeviceAttrEx, DeviceCaps, OdpGeneralCaps};
 use crate::context::Context;
 use crate::dm::DmHandle;
-use crate::error::{last_errno, Error, Result};
+use crate::error::{created, Error, Result};
 use crate::ffi;
 use crate::pd::PdHandle;
 
@@ -70,7 +70,7 @@ impl Source {
         access: AccessFlags,
     ) -> Result<NonNull<ffi::ibv_mr>, i32> {
         let (pd, flags) = (pd.as_raw(), access.bits());
-        let mr = match self {
+        created(|| match self {
             Source::Address(ptr) => {
                 let addr = ptr.as_ptr().cast();
                 // SAFETY: the domain is alive, and the memory is mapped by the caller's promise. The
@@ -89,8 +89,7 @@ impl Source {
                 // The kernel checks the range and the flags, and does not free memory that is registered.
                 unsafe { ffi::ibv_reg_dm_mr(pd, memory.as_raw(), *offset, len, flags) }
             }
-        };
-        NonNull::new(mr).ok_or_else(last_errno)
+        })
     }
 
     /// Why the memory could not be registered.

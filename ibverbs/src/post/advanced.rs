@@ -35,6 +35,8 @@ where
     /// [`send_with_inv`](Self::send_with_inv), has completed) or the window was freed, the peer may use the
     /// memory as `access` says: the contract of [`MemoryRegion::remote`]. That is the whole region, if the device
     /// does not look at the window's bounds: SoftRoCE does not.
+    ///
+    /// The region stays registered until the bind has completed, and for as long as the window is bound to it.
     #[doc(alias = "ibv_wr_bind_mw")]
     #[track_caller]
     pub unsafe fn bind_window<B>(
@@ -109,8 +111,8 @@ where
     /// completions do not tell.
     ///
     /// Needs [`SendOps::FLUSH`]; and [`AccessFlags::FLUSH_GLOBAL`] or [`AccessFlags::FLUSH_PERSISTENT`] of both
-    /// the region and the peer's queue pair ([`set_access`](crate::QueuePairBuilder::set_access)). No placement
-    /// refuses the batch.
+    /// the region and the peer's queue pair ([`set_access`](crate::QueuePairBuilder::set_access)). No placement,
+    /// and a slice of 4 GiB or more, refuses the batch.
     #[doc(alias = "ibv_wr_flush")]
     pub fn flush(
         self,
@@ -123,6 +125,10 @@ where
     {
         if placement.is_empty() || !FlushPlacement::all().contains(placement) {
             return self.core.refuse(Refusal::Placement(placement));
+        }
+        // SoftRoCE would flush what is left of the number in 32 bits, and succeed.
+        if u32::try_from(remote.len).is_err() {
+            return self.core.refuse(Refusal::FlushLength(remote.len));
         }
         let (RemoteMemorySlice { addr, len, rkey }, placement) = (remote, placement.bits());
         let begin = begin!(ibv_wr_flush, rkey, addr, len as usize, placement, level as u8);

@@ -110,6 +110,8 @@ impl<T: Transport> SendBatch<'_, T> {
     ///
     /// # Errors
     ///
+    /// - [`Error::AbortedBefore`] if an earlier batch with operations was aborted, on the one driver (ionic) that
+    ///   does not get over it.
     /// - [`Error::NotReadyToSend`] if a queue pair in [`Manual`](crate::Manual) was not asked for RTS yet.
     /// - [`Error::OperationNotGranted`], [`Error::TooManyScatterEntries`], [`Error::InlineTooLong`],
     ///   [`Error::BeyondRemote`], [`Error::ProtectionDomainMismatch`], [`Error::InvalidAccess`] or
@@ -134,10 +136,12 @@ impl<T: Transport> SendBatch<'_, T> {
     ///
     /// Inline data is copied at once and has no such conditions.
     ///
-    /// If this fills the send queue, so that it has as many requests as [`capacity`](QueuePair::capacity)
-    /// says of which neither the completion nor that of a later send request was polled, no operation is
-    /// added to a batch of this queue pair before such a completion is polled. Providers tell a full queue
-    /// when the batch is submitted, but mlx5 has then written the operation over the last request in it.
+    /// There is room in the send queue: the requests of this batch, and earlier ones of which neither the
+    /// completion nor that of a later send request was polled, are no more than [`capacity`](QueuePair::capacity)
+    /// says; and if they are as many, no operation is added to a batch of this queue pair before such a
+    /// completion is polled. Most providers tell a full queue when the batch is submitted, and have done nothing.
+    /// But mlx5 has then written an operation that was added to a completely full queue over the last request in
+    /// it, and ionic does not look at all: it writes over the first ones.
     ///
     /// The same holds after [`Error::PostSend`] with another error than `ENOMEM` or `ENOSPC` (a full
     /// queue): SoftRoCE has put the requests into its queue by the time that its doorbell fails.

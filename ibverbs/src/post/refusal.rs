@@ -20,6 +20,7 @@ pub(crate) enum Refusal {
     Domain(&'static str),
     WindowAccess(AccessFlags, &'static str),
     EmptyWindow,
+    FlushLength(u64),
     FreedWindow,
     Placement(FlushPlacement),
 }
@@ -52,6 +53,11 @@ impl Refusal {
             },
             Refusal::Domain(what) => Error::ProtectionDomainMismatch { what },
             Refusal::WindowAccess(access, reason) => Error::InvalidAccess { access, reason },
+            Refusal::FlushLength(length) => Error::InvalidArgument {
+                what: "the length of a flush",
+                value: length,
+                expected: "it must be less than 4 GiB",
+            },
             Refusal::EmptyWindow => Error::InvalidArgument {
                 what: "the length of a memory window",
                 value: 0,

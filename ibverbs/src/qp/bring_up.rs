@@ -41,7 +41,7 @@ impl Core {
             return Err(self.explain(attr, error_number(code)));
         }
         if let Some(state) = attr.state() {
-            self.set_ready(!matches!(state, QpState::RESET | QpState::INIT | QpState::RTR));
+            self.set_state(state);
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
+use super::state::QpState;
 use super::transport::SendOps;
 use super::{QpInner, QueuePairCapacity};
 use crate::cq::drop_or_park;
@@ -38,6 +39,8 @@ enum Batch {
     /// The queue pair was not asked for a state in which it sends. Some providers count a request that
     /// is begun before that as posted, so that they are not called at all.
     NotReady,
+    /// A batch was aborted on a driver that does not get over it. No more are started before a reset.
+    Spoilt,
 }
 
 // SAFETY: verbs may be called by any thread, as `handle.rs` argues. Through a shared reference nothing is
@@ -57,13 +60,21 @@ impl Core {
         Core { raw, ops: SendOps::empty(), granted, batch: Batch::NotReady, refusal: None, inner }
     }
 
-    /// Takes note that the queue pair was moved to a state in which it sends, or does not.
-    pub(super) fn set_ready(&mut self, ready: bool) {
-        (self.ops, self.batch) = if ready {
-            (self.granted_ops(), Batch::Closed)
-        } else {
-            (SendOps::empty(), Batch::NotReady)
-        };
+    /// Takes note that the queue pair was moved to another state.
+    pub(super) fn set_state(&mut self, state: QpState) {
+        match state {
+            QpState::RESET | QpState::INIT | QpState::RTR => {
+                (self.ops, self.batch) = (SendOps::empty(), Batch::NotReady);
+            }
+            // Only a reset, after which the others come first, makes good what was spoilt.
+            _ if self.batch == Batch::Spoilt => {}
+            _ => (self.ops, self.batch) = (self.granted_ops(), Batch::Closed),
+        }
+    }
+
+    /// Takes note that no batch must be started before a reset.
+    fn spoil(&mut self) {
+        (self.ops, self.batch) = (SendOps::empty(), Batch::Spoilt);
     }
 
     /// The operations that the queue pair was built for.
@@ -108,7 +119,7 @@ impl Core {
     pub(crate) fn start_batch(&mut self) {
         if self.batch != Batch::Closed {
             self.abort_batch();
-            if self.batch == Batch::NotReady {
+            if self.batch != Batch::Closed {
                 return;
             }
         }
@@ -129,8 +140,10 @@ impl Core {
     /// Makes sure that a request of this operation can be posted by a call of its own, without a batch.
     pub(crate) fn prepare_send(&mut self, op: SendOps) -> Result<()> {
         self.end_forgotten_batch();
-        if self.batch == Batch::NotReady {
-            return Err(Error::NotReadyToSend);
+        match self.batch {
+            Batch::NotReady => return Err(Error::NotReadyToSend),
+            Batch::Spoilt => return Err(Error::AbortedBefore),
+            _ => {}
         }
         if !self.ops.contains(op) {
             return Err(self.explain_refusal(Refusal::NotGranted(op)));
@@ -190,6 +203,7 @@ impl Core {
         self.abort_batch();
         refusal.unwrap_or_else(|| {
             Box::new(match code {
+                0 if self.batch == Batch::Spoilt => Error::AbortedBefore,
                 0 => Error::NotReadyToSend,
                 code => Error::PostSend { source: os_error(code) },
             })
@@ -206,6 +220,9 @@ impl Core {
             // SAFETY: the queue pair is alive and a batch is open; the builder checked that the
             // function is there.
             unsafe { ffi::ibv_wr_abort(self.raw()) }
+            if self.inner.config.abort_spoils {
+                self.spoil();
+            }
         }
     }
 
