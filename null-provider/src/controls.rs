@@ -11,7 +11,9 @@ use ibverbs_sys as ffi;
 use crate::device::DEVICES;
 use crate::event::Element;
 use crate::objects::{Block, Object};
-use crate::record::{Advised, Call, Completion, Kind, RecvLimit, Registration, Request, Verb};
+use crate::record::{
+    Advised, Call, Completion, Kind, Path, RecvLimit, Registration, Request, Verb,
+};
 
 /// A change of a structure before the caller of a verb gets to see it.
 pub type Edit<T> = Option<Box<dyn Fn(&mut T) + Send>>;
@@ -89,6 +91,7 @@ pub(crate) struct State {
     pub(crate) devices: [Option<(Block, usize)>; DEVICES],
     pub(crate) registrations: Vec<Registration>,
     pub(crate) advised: Vec<Advised>,
+    pub(crate) paths: Vec<Path>,
     pub(crate) requests: Vec<Request>,
     /// The addresses that events which were read and not acknowledged are about.
     pub(crate) unacknowledged: Vec<usize>,
@@ -210,6 +213,7 @@ impl Controls {
         state.config = Config::default();
         state.registrations.clear();
         state.advised.clear();
+        state.paths.clear();
         state.requests.clear();
         state.unacknowledged.clear();
         state.moderations.clear();
@@ -272,6 +276,11 @@ impl Controls {
     /// The advice about memory that was given since the last [`reset`](Self::reset).
     pub fn advised(&self) -> Vec<Advised> {
         lock().advised.clone()
+    }
+
+    /// The paths that address handles were created for since the last [`reset`](Self::reset).
+    pub fn paths(&self) -> Vec<Path> {
+        lock().paths.clone()
     }
 
     /// The work requests that were posted since the last [`reset`](Self::reset) or `take_requests`.

@@ -12,12 +12,14 @@
 //! The two devices, `null0` and `null1`, have one active Ethernet port each. Nothing is ever
 //! transferred: a work request completes if the test says so.
 
+mod ah;
 mod channel;
 mod controls;
 mod cq;
 mod device;
 mod dm;
 mod event;
+mod mcast;
 mod minimal;
 mod mr;
 mod objects;
@@ -37,8 +39,8 @@ use ibverbs_sys::provider::{self, AlreadyChosen, Provider};
 pub use controls::{Config, Controls, DataPath, Edit};
 pub use event::Element;
 pub use record::{
-    Advised, Call, Completion, Kind, Memory, Operation, Payload, RecvLimit, Registration, Request,
-    Verb,
+    Address, Advised, Call, Completion, Kind, Memory, Operation, Path, Payload, RecvLimit,
+    Registration, Request, Verb,
 };
 
 /// What messages call this provider.
@@ -77,6 +79,10 @@ static VERBS: ffi::Verbs = ffi::Verbs {
     ibv_modify_qp: Some(qp::modify_qp),
     ibv_query_qp: Some(qp::query_qp),
     ibv_destroy_qp: Some(qp::destroy_qp),
+    ibv_create_ah: Some(ah::create_ah),
+    ibv_destroy_ah: Some(ah::destroy_ah),
+    ibv_attach_mcast: Some(mcast::attach_mcast),
+    ibv_detach_mcast: Some(mcast::detach_mcast),
     ..ffi::Verbs::EMPTY
 };
 

@@ -58,6 +58,7 @@ struct Work {
     /// The signaled requests of the open batch, if they are to complete.
     staged_len: u32,
     /// What was given to the last request, so that it is not for nothing.
+    last_address: (u64, u64),
     last_payload: (u64, u64),
     staged: [Entry; RING],
 }
@@ -268,6 +269,16 @@ operations! {
     wr_rdma_read(_rkey: u32, _addr: u64) => IBV_WC_RDMA_READ;
     wr_atomic_cmp_swp(_rkey: u32, _addr: u64, _compare: u64, _swap: u64) => IBV_WC_COMP_SWAP;
     wr_atomic_fetch_add(_rkey: u32, _addr: u64, _add: u64) => IBV_WC_FETCH_ADD;
+}
+
+pub(crate) unsafe extern "C" fn wr_set_ud_addr(
+    qp: *mut ffi::ibv_qp_ex,
+    ah: *mut ffi::ibv_ah,
+    remote_qpn: u32,
+    qkey: u32,
+) {
+    // SAFETY: as in `wr_start`.
+    unsafe { work(qp) }.last_address = (ah as u64, u64::from(remote_qpn) << 32 | u64::from(qkey));
 }
 
 pub(crate) unsafe extern "C" fn wr_set_sge(

@@ -6,6 +6,8 @@ use std::ffi::c_int;
 use std::ptr::NonNull;
 use std::thread::ThreadId;
 
+use ibverbs_sys as ffi;
+
 use crate::channel::{Channel, CqEvents};
 use crate::controls::{DataPath, State};
 use crate::event::Events;
@@ -86,6 +88,7 @@ pub(crate) enum Data {
     CompChannel(Channel),
     Cq(CqData),
     Qp(QpData),
+    Ah,
 }
 
 impl Data {
@@ -99,6 +102,7 @@ impl Data {
             Data::CompChannel(_) => Kind::CompChannel,
             Data::Cq(_) => Kind::Cq,
             Data::Qp(_) => Kind::Qp,
+            Data::Ah => Kind::Ah,
         }
     }
 
@@ -132,8 +136,18 @@ pub(crate) enum Poll {
     Ended,
 }
 
+/// A multicast group.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Group {
+    pub(crate) gid: [u8; 16],
+    pub(crate) lid: u16,
+}
+
 pub(crate) struct QpData {
     pub(crate) qp_num: u32,
+    pub(crate) qp_type: ffi::ibv_qp_type,
+    pub(crate) pd: usize,
+    pub(crate) groups: Vec<Group>,
     pub(crate) send_cq: usize,
     pub(crate) recv_cq: usize,
     pub(crate) send_ops: u64,
@@ -150,8 +164,18 @@ pub(crate) struct QpData {
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) requests: Vec<Request>,
-    /// Whether the last request still has no payload.
-    pub(crate) incomplete: bool,
+    /// What the last request still lacks.
+    pub(crate) lacks: Lacks,
+}
+
+/// What a request lacks that was begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Lacks {
+    #[default]
+    Nothing,
+    /// Where it goes, and then what it carries.
+    Address,
+    Payload,
 }
 
 impl State {

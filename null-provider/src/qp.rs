@@ -38,6 +38,7 @@ macro_rules! set_functions {
         $qp.wr_rdma_read = Some($path::wr_rdma_read);
         $qp.wr_atomic_cmp_swp = Some($path::wr_atomic_cmp_swp);
         $qp.wr_atomic_fetch_add = Some($path::wr_atomic_fetch_add);
+        $qp.wr_set_ud_addr = Some($path::wr_set_ud_addr);
         $qp.wr_set_sge = Some($path::wr_set_sge);
         $qp.wr_set_sge_list = Some($path::wr_set_sge_list);
         $qp.wr_set_inline_data = Some($path::wr_set_inline_data);
@@ -130,6 +131,9 @@ pub(crate) unsafe extern "C" fn create_qp_ex(
     let (pd, send_cq, recv_cq) = (attr.pd as usize, attr.send_cq as usize, attr.recv_cq as usize);
     let data = QpData {
         qp_num,
+        qp_type: attr.qp_type,
+        pd,
+        groups: Vec::new(),
         send_cq,
         recv_cq,
         send_ops: attr.send_ops_flags,
@@ -175,6 +179,9 @@ pub(crate) unsafe extern "C" fn destroy_qp(qp: *mut ffi::ibv_qp) -> c_int {
     let address = qp as usize;
     if let Err(code) = state.may_destroy(Verb::DestroyQp, address, Kind::Qp) {
         return code;
+    }
+    if state.qp(address).is_some_and(|qp| !qp.groups.is_empty()) {
+        return libc::EBUSY;
     }
     let state = clean(state, Verb::DestroyQp, address);
     settle(state, Verb::DestroyQp, address).remove(address);

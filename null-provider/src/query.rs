@@ -11,8 +11,8 @@ use crate::record::{Kind, Verb};
 use crate::set_errno;
 
 /// The one port of each device.
-const PORT: u8 = 1;
-const GID_TABLE_LEN: usize = 4;
+pub(crate) const PORT: u8 = 1;
+pub(crate) const GID_TABLE_LEN: usize = 4;
 
 /// The limits of a device, which creating objects goes by.
 pub(crate) const MAX_WR: u32 = 4096;

@@ -23,6 +23,8 @@ pub enum Kind {
     Cq,
     /// A queue pair.
     Qp,
+    /// An address handle.
+    Ah,
 }
 
 /// The entry points of the provider.
@@ -110,6 +112,14 @@ pub enum Verb {
     ModifyQp,
     /// `ibv_query_qp`
     QueryQp,
+    /// `ibv_create_ah`
+    CreateAh,
+    /// `ibv_destroy_ah`
+    DestroyAh,
+    /// `ibv_attach_mcast`
+    AttachMcast,
+    /// `ibv_detach_mcast`
+    DetachMcast,
     /// `ibv_post_recv`
     PostRecv,
     /// `ibv_wr_start`
@@ -120,7 +130,9 @@ pub enum Verb {
     WrAbort,
     /// any function that begins a work request, such as `ibv_wr_send`
     WrOperation,
-    /// any `ibv_wr_set_*`
+    /// `ibv_wr_set_ud_addr`
+    WrAddress,
+    /// any `ibv_wr_set_*` of a payload
     WrPayload,
 }
 
@@ -191,8 +203,64 @@ pub struct Request {
     pub flags: u32,
     /// What it does.
     pub operation: Operation,
+    /// Where it goes, if it is a datagram.
+    pub address: Option<Address>,
     /// What it carries.
     pub payload: Payload,
+}
+
+/// Where a datagram goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address of the `ibv_ah`.
+    pub ah: usize,
+    /// The number of the remote queue pair.
+    pub remote_qpn: u32,
+    /// The queue key.
+    pub qkey: u32,
+}
+
+/// What an address handle was created for (`ibv_ah_attr`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The local port.
+    pub port: u8,
+    /// The remote port's local identifier.
+    pub dlid: u16,
+    /// The service level.
+    pub sl: u8,
+    /// The path bits.
+    pub src_path_bits: u8,
+    /// The static rate.
+    pub static_rate: u8,
+    /// The remote GID.
+    pub dgid: [u8; 16],
+    /// The flow label.
+    pub flow_label: u32,
+    /// The index of the local GID.
+    pub sgid_index: u8,
+    /// The hop limit.
+    pub hop_limit: u8,
+    /// The traffic class.
+    pub traffic_class: u8,
+}
+
+impl Path {
+    pub(crate) fn new(attr: &ffi::ibv_ah_attr) -> Path {
+        Path {
+            port: attr.port_num,
+            dlid: attr.dlid,
+            sl: attr.sl,
+            src_path_bits: attr.src_path_bits,
+            static_rate: attr.static_rate,
+            // SAFETY: every bit pattern is valid for the union's bytes.
+            dgid: unsafe { attr.grh.dgid.raw },
+            flow_label: attr.grh.flow_label,
+            sgid_index: attr.grh.sgid_index,
+            hop_limit: attr.grh.hop_limit,
+            traffic_class: attr.grh.traffic_class,
+        }
+    }
 }
 
 /// What a work request does.

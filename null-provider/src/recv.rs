@@ -25,7 +25,10 @@ unsafe fn collect(first: *mut ffi::ibv_recv_wr) -> Vec<(*mut ffi::ibv_recv_wr, R
         let entries = (0..len).map(entry).map(|sge| (sge.addr, sge.length, sge.lkey));
         let payload = Payload::Scatter(entries.collect());
         let operation = Operation::Recv;
-        requests.push((next, Request { qp_num: 0, wr_id: wr.wr_id, flags: 0, operation, payload }));
+        requests.push((
+            next,
+            Request { qp_num: 0, wr_id: wr.wr_id, flags: 0, operation, address: None, payload },
+        ));
         next = wr.next;
     }
     requests

@@ -5,8 +5,8 @@ use std::ffi::{c_int, c_void};
 use ibverbs_sys as ffi;
 
 use crate::controls::lock;
-use crate::objects::Batch;
-use crate::record::{Completion, Kind, Operation, Payload, Request, Verb};
+use crate::objects::{Batch, Lacks};
+use crate::record::{Address, Completion, Kind, Operation, Payload, Request, Verb};
 
 pub(crate) unsafe extern "C" fn wr_start(qp: *mut ffi::ibv_qp_ex) {
     let mut state = lock();
@@ -53,8 +53,8 @@ pub(crate) unsafe extern "C" fn wr_complete(qp: *mut ffi::ibv_qp_ex) -> c_int {
         return libc::EINVAL;
     };
     let (send_cq, complete) = (data.send_cq, data.complete_sends);
-    if batch.incomplete {
-        state.violation("WrComplete: the last request has no payload".to_owned());
+    if batch.lacks != Lacks::Nothing {
+        state.violation(format!("WrComplete: the last request lacks its {:?}", batch.lacks));
     }
     if let Err(code) = failure {
         return code;
@@ -72,7 +72,7 @@ pub(crate) unsafe extern "C" fn wr_complete(qp: *mut ffi::ibv_qp_ex) -> c_int {
     0
 }
 
-/// Adds a request to the open batch. What it carries comes with another call.
+/// Adds a request to the open batch. Where a datagram goes and what it carries come with further calls.
 fn begin(qp: *mut ffi::ibv_qp_ex, operation: Operation) {
     let mut state = lock();
     let address = qp as usize;
@@ -88,13 +88,16 @@ fn begin(qp: *mut ffi::ibv_qp_ex, operation: Operation) {
     // Some providers write to the queue before they look whether there is one.
     let granted = data.send_ops & operation.grant() != 0 && data.max_send_wr > 0;
     let payload = Payload::Scatter(Vec::new());
-    let request = Request { qp_num: data.qp_num, wr_id, flags, operation, payload };
+    let request = Request { qp_num: data.qp_num, wr_id, flags, operation, address: None, payload };
+    let datagram = data.qp_type == ffi::IBV_QPT_UD;
+    let lacks = if datagram { Lacks::Address } else { Lacks::Payload };
     let problem = match &mut data.batch {
-        None => Some("no batch is open"),
+        None => Some("no batch is open".to_owned()),
         Some(batch) => {
-            let half_built = std::mem::replace(&mut batch.incomplete, true);
+            let before = std::mem::replace(&mut batch.lacks, lacks);
             batch.requests.push(request);
-            half_built.then_some("the request before it has no payload")
+            (before != Lacks::Nothing)
+                .then(|| format!("the request before it lacks its {before:?}"))
         }
     };
     if let Some(problem) = problem {
@@ -102,6 +105,41 @@ fn begin(qp: *mut ffi::ibv_qp_ex, operation: Operation) {
     }
     if !granted {
         state.violation(format!("WrOperation: {operation:?} was not granted"));
+    }
+}
+
+pub(crate) unsafe extern "C" fn wr_set_ud_addr(
+    qp: *mut ffi::ibv_qp_ex,
+    ah: *mut ffi::ibv_ah,
+    remote_qpn: u32,
+    qkey: u32,
+) {
+    let mut state = lock();
+    let (address, ah) = (qp as usize, ah as usize);
+    state.call(Verb::WrAddress, address);
+    if !state.expect_live(Verb::WrAddress, address, Kind::Qp)
+        || !state.expect_live(Verb::WrAddress, ah, Kind::Ah)
+    {
+        return;
+    }
+    let Some(data) = state.qp(address) else { return };
+    let pd = data.pd;
+    let waiting = match &mut data.batch {
+        Some(batch) if batch.lacks == Lacks::Address => {
+            batch.lacks = Lacks::Payload;
+            batch.requests.last_mut()
+        }
+        _ => None,
+    };
+    let expected = waiting.is_some();
+    if let Some(request) = waiting {
+        request.address = Some(Address { ah, remote_qpn, qkey });
+    }
+    if !expected {
+        state.violation("WrAddress: no request waits for its address".to_owned());
+    }
+    if !state.refers_to(ah, pd) {
+        state.violation("WrAddress: the address handle is of another domain".to_owned());
     }
 }
 
@@ -119,8 +157,8 @@ fn carry(qp: *mut ffi::ibv_qp_ex, payload: Payload) {
         Payload::Inline(bytes) => bytes.len() <= data.max_inline,
     };
     let waiting = match &mut data.batch {
-        Some(batch) if batch.incomplete => {
-            batch.incomplete = false;
+        Some(batch) if batch.lacks == Lacks::Payload => {
+            batch.lacks = Lacks::Nothing;
             batch.requests.last_mut()
         }
         _ => None,

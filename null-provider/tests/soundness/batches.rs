@@ -167,6 +167,7 @@ fn an_operation_and_its_payload_are_one_step() {
         wr_id,
         flags,
         operation,
+        address: None,
         payload,
     };
     let (rkey, addr) = (0x77, 0x1000);

@@ -4,8 +4,8 @@ use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ibverbs::{
-    CompletionQueue, Context, Error, ProtectionDomain, QueuePair, Rc, RecvRequest, Result,
-    SendBatch, Transport,
+    AddressHandle, AddressVector, CompletionQueue, Context, Error, GlobalRoute, PreparedQueuePair,
+    ProtectionDomain, QueuePair, Rc, RecvRequest, Result, SendBatch, Transport, Ud,
 };
 use null_provider::{Completion, Controls, Kind, Verb};
 
@@ -99,6 +99,35 @@ pub(crate) fn connected_to(
     let prepared = builder.build().unwrap();
     let endpoint = prepared.endpoint().unwrap();
     prepared.handshake(endpoint).unwrap()
+}
+
+/// The queue key of [`activated`].
+pub(crate) const QKEY: u32 = 0x1234_5678;
+
+/// A datagram queue pair that is ready, with two scatter entries and 64 bytes of inline data.
+pub(crate) fn activated(pd: &ProtectionDomain, cq: &CompletionQueue) -> QueuePair<Ud> {
+    prepared(pd, cq).activate(QKEY).unwrap()
+}
+
+/// One that is not ready yet.
+pub(crate) fn prepared(pd: &ProtectionDomain, cq: &CompletionQueue) -> PreparedQueuePair<Ud> {
+    let builder = pd.create_qp::<Ud>(cq, cq, 1).unwrap();
+    let builder = builder.set_max_send_sge(2).set_max_recv_sge(2).set_max_inline_data(64);
+    builder.build().unwrap()
+}
+
+/// The way to a port that there may be.
+pub(crate) fn some_address() -> AddressVector {
+    let dgid = "::ffff:10.0.0.7".parse().unwrap();
+    let (flow_label, gid_index, hop_limit, traffic_class) = (0xabcde, 1, 9, 0x20);
+    let grh = GlobalRoute { dgid, flow_label, gid_index, hop_limit, traffic_class };
+    let (port, dlid, service_level, src_path_bits, static_rate) = (1, 5, 3, 1, 2);
+    AddressVector { port, dlid, service_level, src_path_bits, static_rate, grh: Some(grh) }
+}
+
+/// A handle of it.
+pub(crate) fn some_handle(pd: &ProtectionDomain) -> AddressHandle {
+    pd.create_ah(&some_address()).unwrap()
 }
 
 pub(crate) fn submit<T: Transport>(batch: SendBatch<'_, T>) -> Result<()> {

@@ -4,7 +4,7 @@
 use ibverbs::{AccessFlags, Error, MemoryRegion, Rc};
 use null_provider::{Kind, Verb};
 
-use crate::common::{complete, connected, null, parts, Parts};
+use crate::common::{activated, complete, connected, null, parts, some_handle, Parts};
 
 #[test]
 fn a_queue_pair_that_cannot_be_destroyed_keeps_what_it_refers_to() {
@@ -35,6 +35,32 @@ fn a_queue_pair_that_waited_for_a_poll_and_cannot_be_destroyed_does_so_too() {
     drop(completions);
     assert_eq!(null.count(Verb::DestroyQp), 1);
     null.succeed(Verb::DestroyQp);
+    drop((ctx, pd, cq));
+    null.expect_leaked(&[Kind::Qp, Kind::Cq, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+fn an_address_handle_that_cannot_be_destroyed_keeps_its_domain() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let ah = some_handle(&pd);
+    null.fail(Verb::DestroyAh, libc::EIO);
+    drop(ah);
+    null.succeed(Verb::DestroyAh);
+    assert!(matches!(pd.close().unwrap_err().error, Error::InUse { .. }));
+    drop((ctx, cq));
+    null.expect_leaked(&[Kind::Ah, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+fn a_queue_pair_that_cannot_leave_its_group_keeps_what_it_refers_to() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let mut qp = activated(&pd, &cq);
+    qp.attach_mcast("ff0e::1".parse().unwrap(), 0).unwrap();
+    null.fail(Verb::DetachMcast, libc::EIO);
+    drop(qp);
+    null.succeed(Verb::DetachMcast);
     drop((ctx, pd, cq));
     null.expect_leaked(&[Kind::Qp, Kind::Cq, Kind::Pd, Kind::Context]);
 }
