@@ -3,7 +3,9 @@
 use ibverbs::{AccessFlags, RecvRequest, WcOpcode};
 use null_provider::DataPath;
 
-use crate::common::{connected, null, parts, post, submit, Parts};
+use crate::common::{
+    activated, connected, null, parts, poll_all, post, some_handle, submit, Parts, QKEY,
+};
 
 #[test]
 fn sends_and_receives_complete() {
@@ -32,6 +34,27 @@ fn sends_and_receives_complete() {
         assert_eq!((wc.wr_id(), wc.opcode()), (round + 1, WcOpcode::SEND));
         assert_eq!(wc.qp_num(), qp.qp_num());
         assert!(completions.next().is_none());
+    }
+    null.expect_no_calls();
+}
+
+#[test]
+fn datagrams_complete() {
+    let null = null();
+    null.configure(|config| {
+        config.data_path = DataPath::Minimal;
+        config.complete_sends = true;
+    });
+    let Parts { pd, cq, .. } = parts();
+    let mut qp = activated(&pd, &cq);
+    let ah = some_handle(&pd);
+    null.take_calls();
+    for round in 0..1000 {
+        let mut batch = qp.start_send();
+        batch.to(&ah, 17, QKEY).send(round, b"quiet");
+        batch.to(&ah, 18, QKEY).signaled().send(round + 1, b"loud");
+        submit(batch).unwrap();
+        assert_eq!(poll_all(&cq), [round + 1]);
     }
     null.expect_no_calls();
 }

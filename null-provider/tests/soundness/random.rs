@@ -2,11 +2,13 @@
 //! taken twice, and in the end nothing is left.
 
 use ibverbs::{
-    AccessFlags, CompletionQueue, Completions, Context, MemoryRegion, ProtectionDomain, QueuePair,
-    Rc, RecvRequest,
+    AccessFlags, AddressHandle, CompletionQueue, Completions, Context, Error, Gid, MemoryRegion,
+    ProtectionDomain, QueuePair, Rc, RecvRequest, Ud,
 };
 
-use crate::common::{complete, connected_to, null, open, post, submit, Null};
+use crate::common::{
+    activated, complete, connected_to, null, open, post, some_handle, submit, Null, QKEY,
+};
 
 /// Marsaglia's xorshift, so that a failure can be repeated from its seed.
 pub(crate) struct Random(u64);
@@ -36,11 +38,13 @@ struct World {
     regions: Vec<MemoryRegion>,
     queues: Vec<CompletionQueue>,
     pairs: Vec<QueuePair<Rc>>,
+    datagrams: Vec<QueuePair<Ud>>,
+    handles: Vec<AddressHandle>,
 }
 
 impl World {
     fn create(&mut self, random: &mut Random) {
-        match random.below(6) {
+        match random.below(8) {
             0 => self.contexts.push(open(random.below(2))),
             1 => self.contexts.extend(self.contexts.first().cloned()),
             2 => self.domains.extend(self.contexts.last().map(|ctx| ctx.alloc_pd().unwrap())),
@@ -56,11 +60,15 @@ impl World {
                 }
                 self.regions.extend(region);
             }
-            _ => {
+            5 => self.handles.extend(self.domains.last().map(some_handle)),
+            kind => {
                 let Some(pd) = self.domains.last() else { return };
                 let mut matching =
                     self.queues.iter().filter(|cq| cq.context().as_raw() == pd.context().as_raw());
-                if let Some(send_cq) = matching.next() {
+                let Some(send_cq) = matching.next() else { return };
+                if kind == 6 {
+                    self.datagrams.push(activated(pd, send_cq));
+                } else {
                     let recv_cq = matching.next().unwrap_or(send_cq);
                     self.pairs.push(connected_to(pd, send_cq, recv_cq));
                 }
@@ -80,14 +88,50 @@ impl World {
         }
     }
 
+    /// Sends datagrams along handles of any domain, of which some go before their batch, and joins and leaves
+    /// groups.
+    fn use_datagrams(&mut self, random: &mut Random) {
+        let Some(qp) = self.datagrams.last_mut() else { return };
+        let gid = Gid::from([[0xff; 16], [0xfe; 16]][random.below(2)]);
+        match random.below(3) {
+            0 => drop(qp.attach_mcast(gid, 0)),
+            1 => drop(qp.detach_mcast(gid, 0)),
+            _ => {}
+        }
+        let mut batch = qp.start_send();
+        for _ in 0..random.below(3) {
+            if let Some(ah) = random.take(&mut self.handles) {
+                batch.to(&ah, 17, QKEY).signaled().send(3, b"three");
+                if random.below(2) == 0 {
+                    self.handles.push(ah);
+                }
+            }
+        }
+        match random.below(3) {
+            0 => drop(batch),
+            1 => match submit(batch) {
+                Ok(()) | Err(Error::ProtectionDomainMismatch { .. }) => {}
+                Err(other) => panic!("{other}"),
+            },
+            _ => std::mem::forget(batch),
+        }
+    }
+
     /// Drops, closes or resets something, successfully or not.
     fn end(&mut self, random: &mut Random) {
-        match random.below(7) {
+        match random.below(10) {
             0 => drop(random.take(&mut self.contexts)),
             1 => drop(random.take(&mut self.domains).map(ProtectionDomain::close)),
             2 => drop(random.take(&mut self.regions).map(MemoryRegion::close)),
             3 => drop(random.take(&mut self.queues).map(CompletionQueue::close)),
             4 => drop(random.take(&mut self.pairs)),
+            7 => drop(random.take(&mut self.handles).map(AddressHandle::close)),
+            8 => drop(random.take(&mut self.datagrams)),
+            9 => {
+                if let Some(Err(failed)) = random.take(&mut self.datagrams).map(QueuePair::close) {
+                    self.datagrams.push(failed.resource);
+                }
+            }
             5 => {
                 if let Some(Err(failed)) = random.take(&mut self.pairs).map(QueuePair::close) {
                     self.pairs.push(failed.resource);
@@ -137,14 +181,15 @@ fn nothing_is_left_whatever_is_dropped_when() {
         let mut random = Random::new(seed);
         let mut world = World::default();
         for _ in 0..60 {
-            match random.below(6) {
+            match random.below(7) {
                 0..=2 => world.create(&mut random),
                 3 => world.use_a_pair(&mut random),
                 4 => world.poll(&null, &mut random),
+                5 => world.use_datagrams(&mut random),
                 _ => world.end(&mut random),
             }
         }
-        let World { contexts, domains, regions, queues, pairs } = world;
+        let World { contexts, domains, regions, queues, pairs, datagrams, handles } = world;
         // Fields of a structure are dropped in one order only.
         let mut rest: Vec<Box<dyn FnOnce()>> = vec![
             Box::new(|| drop(contexts)),
@@ -152,6 +197,8 @@ fn nothing_is_left_whatever_is_dropped_when() {
             Box::new(|| drop(regions)),
             Box::new(|| drop(queues)),
             Box::new(|| drop(pairs)),
+            Box::new(|| drop(datagrams)),
+            Box::new(|| drop(handles)),
         ];
         while let Some(end) = random.take(&mut rest) {
             end();
