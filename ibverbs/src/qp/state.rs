@@ -33,21 +33,21 @@ pub trait State: sealed::Sealed + Sized + 'static {}
 /// A state from which the one-call bring-up starts: [`Reset`] and [`Init`]. Sealed.
 #[diagnostic::on_unimplemented(
     message = "a queue pair in state `{Self}` is past its bring-up",
-    note = "`handshake` starts from `Reset` or `Init`; see `reset`"
+    note = "`handshake` and `activate` start from `Reset` or `Init`; see `reset`"
 )]
 pub trait Unconnected: State {}
 
 /// A state in which receives can be posted: [`Init`], [`Rtr`], [`Rts`] and [`Manual`]. Sealed.
 #[diagnostic::on_unimplemented(
     message = "a queue pair in state `{Self}` cannot take receives",
-    note = "call `init` first, or connect it"
+    note = "call `init` first, or bring it up"
 )]
 pub trait CanReceive: State {}
 
 /// A state in which sends can be posted: [`Rts`] and [`Manual`]. Sealed.
 #[diagnostic::on_unimplemented(
     message = "a queue pair in state `{Self}` cannot send",
-    note = "connect it first: `handshake`, or `ready_to_receive` and `ready_to_send`"
+    note = "bring it up first: `handshake` a connected one, `activate` one of datagrams"
 )]
 pub trait CanSend: State {}
 

@@ -156,7 +156,8 @@ pub trait Transport: sealed::TransportSpec + Sized + 'static {}
 
 /// A transport whose queue pairs are connected to one other. Sealed.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not connected: address each operation with `.to(&ah, qpn, qkey)`"
+    message = "`{Self}` is not connected: address each operation with `.to(&ah, qpn, qkey)`",
+    note = "a datagram queue pair is brought up with `activate`, and has no peer of its own"
 )]
 pub trait Connected: Transport + sealed::TransportSpec<Address = Peer> {}
 
