@@ -1,0 +1,12 @@
+//! Between datagrams there is no order, and nothing that a fence could wait for.
+//~ error[E0277]: `Ud` is not reliable: it has no acknowledgements, timers, retries or fences
+
+use ibverbs::SendOp;
+
+type Op<'b> = SendOp<'b, ibverbs::Ud>;
+
+fn case(op: Op<'_>) {
+    op.fenced().send(1, b"hello");
+}
+
+fn main() {}

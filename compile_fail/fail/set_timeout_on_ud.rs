@@ -1,0 +1,12 @@
+//! A datagram waits for no acknowledgement.
+//~ error[E0277]: `Ud` is not reliable
+
+use ibverbs::{AckTimeout, QueuePairBuilder};
+
+type Builder<'a> = QueuePairBuilder<'a, ibverbs::Ud>;
+
+fn case(builder: Builder<'_>) -> Builder<'_> {
+    builder.set_timeout(AckTimeout::INFINITE)
+}
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! A datagram transport has no atomic operations.
+
+use ibverbs::{LocalMemorySlice, RemoteMemorySlice, SendOp};
+
+type Op<'b> = SendOp<'b, ibverbs::Rc>;
+
+fn case(op: Op<'_>, slice: LocalMemorySlice, remote: RemoteMemorySlice) {
+    op.atomic_fetch_add(1, slice, remote, 2);
+}
+
+fn main() {}

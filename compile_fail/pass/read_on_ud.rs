@@ -1,0 +1,11 @@
+//! A datagram transport has no RDMA read.
+
+use ibverbs::{LocalMemorySlice, RemoteMemorySlice, SendOp};
+
+type Op<'b> = SendOp<'b, ibverbs::Rc>;
+
+fn case(op: Op<'_>, slice: LocalMemorySlice, remote: RemoteMemorySlice) {
+    op.read(1, &[slice], remote);
+}
+
+fn main() {}
