@@ -12,11 +12,7 @@ use crate::mr::{AccessFlags, MemoryRegion, RemoteMemorySlice};
 use crate::mw::{bind_info, check_length, MemoryWindow, Type2};
 use crate::qp::{Connected, Core, Reliable, SendOps, Transport};
 
-impl<T: Transport, I> SendOp<'_, T, I>
-where
-    T: Connected,
-    I: WithoutImm,
-{
+impl<T: Transport, I> SendOp<'_, T, I> {
     /// Binds a memory window to a piece of a region, and returns what the peer needs to use it: it may be told
     /// in a send that is added later. The window gets a new key. It must not be bound already: see
     /// [`local_inv`](Self::local_inv).
@@ -46,7 +42,11 @@ where
         region: &MemoryRegion<B>,
         range: impl RangeBounds<usize>,
         access: AccessFlags,
-    ) -> RemoteMemorySlice {
+    ) -> RemoteMemorySlice
+    where
+        T: Connected,
+        I: WithoutImm,
+    {
         let mut remote = RemoteMemorySlice { addr: 0, len: 0, rkey: 0 };
         match prepare_bind(self.core, window, region, range, access) {
             Err(refusal) => self.core.refuse(refusal),
@@ -70,7 +70,11 @@ where
     /// The key is that of a window which is bound, and not invalidated by the peer meanwhile; otherwise the request
     /// fails. (On SoftRoCE, up to Linux 7.2 at least, the kernel crashes then. So let one side invalidate.)
     #[doc(alias = "ibv_wr_local_inv")]
-    pub fn local_inv(self, wr_id: u64, rkey: u32) {
+    pub fn local_inv(self, wr_id: u64, rkey: u32)
+    where
+        T: Connected,
+        I: WithoutImm,
+    {
         let begin = begin!(ibv_wr_local_inv, rkey);
         // SAFETY: this begins an invalidation, for which there is no payload.
         unsafe { self.add_bare(SendOps::LOCAL_INV, wr_id, begin) }
@@ -81,7 +85,11 @@ where
     /// though not on SoftRoCE.
     #[doc(alias = "ibv_wr_send_inv")]
     #[inline]
-    pub fn send_with_inv<'a>(self, wr_id: u64, payload: impl Into<Payload<'a>>, rkey: u32) {
+    pub fn send_with_inv<'a>(self, wr_id: u64, payload: impl Into<Payload<'a>>, rkey: u32)
+    where
+        T: Connected,
+        I: WithoutImm,
+    {
         let begin = begin!(ibv_wr_send_inv, rkey);
         // SAFETY: this begins a send, for which there is a payload.
         unsafe { self.add(SendOps::SEND_WITH_INV, wr_id, &payload.into(), begin) }
@@ -96,6 +104,7 @@ where
     pub fn atomic_write(self, wr_id: u64, remote: RemoteMemorySlice, value: u64)
     where
         T: Reliable,
+        I: WithoutImm,
     {
         if let Err(refusal) = check_atomic_address(remote) {
             return self.core.refuse(refusal);
@@ -122,6 +131,7 @@ where
         level: FlushLevel,
     ) where
         T: Reliable,
+        I: WithoutImm,
     {
         if placement.is_empty() || !FlushPlacement::all().contains(placement) {
             return self.core.refuse(Refusal::Placement(placement));

@@ -1,0 +1,12 @@
+//! Nobody reaches memory through a datagram queue pair, so that there are no keys to withdraw.
+//~ error[E0277]: `Ud` is not connected
+
+use ibverbs::SendOp;
+
+type Op<'b> = SendOp<'b, ibverbs::Ud>;
+
+fn case(op: Op<'_>) {
+    op.local_inv(1, 0x1234);
+}
+
+fn main() {}
