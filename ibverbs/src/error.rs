@@ -207,12 +207,10 @@ pub enum Error {
     },
 
     /// Advice about registered memory was refused.
-    #[error("the advice {advice} about {slices} slices was refused (ibv_advise_mr): {hint}")]
+    #[error("the advice `{advice}` was refused (ibv_advise_mr): {hint}")]
     Advise {
         /// The advice.
         advice: Advice,
-        /// How many slices it was about.
-        slices: usize,
         /// The likely cause.
         hint: &'static str,
         /// What the operating system said.

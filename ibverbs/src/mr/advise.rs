@@ -1,22 +1,24 @@
 //! Advice to the kernel about memory that is registered on demand.
 
 use std::io;
+use std::ops::RangeBounds;
+use std::sync::PoisonError;
 
 use bitflags::bitflags;
 
-use super::LocalMemorySlice;
+use super::slice::try_resolve;
+use super::{AccessFlags, MemoryRegion, Registration};
 use crate::c_enum::c_enum;
 use crate::error::{error_number, Error, Result};
 use crate::ffi;
-use crate::pd::ProtectionDomain;
 
 c_enum! {
-    /// What is advised (`enum ibv_advise_mr_advice`), for [`ProtectionDomain::advise_mr`].
+    /// What is advised (`enum ibv_advise_mr_advice`), for [`MemoryRegion::advise`].
     #[doc(alias = "ibv_advise_mr_advice")]
     pub struct Advice: u32 {
         /// Bring the pages in, for the device to read.
         PREFETCH = ffi::IBV_ADVISE_MR_ADVICE_PREFETCH, "prefetch";
-        /// Bring the pages in, for the device to write. The regions need
+        /// Bring the pages in, for the device to write. The region needs
         /// [`AccessFlags::LOCAL_WRITE`](crate::AccessFlags::LOCAL_WRITE).
         PREFETCH_WRITE = ffi::IBV_ADVISE_MR_ADVICE_PREFETCH_WRITE, "prefetch for writing";
         /// Tell the device of those pages that are in memory already, and bring in no others.
@@ -25,7 +27,7 @@ c_enum! {
 }
 
 bitflags! {
-    /// How advice is followed (`enum ibv_advise_mr_flag`), for [`ProtectionDomain::advise_mr`].
+    /// How advice is followed (`enum ibv_advise_mr_flag`), for [`MemoryRegion::advise`].
     #[doc(alias = "ibv_advise_mr_flag")]
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct AdviseFlags: u32 {
@@ -35,19 +37,21 @@ bitflags! {
     }
 }
 
-impl ProtectionDomain {
-    /// Gives the kernel advice about pieces of regions that are registered with
-    /// [`AccessFlags::ON_DEMAND`](crate::AccessFlags::ON_DEMAND): which pages the device is going to need.
+impl<B> MemoryRegion<B> {
+    /// Gives the kernel advice about a range of a region that is registered with
+    /// [`AccessFlags::ON_DEMAND`]: which pages the device is going to need.
     ///
-    /// It saves the device page faults; nothing depends on it being followed.
+    /// It saves the device page faults; nothing depends on it being followed. A device
+    /// has a page table for each registration: if the region was given away ([`remote`](Self::remote)), the
+    /// advice is about both of its registrations.
     ///
     /// # Errors
     ///
-    /// - [`Error::Unsupported`] if the device has no on-demand paging, or not this advice
-    ///   ([`DeviceAttrEx::odp_caps`](crate::DeviceAttrEx::odp_caps)).
-    /// - [`Error::InvalidArgument`] if there is no slice, or more than 4095.
-    /// - [`Error::Advise`] if the kernel refuses, with the likely cause: a slice is of a region that is gone, was
-    ///   registered otherwise or belongs to another protection domain, or its memory is not mapped.
+    /// - [`Error::InvalidAccess`] if the region is not registered on demand, or not with
+    ///   [`AccessFlags::LOCAL_WRITE`] and it is to be prefetched for writing.
+    /// - [`Error::OutOfBounds`] if the range does not lie within the region.
+    /// - [`Error::Unsupported`] if the device or the kernel does not take this advice.
+    /// - [`Error::Advise`] if the kernel refuses, with the likely cause.
     ///
     /// # Examples
     ///
@@ -56,51 +60,72 @@ impl ProtectionDomain {
     /// use ibverbs::{AccessFlags, Advice, AdviseFlags};
     ///
     /// let region = pd.allocate(1 << 20, AccessFlags::LOCAL_WRITE | AccessFlags::ON_DEMAND)?;
-    /// pd.advise_mr(Advice::PREFETCH_WRITE, AdviseFlags::FLUSH, &[region.slice(..65536)])?;
+    /// region.advise(Advice::PREFETCH_WRITE, AdviseFlags::FLUSH, ..65536)?;
     /// # Ok(())
     /// # }
     /// ```
     #[doc(alias = "ibv_advise_mr")]
-    pub fn advise_mr(
+    pub fn advise(
         &self,
         advice: Advice,
         flags: AdviseFlags,
-        slices: &[LocalMemorySlice],
+        range: impl RangeBounds<usize>,
     ) -> Result<()> {
-        // The kernel's interface gives the length of the list 16 bits, and counts bytes.
-        const MAX: usize = u16::MAX as usize / size_of::<ffi::ibv_sge>();
-        if slices.is_empty() || slices.len() > MAX {
-            return Err(Error::InvalidArgument {
-                what: "the number of slices that advice is about",
-                value: slices.len() as u64,
-                expected: "it must be from 1 to 4095",
+        let (start, len) = try_resolve(range, self.len, "memory region")?;
+        let Registration { local, remote, access, pd, .. } = &*self.inner.registration;
+        check_access(advice, *access)?;
+        // No registration is undone meanwhile: that takes the region by value.
+        let remote = *remote.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = Vec::new();
+        for mr in [Some(*local), remote].into_iter().flatten() {
+            // SAFETY: a successful registration returns an initialised `ibv_mr`, alive until `destroy`.
+            let lkey = unsafe { (*mr.as_ptr()).lkey };
+            let pieces = (0..len).step_by(PIECE).map(|offset| ffi::ibv_sge {
+                addr: self.addr + (start + offset) as u64,
+                length: PIECE.min(len - offset) as u32,
+                lkey,
             });
+            list.extend(pieces);
         }
-        let list = slices.as_ptr().cast::<ffi::ibv_sge>().cast_mut();
-        let len = slices.len() as u32;
-        // SAFETY: the domain is alive, and the list has `len` entries, for a slice is an `ibv_sge`. It is
-        // only read: providers hand it to the kernel as input (`ibv_cmd_advise_mr` in
-        // libibverbs/cmd_mr.c). The kernel checks the keys, the ranges and the flags.
-        let code = unsafe { ffi::ibv_advise_mr(self.as_raw(), advice.0, flags.bits(), list, len) };
-        if code == 0 {
-            return Ok(());
+        for list in list.chunks_mut(MAX_ENTRIES) {
+            let (entries, len) = (list.as_mut_ptr(), list.len() as u32);
+            // SAFETY: the domain is alive, and the list has so many entries. The kernel checks the advice and the
+            // flags; the keys are those of live regions of the domain, and the ranges lie within them.
+            let code =
+                unsafe { ffi::ibv_advise_mr(pd.as_raw(), advice.0, flags.bits(), entries, len) };
+            if code != 0 {
+                return Err(advise_error(advice, error_number(code)));
+            }
         }
-        Err(advise_error(advice, slices.len(), error_number(code)))
+        Ok(())
     }
 }
 
-#[cold]
-fn advise_error(advice: Advice, slices: usize, code: i32) -> Error {
-    let hint = match code {
-        libc::EFAULT => "a slice goes beyond its region, or its memory is not mapped",
-        libc::EINVAL | libc::ENOENT | libc::EPERM => {
-            "each slice must be of a live region of this protection domain that was registered with ON_DEMAND, \
-             and with LOCAL_WRITE for PREFETCH_WRITE"
-        }
-        _ => match Error::from_code("ibv_advise_mr", code) {
-            unsupported @ Error::Unsupported { .. } => return unsupported,
-            _ => "the kernel refused",
-        },
+/// The longest piece that one entry of the list is about: the length has 32 bits.
+const PIECE: usize = 1 << 31;
+
+/// The longest list: the kernel's interface counts its bytes with 16 bits.
+const MAX_ENTRIES: usize = u16::MAX as usize / size_of::<ffi::ibv_sge>();
+
+fn check_access(advice: Advice, access: AccessFlags) -> Result<()> {
+    // SoftRoCE of Linux 7.2 takes memory that is pinned for memory on demand, and the kernel falls over it.
+    let reason = if !access.contains(AccessFlags::ON_DEMAND) {
+        "there is advice about memory with ON_DEMAND only"
+    } else if advice == Advice::PREFETCH_WRITE && !access.contains(AccessFlags::LOCAL_WRITE) {
+        "prefetching for writing needs LOCAL_WRITE"
+    } else {
+        return Ok(());
     };
-    Error::Advise { advice, slices, hint, source: io::Error::from_raw_os_error(code) }
+    Err(Error::InvalidAccess { access, reason })
+}
+
+#[cold]
+fn advise_error(advice: Advice, code: i32) -> Error {
+    let hint = match (Error::from_code("ibv_advise_mr", code), code) {
+        (unsupported @ Error::Unsupported { .. }, _) => return unsupported,
+        (_, libc::EFAULT) => "the memory is not mapped, or not writable",
+        (_, libc::EINVAL) => "the kernel does not know this advice or one of the flags",
+        _ => "the kernel refused",
+    };
+    Error::Advise { advice, hint, source: io::Error::from_raw_os_error(code) }
 }

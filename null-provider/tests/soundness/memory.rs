@@ -310,44 +310,84 @@ fn a_flag_that_the_device_does_not_have_is_named() {
 }
 
 #[test]
-fn advice_reaches_the_provider_as_it_was_given() {
+fn advice_is_about_both_registrations() {
     let null = null();
     let Parts { pd, .. } = parts();
-    let region = pd.allocate(100, AccessFlags::LOCAL_WRITE | AccessFlags::ON_DEMAND).unwrap();
-    let slices = [region.slice(..10), region.slice(50..)];
-    pd.advise_mr(Advice::PREFETCH_WRITE, AdviseFlags::FLUSH, &slices).unwrap();
-    pd.advise_mr(Advice::PREFETCH, AdviseFlags::empty(), &slices[..1]).unwrap();
-    let ranges: Vec<_> =
-        slices.iter().map(|slice| (slice.addr(), slice.len(), slice.lkey())).collect();
-    let [write, read] = null.advised().try_into().unwrap();
-    assert_eq!(write, Advised { advice: 1, flags: 1, ranges: ranges.clone() });
-    assert_eq!(read, Advised { advice: 0, flags: 0, ranges: ranges[..1].to_vec() });
+    let region = pd.allocate(100, AccessFlags::PERMISSIVE | AccessFlags::ON_DEMAND).unwrap();
+    let addr = region.slice(..).addr();
+    region.advise(Advice::PREFETCH, AdviseFlags::empty(), 50..).unwrap();
+    // SAFETY: there is no peer.
+    unsafe { region.remote() }.unwrap();
+    region.advise(Advice::PREFETCH_WRITE, AdviseFlags::FLUSH, ..=9).unwrap();
+    let keys: Vec<u32> = null.registrations().iter().map(|made| made.key).collect();
+    let read = Advised { advice: 0, flags: 0, ranges: vec![(addr + 50, 50, keys[0])] };
+    let ranges = vec![(addr, 10, keys[0]), (addr, 10, keys[1])];
+    let write = Advised { advice: 1, flags: 1, ranges };
+    assert_eq!(null.advised(), [read, write]);
+    // There is nothing to advise about.
+    region.advise(Advice::PREFETCH, AdviseFlags::empty(), 100..).unwrap();
+    assert_eq!(null.count(Verb::AdviseMr), 2);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "it maps more memory than there is")]
+fn advice_about_much_memory_is_given_in_pieces() {
+    let null = null();
+    let Parts { pd, .. } = parts();
+    const LEN: usize = 5 << 30;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+    let ptr = unsafe { libc::mmap(std::ptr::null_mut(), LEN, libc::PROT_NONE, flags, -1, 0) };
+    assert_ne!(ptr, libc::MAP_FAILED);
+    let access = AccessFlags::LOCAL_WRITE | AccessFlags::ON_DEMAND;
+    // SAFETY: the memory stays mapped.
+    let region = unsafe { pd.register_from_raw(ptr.cast(), LEN, access) }.unwrap();
+    region.advise(Advice::PREFETCH, AdviseFlags::empty(), 1..).unwrap();
+    let mut expected = ptr as u64 + 1;
+    for (addr, len, key) in null.advised().remove(0).ranges {
+        assert_eq!((addr, key), (expected, region.lkey()));
+        expected += u64::from(len);
+    }
+    assert_eq!(expected, ptr as u64 + LEN as u64);
+}
+
+#[test]
+fn advice_about_pinned_memory_does_not_reach_the_provider() {
+    let null = null();
+    let Parts { ctx, pd, .. } = parts();
+    let memory = ctx.alloc_dm(8, 0).unwrap();
+    let pinned = pd.allocate(8, AccessFlags::LOCAL_WRITE).unwrap();
+    let device = pd.register_dm(&memory, .., AccessFlags::LOCAL_WRITE).unwrap();
+    let dmabuf = pd.register_dmabuf(file(), 0, 8, 0, AccessFlags::LOCAL_WRITE).unwrap();
+    let read_only = pd.allocate(8, AccessFlags::ON_DEMAND).unwrap();
+    let (write, flags) = (Advice::PREFETCH_WRITE, AdviseFlags::FLUSH);
+    for result in [
+        pinned.advise(Advice::PREFETCH, flags, ..),
+        device.advise(Advice::PREFETCH, flags, ..),
+        dmabuf.advise(Advice::PREFETCH, flags, ..),
+        read_only.advise(write, flags, ..),
+    ] {
+        assert!(matches!(result, Err(Error::InvalidAccess { .. })), "{result:?}");
+    }
+    let result = read_only.advise(Advice::PREFETCH, flags, ..9);
+    assert!(matches!(result, Err(Error::OutOfBounds { end: 9, len: 8, .. })), "{result:?}");
+    assert_eq!(null.count(Verb::AdviseMr), 0);
 }
 
 #[test]
 fn advice_that_is_refused_says_why() {
     let null = null();
     let Parts { pd, .. } = parts();
-    let region = pd.allocate(100, AccessFlags::LOCAL_WRITE).unwrap();
-    let advise = |count| {
-        let slices = vec![region.slice(..); count];
-        pd.advise_mr(Advice::PREFETCH, AdviseFlags::empty(), &slices)
-    };
-    for count in [0, 4096] {
-        let result = advise(count);
-        let expected =
-            matches!(result, Err(Error::InvalidArgument { value, .. }) if value == count as u64);
-        assert!(expected, "{result:?}");
-    }
-    assert_eq!(null.count(Verb::AdviseMr), 0);
-    advise(4095).unwrap();
-    for code in [libc::EFAULT, libc::EINVAL, libc::ENOENT, libc::EPERM, libc::EIO] {
+    let region = pd.allocate(8, AccessFlags::ON_DEMAND).unwrap();
+    let refused = |code| {
         null.fail(Verb::AdviseMr, code);
-        let error = advise(1).unwrap_err();
-        assert!(matches!(error, Error::Advise { slices: 1, .. }), "{error:?}");
+        region.advise(Advice(77), AdviseFlags::empty(), ..).unwrap_err()
+    };
+    for code in [libc::EFAULT, libc::EINVAL, libc::EIO] {
+        let error = refused(code);
+        assert!(matches!(error, Error::Advise { advice: Advice(77), .. }), "{error:?}");
         assert_eq!(error.os_error(), Some(code));
     }
-    null.fail(Verb::AdviseMr, libc::EOPNOTSUPP);
-    assert!(matches!(advise(1), Err(Error::Unsupported { operation: "ibv_advise_mr" })));
-    null.succeed(Verb::AdviseMr);
+    let error = refused(libc::EOPNOTSUPP);
+    assert!(matches!(error, Error::Unsupported { operation: "ibv_advise_mr" }), "{error:?}");
 }
