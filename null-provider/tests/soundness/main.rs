@@ -8,6 +8,7 @@ mod bytes;
 mod clock;
 mod common;
 mod comp_events;
+mod comp_events_task;
 mod completions;
 mod datagrams;
 mod destroying;
