@@ -1,7 +1,7 @@
 //! Creating completion queues.
 
 use std::ffi::c_void;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use bitflags::bitflags;
 
@@ -122,7 +122,8 @@ impl<'a> CompletionQueueBuilder<'a> {
         let events = self.events()?;
         let mut attr = ffi::ibv_cq_init_attr_ex {
             cqe: self.min_entries,
-            cq_context: self.number as *mut c_void,
+            // A number as a pointer that points nowhere.
+            cq_context: ptr::null_mut::<c_void>().wrapping_byte_add(self.number as usize),
             channel: events.as_raw(),
             comp_vector: self.comp_vector,
             ..Default::default()

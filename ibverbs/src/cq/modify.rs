@@ -12,7 +12,7 @@ use crate::ffi;
 
 impl CompletionQueue {
     /// Makes the queue hold at least `min_entries` completions: more than before, or fewer. What is in it
-    /// stays.
+    /// stays. There must still be room for what is posted and has not completed.
     ///
     /// # Errors
     ///
