@@ -103,10 +103,12 @@ pub(crate) unsafe extern "C" fn get_async_event(
         return -1;
     };
     let Some((event_type, element)) = events.next() else {
+        let mut code = libc::EAGAIN;
         if !events.is_nonblocking() {
             state.violation("GetAsyncEvent: it would wait for ever".to_owned());
+            code = libc::EIO;
         }
-        set_errno(libc::EAGAIN);
+        set_errno(code);
         return -1;
     };
     // SAFETY: it points to an event (ibv_get_async_event(3)); numbers and pointers need no initialisation
