@@ -58,6 +58,23 @@ fn a_task_on_any_thread_awaits_events() {
 
 #[test]
 #[cfg_attr(miri, ignore = "tokio needs more of epoll than Miri has")]
+fn events_that_came_together_are_awaited_one_by_one() {
+    let null = null();
+    let ctx = open(0);
+    runtime().block_on(async {
+        let mut events = ctx.async_events().unwrap();
+        for port in 1..=3 {
+            raise_on_port(&null, &ctx, port);
+        }
+        for port in 1..=3 {
+            assert_eq!(next_port(&mut events).await, port);
+        }
+        expect_none(&mut events).await;
+    });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "tokio needs more of epoll than Miri has")]
 fn a_future_that_is_dropped_loses_no_event() {
     let null = null();
     let ctx = open(0);
