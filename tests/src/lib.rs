@@ -16,7 +16,7 @@ pub use datagram::{activated, activated_with, longest_datagram, way, way_from, G
 pub use device::{other_context, test_context, Bed, PORT};
 pub use link::Link;
 pub use memory::{pattern, Mem};
-pub use pair::{connect, pair, pair_with, post_recv, prepare, submit, Prepared, Side};
+pub use pair::{connect, pair, pair_with, post_recv, prepare, prepare_on, submit, Prepared, Side};
 pub use wait::{
     assert_silent, eventually, wait, wait_event, wait_ok, wait_one, within_deadline, Wc, DEADLINE,
 };

@@ -2,7 +2,7 @@
 
 use ibverbs::{
     CanReceive, CanSend, CompletionQueue, Connected, PreparedQueuePair, QueuePair,
-    QueuePairBuilder, Rc, RecvRequest, Result, SendBatch, Transport,
+    QueuePairBuilder, Rc, RecvRequest, Result, SendBatch, SharedReceiveQueue, Transport,
 };
 
 use crate::device::{Bed, PORT};
@@ -47,6 +47,16 @@ pub fn prepare<T: Transport>(
     let builder = bed.pd().create_qp::<T>(&send_cq, &recv_cq, PORT).expect("no builder");
     let builder = setup(builder.set_gid_index(bed.gid_index()));
     let qp = builder.build().expect("no queue pair");
+    Prepared { qp, send_cq, recv_cq, bed: bed.clone() }
+}
+
+/// Creates a queue pair on the bed's GID that takes its receives from the shared queue.
+#[track_caller]
+pub fn prepare_on<T: Transport>(bed: &Bed, srq: &SharedReceiveQueue) -> Prepared<T> {
+    let send_cq = bed.ctx().create_cq(ENTRIES).build().expect("no completion queue");
+    let recv_cq = bed.ctx().create_cq(ENTRIES).build().expect("no completion queue");
+    let builder = bed.pd().create_qp::<T>(&send_cq, &recv_cq, PORT).expect("no builder");
+    let qp = builder.set_gid_index(bed.gid_index()).set_srq(srq).build().expect("no queue pair");
     Prepared { qp, send_cq, recv_cq, bed: bed.clone() }
 }
 
