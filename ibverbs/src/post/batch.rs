@@ -110,7 +110,7 @@ impl<T: Transport> SendBatch<'_, T> {
     ///
     /// # Errors
     ///
-    /// - [`Error::AbortedBefore`] if an earlier batch with operations was aborted, on the one driver (ionic) that
+    /// - [`Error::AbortedBefore`] if an earlier batch was aborted or failed, on the one driver (ionic) that
     ///   does not get over it.
     /// - [`Error::NotReadyToSend`] if a queue pair in [`Manual`](crate::Manual) was not asked for RTS yet.
     /// - [`Error::OperationNotGranted`], [`Error::TooManyScatterEntries`], [`Error::InlineTooLong`],

@@ -201,6 +201,9 @@ impl Core {
     fn batch_failure(&mut self, code: i32) -> Box<Error> {
         let refusal = self.refusal.take();
         self.abort_batch();
+        if code != 0 && self.inner.config.abort_spoils {
+            self.spoil();
+        }
         refusal.unwrap_or_else(|| {
             Box::new(match code {
                 0 if self.batch == Batch::Spoilt => Error::AbortedBefore,

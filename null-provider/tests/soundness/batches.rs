@@ -4,7 +4,7 @@ use ibverbs::{
     ffi, AccessFlags, Error, LocalMemorySlice, Payload, QpState, QueuePair, QueuePairAttr,
     QueuePairAttrMask, Rc, RecvRequest, RemoteMemorySlice,
 };
-use null_provider::{Operation, Request, Verb};
+use null_provider::{Controls, Operation, Request, Verb};
 
 use crate::common::{complete, connected, null, parts, poll_all, post, submit, Parts};
 
@@ -30,6 +30,80 @@ fn a_dropped_batch_is_aborted() {
     let one = [Verb::WrStart, Verb::WrOperation, Verb::WrPayload, Verb::WrAbort];
     assert_eq!(null.verbs(), [&one[..], &[Verb::WrStart, Verb::WrAbort]].concat());
     assert_eq!(null.take_requests(), []);
+}
+
+/// As ionic, whose provider does not take back all of an aborted batch.
+fn without_an_abort_that_works(null: &Controls) {
+    null.configure(|config| {
+        config.edit_device_attr = Some(Box::new(|attr| attr.vendor_id = 0x1dd8));
+    });
+}
+
+#[test]
+fn a_driver_that_an_abort_spoils_is_given_no_more_batches_before_a_reset() {
+    let null = null();
+    without_an_abort_that_works(&null);
+    let Parts { pd, cq, .. } = parts();
+    type End = fn(&mut QueuePair<Rc>);
+    let endings: [(bool, End); 4] = [
+        (true, |qp| {
+            let mut batch = qp.start_send();
+            batch.op().send(1, b"one");
+            drop(batch);
+        }),
+        (true, |qp| {
+            let mut batch = qp.start_send();
+            batch.op().send(1, b"one");
+            batch.op().send(2, &[0; 4096]);
+            assert!(matches!(submit(batch), Err(Error::InlineTooLong { .. })));
+        }),
+        (true, forget_batch),
+        (false, |qp| {
+            let mut batch = qp.start_send();
+            batch.op().send(1, b"one");
+            submit(batch).unwrap();
+        }),
+    ];
+    for (index, (spoils, end)) in endings.into_iter().enumerate() {
+        let mut qp = connected(&pd, &cq);
+        end(&mut qp);
+        // A forgotten batch is aborted here.
+        post(&mut qp, []).unwrap();
+        null.take_calls();
+        for _ in 0..2 {
+            let mut batch = qp.start_send();
+            batch.op().send(3, b"three");
+            let result = submit(batch);
+            let refused = matches!(result, Err(Error::AbortedBefore));
+            assert_eq!(refused, spoils, "{index}: {result:?}");
+        }
+        assert_eq!(null.verbs().is_empty(), spoils, "{index}: {:?}", null.verbs());
+        // It may stay ready to send, which does not make it good.
+        qp.modify(&QueuePairAttr::new().set_state(QpState::RTS)).unwrap();
+        let mut batch = qp.start_send();
+        batch.op().send(3, b"three");
+        assert_eq!(submit(batch).is_err(), spoils, "{index}");
+        let qp = qp.reset().unwrap();
+        let endpoint = qp.endpoint().unwrap();
+        let mut qp = qp.handshake(endpoint).unwrap();
+        let mut batch = qp.start_send();
+        batch.op().send(4, b"four");
+        submit(batch).unwrap();
+    }
+}
+
+#[test]
+fn a_driver_that_an_abort_spoils_is_spoilt_by_a_batch_that_fails_as_well() {
+    let null = null();
+    without_an_abort_that_works(&null);
+    let Parts { pd, cq, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    null.fail(Verb::WrComplete, libc::EIO);
+    for expected in [Some(libc::EIO), None] {
+        let mut batch = qp.start_send();
+        batch.op().send(1, b"one");
+        assert_eq!(submit(batch).unwrap_err().os_error(), expected);
+    }
 }
 
 #[test]

@@ -275,24 +275,14 @@ fn a_device_without_address_handles_says_so() {
 }
 
 #[test]
-fn a_handle_keeps_its_domain_and_comes_back_if_it_cannot_be_destroyed() {
-    let null = null();
-    let Parts { ctx, pd, cq } = parts();
+fn a_handle_keeps_its_domain() {
+    let _null = null();
+    let Parts { pd, .. } = parts();
     let ah = some_handle(&pd);
     let Failed { resource: pd, error } = pd.close().unwrap_err();
     assert!(matches!(error, Error::InUse { resource: "protection domain" }), "{error}");
-    let mut qp = activated(&pd, &cq);
-    null.fail(Verb::DestroyAh, libc::EIO);
-    let Failed { resource: ah, error } = ah.close().unwrap_err();
-    assert_eq!(error.os_error(), Some(libc::EIO));
-    let mut batch = qp.start_send();
-    batch.to(&ah, 17, QKEY).send(1, b"still here");
-    submit(batch).unwrap();
-    null.succeed(Verb::DestroyAh);
-    drop((ctx, pd, cq, qp));
-    assert_eq!(null.live(Kind::Pd), 1);
     ah.close().unwrap();
-    assert_eq!(null.all_live(), []);
+    pd.close().unwrap();
 }
 
 #[track_caller]
