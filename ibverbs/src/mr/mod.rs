@@ -81,14 +81,14 @@ impl<B> Destroy for MrInner<B> {
         let Registration { local, remote, .. } = &mut *self.registration;
         let remote = remote.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(mr) = *remote {
-            // SAFETY: the region came from `ibv_reg_mr` and is deregistered once: it is forgotten below.
+            // SAFETY: the region came from `Source::register` and is deregistered once: it is forgotten below.
             let code = unsafe { ffi::ibv_dereg_mr(mr.as_ptr()) };
             if code != 0 {
                 return code;
             }
             *remote = None;
         }
-        // SAFETY: the region came from `ibv_reg_mr`; that it is deregistered once is the caller's promise.
+        // SAFETY: the region came from `Source::register`; that it is deregistered once is the caller's promise.
         unsafe { ffi::ibv_dereg_mr(local.as_ptr()) }
     }
 }

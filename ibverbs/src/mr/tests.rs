@@ -75,6 +75,22 @@ fn a_slice_longer_than_a_scatter_entry_is_refused() {
 }
 
 #[test]
+fn a_range_is_resolved_or_refused() {
+    assert_eq!(try_resolve(3..=4, 10, "thing").unwrap(), (3, 2));
+    assert_eq!(try_resolve(10.., 10, "thing").unwrap(), (10, 0));
+    #[allow(clippy::reversed_empty_ranges)] // that is what is refused
+    for (range, expected) in [(5..11, (5, 11)), (11..11, (11, 11)), (4..3, (4, 3))] {
+        match try_resolve(range, 10, "thing").unwrap_err() {
+            Error::OutOfBounds { what: "thing", start, end, len: 10 } => {
+                assert_eq!((start, end), expected);
+            }
+            error => panic!("{error:?}"),
+        }
+    }
+    assert!(try_resolve(..=usize::MAX, 10, "thing").is_err());
+}
+
+#[test]
 fn a_page_buffer_is_zeroed_aligned_and_writable() {
     let mut buf = PageBuf::new(5000).unwrap();
     assert_eq!(buf.ptr().as_ptr() as usize % 4096, 0);
