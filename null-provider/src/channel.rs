@@ -231,11 +231,15 @@ pub(crate) unsafe extern "C" fn req_notify_cq(
     if !free {
         return libc::EDEADLK;
     }
-    let Some(cq) = state.cq(address) else { return libc::EINVAL };
-    let Some(channel) = cq.events.channel else {
+    let Some(channel) = state.cq(address).and_then(|cq| cq.events.channel) else {
         state.violation("ReqNotifyCq: the queue has no channel".to_owned());
         return libc::EINVAL;
     };
+    let late = state.config.completes_before_arming.take();
+    if let Some(completion) = late {
+        state.complete(address, completion);
+    }
+    let Some(cq) = state.cq(address) else { return libc::EINVAL };
     // What is asked for already is not taken back.
     match (cq.events.armed, solicited_only) {
         (Armed::Next, _) => {}

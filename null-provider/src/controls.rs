@@ -52,6 +52,8 @@ pub struct Config {
     pub cq_ex_len: Option<usize>,
     /// How many bytes of `ibv_qp_ex` exist, as in an older library. All, if `None`.
     pub qp_ex_len: Option<usize>,
+    /// Something that completes at the last moment before a completion queue is armed.
+    pub completes_before_arming: Option<Completion>,
     /// Whether it takes time to take an event from a completion channel.
     pub slow_events: bool,
     /// Whether resizing a completion queue fails when its memory is gone already.

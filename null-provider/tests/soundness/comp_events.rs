@@ -207,6 +207,28 @@ fn a_queue_is_armed_when_it_is_empty_and_looked_at_once_more() {
 
 #[test]
 #[cfg_attr(miri, ignore = "Miri does not have ppoll")]
+fn what_completes_just_before_the_queue_is_armed_is_not_missed() {
+    let null = null();
+    let ctx = open(0);
+    let late = |wr_id| {
+        let completion = Completion { wr_id, ..Completion::default() };
+        null.configure(|config| config.completes_before_arming = Some(completion));
+    };
+    let channel = ctx.create_comp_channel().unwrap();
+    let cq = ctx.create_cq(16).set_comp_channel(&channel).build().unwrap();
+    late(1);
+    let mut found = Vec::new();
+    assert_eq!(cq.poll_armed(false, |wc| found.push(wc.wr_id())).unwrap(), 1);
+    assert_eq!(found, [1]);
+    assert_eq!(channel.get_event().unwrap(), None);
+    let cq = ctx.create_cq(16).set_private_channel().build().unwrap();
+    late(2);
+    let mut completions = cq.wait(NOT_AT_ALL).unwrap().expect("it was missed");
+    assert_eq!(completions.next().map(|wc| wc.wr_id()), Some(2));
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "Miri does not have ppoll")]
 fn events_do_not_pile_up() {
     let null = null();
     let ctx = open(0);

@@ -6,7 +6,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use ibverbs::{AsyncCompletionQueue, Completions, Error};
-use null_provider::{Kind, Verb};
+use null_provider::{Completion, Kind, Verb};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
@@ -31,6 +31,12 @@ fn ids(mut completions: Completions<'_>) -> Vec<u64> {
 async fn next(cq: &mut AsyncCompletionQueue) -> Vec<u64> {
     let completions = timeout(Duration::from_secs(30), cq.completions()).await;
     ids(completions.expect("a completion was missed").unwrap())
+}
+
+/// An error that does not take for ever.
+async fn failure(cq: &mut AsyncCompletionQueue) -> Error {
+    let result = timeout(Duration::from_secs(30), cq.completions()).await;
+    result.expect("an error was missed").map(drop).unwrap_err()
 }
 
 /// Polls the future once; it is dropped then.
@@ -59,6 +65,28 @@ fn a_future_that_is_dropped_loses_nothing() {
                 assert!(timeout(Duration::from_millis(2), cq.completions()).await.is_err());
             }
         }
+    });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "tokio needs more of epoll than Miri has")]
+fn a_task_that_waits_wakes_up_each_time() {
+    let null = null();
+    runtime().block_on(async {
+        let mut cq = queue();
+        let raw = cq.queue().as_raw();
+        for wr_id in 0..10 {
+            let later = async {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                null.complete(raw, Completion { wr_id, ..Completion::default() });
+            };
+            let (found, ()) = tokio::join!(next(&mut cq), later);
+            assert_eq!(found, [wr_id]);
+        }
+        // At the last moment before it sleeps.
+        let completion = Completion { wr_id: 77, ..Completion::default() };
+        null.configure(|config| config.completes_before_arming = Some(completion));
+        assert_eq!(next(&mut cq).await, [77]);
     });
 }
 
@@ -110,14 +138,14 @@ fn errors_are_reported_to_the_task() {
     runtime().block_on(async {
         let mut cq = queue();
         null.fail(Verb::ReqNotifyCq, libc::EIO);
-        let error = cq.completions().await.map(drop).unwrap_err();
+        let error = failure(&mut cq).await;
         assert!(matches!(error, Error::Verb { verb: "ibv_req_notify_cq", .. }), "{error}");
         null.succeed(Verb::ReqNotifyCq);
         assert!(poll_once(cq.completions()).is_pending());
         complete(&null, cq.queue(), [1]);
         assert_eq!(poll_all(cq.queue()), [1]);
         null.fail(Verb::GetCqEvent, libc::EIO);
-        let error = cq.completions().await.map(drop).unwrap_err();
+        let error = failure(&mut cq).await;
         assert!(matches!(error, Error::Verb { verb: "ibv_get_cq_event", .. }), "{error}");
         null.succeed(Verb::GetCqEvent);
         complete(&null, cq.queue(), [2]);
