@@ -177,7 +177,7 @@ fn a_completion_queue_that_overflows_says_so() {
         is_readable(bed.ctx())
     });
     let event = wait_event(bed.ctx(), EventType::CQ_ERR);
-    assert!(matches!(event.source(), EventSource::CompletionQueue { .. }), "{event:?}");
+    assert!(matches!(event.source(), EventSource::Cq { .. }), "{event:?}");
     assert!(event.to_string().starts_with("completion queue "), "{event}");
     // What fitted can be polled, and everything can be destroyed.
     let mut found = 0;
@@ -205,7 +205,7 @@ fn an_event_of_a_queue_pair_tells_which() {
         raise(ctx, &mut a.qp);
         let event = wait_event(ctx, EventType::SQ_DRAINED);
         let qp_num = a.qp.qp_num();
-        assert_eq!(event.source(), EventSource::QueuePair { qp_num, context });
+        assert_eq!(event.source(), EventSource::Qp { qp_num, context });
         assert!(event.to_string().contains(&format!("queue pair {qp_num} ")), "{event}");
         // It is acknowledged: destroying would wait for that.
         within_deadline(|| a.qp.close().unwrap());
@@ -226,7 +226,7 @@ fn a_peer_without_the_right_is_told_of_if_at_all() {
     if let Some(event) = bed.ctx().wait_async_event(Some(MOMENT)).unwrap() {
         let qp_num = b.qp.qp_num();
         assert_eq!(event.event_type(), EventType::QP_ACCESS_ERR);
-        assert_eq!(event.source(), EventSource::QueuePair { qp_num, context: 3 });
+        assert_eq!(event.source(), EventSource::Qp { qp_num, context: 3 });
     }
 }
 
@@ -319,5 +319,5 @@ fn a_task_awaits_events() {
     let event = async { tokio::time::timeout(DEADLINE, task).await };
     let event = runtime.block_on(event).expect("no event came").unwrap();
     let qp_num = a.qp.qp_num();
-    assert_eq!(event.source(), EventSource::QueuePair { qp_num, context: 5 });
+    assert_eq!(event.source(), EventSource::Qp { qp_num, context: 5 });
 }

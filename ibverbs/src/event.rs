@@ -75,24 +75,24 @@ c_enum! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventSource {
     /// A queue pair.
-    QueuePair {
+    Qp {
         /// Its number. A queue pair that is created later may have the same.
         qp_num: u32,
         /// What [`set_context`](crate::QueuePairBuilder::set_context) was given.
         context: u64,
     },
     /// A completion queue.
-    CompletionQueue {
+    Cq {
         /// What its builder's `set_context` was given.
         context: u64,
     },
     /// A shared receive queue.
-    SharedReceiveQueue {
+    Srq {
         /// What its builder's `set_context` was given.
         context: u64,
     },
     /// A work queue of receive-side scaling, created through [`ffi`].
-    WorkQueue {
+    Wq {
         /// Its number.
         wq_num: u32,
     },
@@ -107,16 +107,16 @@ pub enum EventSource {
 impl fmt::Display for EventSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            EventSource::QueuePair { qp_num, context } => {
+            EventSource::Qp { qp_num, context } => {
                 write!(f, "queue pair {qp_num} (context {context:#x})")
             }
-            EventSource::CompletionQueue { context } => {
+            EventSource::Cq { context } => {
                 write!(f, "completion queue (context {context:#x})")
             }
-            EventSource::SharedReceiveQueue { context } => {
+            EventSource::Srq { context } => {
                 write!(f, "shared receive queue (context {context:#x})")
             }
-            EventSource::WorkQueue { wq_num } => write!(f, "work queue {wq_num}"),
+            EventSource::Wq { wq_num } => write!(f, "work queue {wq_num}"),
             EventSource::Port(port) => write!(f, "port {port}"),
             EventSource::Device => f.write_str("device"),
             EventSource::Unknown => f.write_str("device or a part of it"),
@@ -165,7 +165,7 @@ impl AsyncEvent {
                 // SAFETY: as above.
                 let cq = unsafe { element.cq };
                 // SAFETY: as above.
-                EventSource::CompletionQueue { context: unsafe { (*cq).cq_context } as u64 }
+                EventSource::Cq { context: unsafe { (*cq).cq_context } as u64 }
             }
             EventType::QP_FATAL
             | EventType::QP_REQ_ERR
@@ -180,19 +180,19 @@ impl AsyncEvent {
                 // SAFETY: as above.
                 let qp_num = unsafe { (*qp).qp_num };
                 // SAFETY: as above.
-                EventSource::QueuePair { qp_num, context: unsafe { (*qp).qp_context } as u64 }
+                EventSource::Qp { qp_num, context: unsafe { (*qp).qp_context } as u64 }
             }
             EventType::SRQ_ERR | EventType::SRQ_LIMIT_REACHED => {
                 // SAFETY: as above.
                 let srq = unsafe { element.srq };
                 // SAFETY: as above.
-                EventSource::SharedReceiveQueue { context: unsafe { (*srq).srq_context } as u64 }
+                EventSource::Srq { context: unsafe { (*srq).srq_context } as u64 }
             }
             EventType::WQ_FATAL => {
                 // SAFETY: as above.
                 let wq = unsafe { element.wq };
                 // SAFETY: as above.
-                EventSource::WorkQueue { wq_num: unsafe { (*wq).wq_num } }
+                EventSource::Wq { wq_num: unsafe { (*wq).wq_num } }
             }
             EventType::PORT_ACTIVE
             | EventType::PORT_ERR

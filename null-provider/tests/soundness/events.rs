@@ -82,7 +82,7 @@ fn the_numbers_are_read_before_the_acknowledgement() {
         }));
     });
     raise(&null, &ctx, EventType::QP_FATAL, of_queue_pair(&qp));
-    assert_eq!(next(&ctx).source(), EventSource::QueuePair { qp_num, context: 0 });
+    assert_eq!(next(&ctx).source(), EventSource::Qp { qp_num, context: 0 });
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn the_context_value_of_a_queue_pair_comes_with_its_events() {
         let element = Element::Object(qp.as_raw() as usize);
         raise(&null, &ctx, EventType::COMM_EST, element);
         let qp_num = qp.qp_num();
-        assert_eq!(next(&ctx).source(), EventSource::QueuePair { qp_num, context });
+        assert_eq!(next(&ctx).source(), EventSource::Qp { qp_num, context });
     }
 }
 
@@ -106,7 +106,7 @@ fn completion_queues() {
     let Parts { ctx, cq, .. } = parts();
     raise(&null, &ctx, EventType::CQ_ERR, Element::Object(cq.as_raw() as usize));
     let event = next(&ctx);
-    assert_eq!(event.source(), EventSource::CompletionQueue { context: 5 });
+    assert_eq!(event.source(), EventSource::Cq { context: 5 });
     cq.close().unwrap();
 }
 
@@ -119,11 +119,11 @@ fn shared_receive_queues_and_work_queues() {
         raise(&null, &ctx, event_type, Element::Object(&raw const srq as usize));
         let event = next(&ctx);
         assert_eq!(event.event_type(), event_type);
-        assert_eq!(event.source(), EventSource::SharedReceiveQueue { context: 6 });
+        assert_eq!(event.source(), EventSource::Srq { context: 6 });
     }
     let wq = ffi::ibv_wq { wq_num: 7, ..Default::default() };
     raise(&null, &ctx, EventType::WQ_FATAL, Element::Object(&raw const wq as usize));
-    assert_eq!(next(&ctx).source(), EventSource::WorkQueue { wq_num: 7 });
+    assert_eq!(next(&ctx).source(), EventSource::Wq { wq_num: 7 });
 }
 
 #[test]
@@ -355,7 +355,7 @@ fn an_event_outlives_everything() {
     raise(&null, &ctx, EventType::QP_FATAL, of_queue_pair(&qp));
     let event = next(&ctx);
     drop((ctx, pd, cq, qp));
-    assert_eq!(event.source(), EventSource::QueuePair { qp_num, context: 0 });
+    assert_eq!(event.source(), EventSource::Qp { qp_num, context: 0 });
 }
 
 #[test]
@@ -423,7 +423,7 @@ fn queue_pairs_are_destroyed_while_their_events_are_read() {
                 None => std::thread::yield_now(),
                 Some(event) if event.event_type() == EventType::DEVICE_FATAL => break seen,
                 Some(event) => {
-                    assert!(matches!(event.source(), EventSource::QueuePair { context: 9, .. }));
+                    assert!(matches!(event.source(), EventSource::Qp { context: 9, .. }));
                     seen += 1;
                 }
             }

@@ -1,0 +1,15 @@
+//! A later version may know more sources of events.
+//~ error[E0004]: non-exhaustive patterns: `_` not covered
+
+use ibverbs::{AsyncEvent, EventSource};
+
+fn case(event: &AsyncEvent) -> u8 {
+    match event.source() {
+        EventSource::Port(port) => port,
+        EventSource::Qp { .. } | EventSource::Cq { .. } => 0,
+        EventSource::Srq { .. } | EventSource::Wq { .. } => 0,
+        EventSource::Device | EventSource::Unknown => 0,
+    }
+}
+
+fn main() {}
