@@ -10,7 +10,8 @@
 //! of the context and a spin lock in each queue), and the kernel serialises calls on one of its objects
 //! (drivers/infiniband/core/rdma_core.c). The exceptions are kept apart here: `ibv_fork_init` takes no
 //! lock (`fork.rs` does), `ibv_query_qp` and `ibv_modify_qp` write into their queue pair (they take
-//! `&mut self`), and environment variables that remove locks are refused (`context.rs`).
+//! `&mut self`), `ibv_get_async_event` may write into the context (`event.rs` takes a lock), and environment
+//! variables that remove locks are refused (`context.rs`, `event.rs`).
 //!
 //! A lock that a forgotten poll or batch still holds may be released by another thread. In providers it
 //! is a pthread spin lock; these have no owner, in glibc and in musl.
