@@ -1,5 +1,5 @@
 //! A queue pair is initialised once.
-//~ error[E0599]: no method named `init` found for struct `ibverbs::QueuePair<ibverbs::Rc, Init>`
+//~ error[E0599]: no method named `init` found for struct `QueuePair<ibverbs::Rc, Init>`
 
 use ibverbs::{QueuePair, Rc};
 

@@ -1,5 +1,5 @@
 //! Driving the states by hand begins at the first one.
-//~ error[E0599]: no method named `into_manual` found for struct `ibverbs::QueuePair<ibverbs::Rc>`
+//~ error[E0599]: no method named `into_manual` found for struct `QueuePair<ibverbs::Rc>`
 
 use ibverbs::{Manual, QueuePair, Rc};
 

@@ -1,5 +1,5 @@
 //! Whoever posts a receive promises what the device may do with the memory.
-//~ error[E0133]: call to unsafe function `ibverbs::post::recv::<impl ibverbs::QueuePair<T, S>>::post_recv` is unsafe
+//~ error[E0133]: call to unsafe function `ibverbs::post::recv::<impl QueuePair<T, S>>::post_recv` is unsafe
 
 use ibverbs::{LocalMemorySlice, QueuePair, Rc, RecvRequest};
 

@@ -1,5 +1,5 @@
 //! A completion queue has one poller: there is no second handle of it.
-//~ error[E0599]: no method named `clone` found for struct `ibverbs::CompletionQueue`
+//~ error[E0599]: no method named `clone` found for struct `CompletionQueue`
 
 use ibverbs::CompletionQueue as Handle;
 

@@ -1,5 +1,5 @@
 //! A queue pair that is not kept is destroyed.
-//~ error: unused `ibverbs::QueuePair` that must be used
+//~ error: unused `QueuePair` that must be used
 
 #![deny(unused_must_use)]
 

@@ -1,5 +1,5 @@
 //! Ready to receive comes after initialised.
-//~ error[E0599]: no method named `ready_to_receive` found for struct `ibverbs::QueuePair<ibverbs::Rc, Reset>`
+//~ error[E0599]: no method named `ready_to_receive` found for struct `QueuePair<ibverbs::Rc, Reset>`
 
 use ibverbs::{QueuePair, QueuePairEndpoint, Rc};
 

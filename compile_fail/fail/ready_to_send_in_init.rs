@@ -1,5 +1,5 @@
 //! Ready to send comes after ready to receive.
-//~ error[E0599]: no method named `ready_to_send` found for struct `ibverbs::QueuePair<ibverbs::Rc, Init>`
+//~ error[E0599]: no method named `ready_to_send` found for struct `QueuePair<ibverbs::Rc, Init>`
 
 use ibverbs::{QueuePair, Rc};
 
