@@ -86,8 +86,8 @@ impl Context {
     /// Starts a completion queue that can hold at least `min_entries` completions.
     ///
     /// This crate uses the extended interface of completion queues and of queue pairs. In rdma-core 65 the
-    /// drivers mlx5, hns, ionic and rxe (SoftRoCE) have both; others report [`Error::Unsupported`] when a
-    /// queue is built.
+    /// drivers mlx5, hns, ionic and rxe (SoftRoCE) have both, and EFA for datagrams; others report
+    /// [`Error::Unsupported`] when a queue is built.
     #[doc(alias = "ibv_create_cq_ex")]
     pub fn create_cq(&self, min_entries: u32) -> CompletionQueueBuilder<'_> {
         CompletionQueueBuilder::new(self, min_entries)

@@ -47,7 +47,11 @@
 //! | completion queues | `ibv_create_cq_ex` | [`CompletionQueue`], [`Completions`], [`WorkCompletion`], [`Wc`] |
 //! | completion events | `ibv_create_comp_channel` | [`CompletionChannel`], [`CompletionQueue::wait`] |
 //! | queue pairs | `ibv_create_qp_ex` | [`QueuePairBuilder`], [`QueuePair`], [`QueuePairEndpoint`] |
-//! | posting | `ibv_wr_*`, `ibv_post_recv` | [`SendBatch`], [`SendOp`], [`Payload`], [`RecvRequest`] |
+//! | shared receive queues | `ibv_create_srq` | [`SharedReceiveQueue`] |
+//! | datagrams | `ibv_create_ah`, `ibv_attach_mcast` | [`Ud`], [`AddressHandle`], [`Grh`], [`QueuePair::attach_mcast`] |
+//! | posting | `ibv_wr_*`, `ibv_post_recv` | [`SendBatch`], [`SendOp`], [`Payload`], [`RecvRequest`], [`RecvChain`] |
+//! | memory windows | `ibv_alloc_mw` | [`MemoryWindow`] |
+//! | memory on the device | `ibv_alloc_dm` | [`DeviceMemory`] |
 //! | asynchronous events | `ibv_get_async_event` | [`Context::poll_async_event`], [`AsyncEvent`] |
 //! | the C API itself | | `ffi` |
 //!
@@ -56,8 +60,9 @@
 //! **Misuse does not compile.** The transport and the state of a queue pair are type parameters.
 //!
 //! **Safe code cannot cause undefined behaviour.** What the types cannot see, namely who touches a
-//! buffer while the device uses it, is the contract of three `unsafe` functions: [`SendBatch::submit`],
-//! [`QueuePair::post_recv`] and [`MemoryRegion::remote`].
+//! buffer while the device or a peer uses it, is the contract of a few `unsafe` functions: those that post
+//! ([`SendBatch::submit`], [`QueuePair::post_recv`] and their like), those that give memory to peers
+//! ([`MemoryRegion::remote`], [`SendOp::bind_window`]), and [`ProtectionDomain::register_from_raw`].
 //!
 //! **The data path is thin.** It calls the driver as the inline functions of the C header do, with no
 //! allocation, lock or reference count per operation.
@@ -73,12 +78,13 @@
 //!
 //! # What is not here yet
 //!
-//! The connection manager and EFA. `ffi` has the C API for these, and for what is rarely used.
+//! The connection manager, and EFA's own transport. `ffi` has the C API for these, and for what is rarely used:
+//! the repository's page *Coming from C* has the place of each verb.
 //!
 //! # Threads and `fork`
 //!
-//! The objects that verbs create are `Send`; a batch, a poll and what is lent by them stay on their thread. A [`CompletionQueue`] is not `Sync`: one owner polls it. See [`fork_init`] for
-//! programs that fork.
+//! The objects that verbs create are `Send`; a batch, a poll and what is lent by them stay on their thread. A
+//! [`CompletionQueue`] is not `Sync`: one owner polls it. See [`fork_init`] for programs that fork.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("ibverbs works on Linux only: RDMA verbs are an interface of the Linux kernel");
