@@ -56,7 +56,7 @@ pub struct Config {
     pub completes_before_arming: Option<Completion>,
     /// Whether it takes time to take an event from a completion channel.
     pub slow_events: bool,
-    /// Whether resizing a completion queue fails when its memory is gone already.
+    /// Whether resizing a completion queue or a shared receive queue fails when its memory is gone already.
     pub resize_loses: bool,
     /// Changes the context of a device that is opened. Only the last `sz` bytes of it will exist.
     pub edit_context: Edit<ffi::verbs_context>,
@@ -72,8 +72,12 @@ pub struct Config {
     pub edit_dm: Edit<ffi::ibv_dm>,
     /// Changes a completion queue that is created.
     pub edit_cq: Edit<ffi::ibv_cq_ex>,
+    /// Changes what creating and querying a shared receive queue answers.
+    pub edit_srq_attr: Edit<ffi::ibv_srq_attr>,
     /// Changes a queue pair that is created.
     pub edit_qp: Edit<ffi::ibv_qp_ex>,
+    /// Changes the capacities that creating a queue pair answers.
+    pub edit_qp_cap: Edit<ffi::ibv_qp_cap>,
     /// What `ibv_query_rt_values_ex` answers: nothing, if `None`.
     pub edit_rt_values: Edit<ffi::ibv_values_ex>,
     /// Runs when an asynchronous event was acknowledged.

@@ -8,7 +8,7 @@ use crate::controls::{lock, DataPath, State};
 use crate::event::Events;
 use crate::objects::{Block, Data};
 use crate::record::{Kind, Verb};
-use crate::{channel, cq, dm, minimal, mr, null, poll, qp, query, recv};
+use crate::{channel, cq, dm, minimal, mr, mw, null, poll, qp, query, recv};
 
 /// How many devices there are.
 pub(crate) const DEVICES: usize = 2;
@@ -134,6 +134,10 @@ pub(crate) unsafe extern "C" fn open_device(device: *mut ffi::ibv_device) -> *mu
         DataPath::Checked => recv::post_recv,
         DataPath::Minimal => minimal::post_recv,
     });
+    context.context.ops.post_srq_recv = Some(recv::post_srq_recv);
+    context.context.ops.alloc_mw = Some(mw::alloc_mw);
+    context.context.ops.bind_mw = Some(mw::bind_mw);
+    context.context.ops.dealloc_mw = Some(mw::dealloc_mw);
     context.context.ops.poll_cq = Some(match data_path {
         DataPath::Checked => poll::poll_cq,
         DataPath::Minimal => minimal::poll_cq,

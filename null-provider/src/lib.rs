@@ -22,6 +22,7 @@ mod event;
 mod mcast;
 mod minimal;
 mod mr;
+mod mw;
 mod objects;
 mod pd;
 mod poll;
@@ -29,6 +30,7 @@ mod qp;
 mod query;
 mod record;
 mod recv;
+mod srq;
 mod wr;
 
 use std::ffi::c_int;
@@ -79,6 +81,10 @@ static VERBS: ffi::Verbs = ffi::Verbs {
     ibv_modify_qp: Some(qp::modify_qp),
     ibv_query_qp: Some(qp::query_qp),
     ibv_destroy_qp: Some(qp::destroy_qp),
+    ibv_create_srq: Some(srq::create_srq),
+    ibv_modify_srq: Some(srq::modify_srq),
+    ibv_query_srq: Some(srq::query_srq),
+    ibv_destroy_srq: Some(srq::destroy_srq),
     ibv_create_ah: Some(ah::create_ah),
     ibv_destroy_ah: Some(ah::destroy_ah),
     ibv_attach_mcast: Some(mcast::attach_mcast),

@@ -269,6 +269,11 @@ operations! {
     wr_rdma_read(_rkey: u32, _addr: u64) => IBV_WC_RDMA_READ;
     wr_atomic_cmp_swp(_rkey: u32, _addr: u64, _compare: u64, _swap: u64) => IBV_WC_COMP_SWAP;
     wr_atomic_fetch_add(_rkey: u32, _addr: u64, _add: u64) => IBV_WC_FETCH_ADD;
+    wr_send_inv(_rkey: u32) => IBV_WC_SEND;
+    wr_bind_mw(_mw: *mut ffi::ibv_mw, _rkey: u32, _info: *const ffi::ibv_mw_bind_info) => IBV_WC_BIND_MW;
+    wr_local_inv(_rkey: u32) => IBV_WC_LOCAL_INV;
+    wr_flush(_rkey: u32, _addr: u64, _len: usize, _placement: u8, _level: u8) => IBV_WC_FLUSH;
+    wr_atomic_write(_rkey: u32, _addr: u64, _value: *const c_void) => IBV_WC_ATOMIC_WRITE;
 }
 
 pub(crate) unsafe extern "C" fn wr_set_ud_addr(

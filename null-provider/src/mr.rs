@@ -119,6 +119,11 @@ pub(crate) fn register(state: &mut State, new: NewMr, others: &[usize]) -> *mut 
 pub(crate) unsafe extern "C" fn dereg_mr(mr: *mut ffi::ibv_mr) -> c_int {
     let mut state = lock();
     let address = mr as usize;
+    // As SoftRoCE does.
+    if state.windows().any(|mw| mw.bound_to.is_some_and(|(region, _)| region == address)) {
+        state.call(Verb::DeregMr, address);
+        return libc::EINVAL;
+    }
     if let Err(code) = state.may_destroy(Verb::DeregMr, address, Kind::Mr) {
         return code;
     }

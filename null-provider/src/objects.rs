@@ -87,8 +87,10 @@ pub(crate) enum Data {
     Dm(Vec<u8>),
     CompChannel(Channel),
     Cq(CqData),
+    Srq(SrqData),
     Qp(QpData),
     Ah,
+    Mw(MwData),
 }
 
 impl Data {
@@ -101,8 +103,10 @@ impl Data {
             Data::Dm(_) => Kind::Dm,
             Data::CompChannel(_) => Kind::CompChannel,
             Data::Cq(_) => Kind::Cq,
+            Data::Srq(_) => Kind::Srq,
             Data::Qp(_) => Kind::Qp,
             Data::Ah => Kind::Ah,
+            Data::Mw(_) => Kind::Mw,
         }
     }
 
@@ -134,6 +138,29 @@ pub(crate) enum Poll {
     At(Completion),
     /// `next_poll` has failed.
     Ended,
+}
+
+pub(crate) struct SrqData {
+    pub(crate) max_wr: u32,
+    pub(crate) max_sge: u32,
+    pub(crate) limit: u32,
+    /// Whether its memory is gone, after a resize that failed half-way.
+    pub(crate) lost: bool,
+}
+
+impl SrqData {
+    pub(crate) fn attr(&self) -> ffi::ibv_srq_attr {
+        let SrqData { max_wr, max_sge, limit: srq_limit, .. } = *self;
+        ffi::ibv_srq_attr { max_wr, max_sge, srq_limit }
+    }
+}
+
+pub(crate) struct MwData {
+    pub(crate) pd: usize,
+    /// The key that the device knows: that of the last bind that was posted.
+    pub(crate) rkey: u32,
+    /// The region, and the queue pair that has bound it if it is of type 2, or else zero.
+    pub(crate) bound_to: Option<(usize, usize)>,
 }
 
 /// A multicast group.
@@ -288,6 +315,28 @@ impl State {
             cq.queue.push_back(completion);
             self.raise(address, completion.solicited);
         }
+    }
+
+    pub(crate) fn srq(&mut self, address: usize) -> Option<&mut SrqData> {
+        match self.objects.get_mut(&address) {
+            Some(Object { data: Data::Srq(srq), .. }) => Some(srq),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn mw(&mut self, address: usize) -> Option<&mut MwData> {
+        match self.objects.get_mut(&address) {
+            Some(Object { data: Data::Mw(mw), .. }) => Some(mw),
+            _ => None,
+        }
+    }
+
+    /// All memory windows.
+    pub(crate) fn windows(&mut self) -> impl Iterator<Item = &mut MwData> {
+        self.objects.values_mut().filter_map(|object| match &mut object.data {
+            Data::Mw(mw) => Some(mw),
+            _ => None,
+        })
     }
 
     pub(crate) fn qp(&mut self, address: usize) -> Option<&mut QpData> {

@@ -22,7 +22,14 @@ const SEND_OPS: u32 = ffi::IBV_QP_EX_WITH_SEND
     | ffi::IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM
     | ffi::IBV_QP_EX_WITH_RDMA_READ
     | ffi::IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP
-    | ffi::IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD;
+    | ffi::IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD
+    | ffi::IBV_QP_EX_WITH_SEND_WITH_INV
+    | ffi::IBV_QP_EX_WITH_BIND_MW
+    | ffi::IBV_QP_EX_WITH_LOCAL_INV
+    | NEWER_OPS;
+
+/// Those that the shortest structure has no functions for.
+const NEWER_OPS: u32 = ffi::IBV_QP_EX_WITH_FLUSH | ffi::IBV_QP_EX_WITH_ATOMIC_WRITE;
 
 /// Sets the functions of a data path. All of them are there, granted or not, so that a call of one that
 /// was not granted can be recorded: a null pointer would only crash.
@@ -38,6 +45,11 @@ macro_rules! set_functions {
         $qp.wr_rdma_read = Some($path::wr_rdma_read);
         $qp.wr_atomic_cmp_swp = Some($path::wr_atomic_cmp_swp);
         $qp.wr_atomic_fetch_add = Some($path::wr_atomic_fetch_add);
+        $qp.wr_send_inv = Some($path::wr_send_inv);
+        $qp.wr_bind_mw = Some($path::wr_bind_mw);
+        $qp.wr_local_inv = Some($path::wr_local_inv);
+        $qp.wr_flush = Some($path::wr_flush);
+        $qp.wr_atomic_write = Some($path::wr_atomic_write);
         $qp.wr_set_ud_addr = Some($path::wr_set_ud_addr);
         $qp.wr_set_sge = Some($path::wr_set_sge);
         $qp.wr_set_sge_list = Some($path::wr_set_sge_list);
@@ -60,7 +72,11 @@ fn check_parts(
         (attr.pd as usize, Kind::Pd),
         (attr.send_cq as usize, Kind::Cq),
         (attr.recv_cq as usize, Kind::Cq),
+        (attr.srq as usize, Kind::Srq),
     ] {
+        if kind == Kind::Srq && address == 0 {
+            continue;
+        }
         if !state.expect_live(Verb::CreateQp, address, kind) {
             return Err(libc::EINVAL);
         }
@@ -86,7 +102,9 @@ pub(crate) unsafe extern "C" fn create_qp_ex(
     if let Err(code) = state.failure(Verb::CreateQp) {
         return null(code);
     }
-    if attr.send_ops_flags & !u64::from(SEND_OPS) != 0 {
+    let len = state.config.qp_ex_len.unwrap_or(size_of::<ffi::ibv_qp_ex>());
+    let ops = if len > SHORTEST { SEND_OPS } else { SEND_OPS - NEWER_OPS };
+    if attr.send_ops_flags & !u64::from(ops) != 0 {
         return null(libc::EOPNOTSUPP);
     }
     let cap = attr.cap;
@@ -96,6 +114,9 @@ pub(crate) unsafe extern "C" fn create_qp_ex(
     {
         return null(libc::EINVAL);
     }
+    if let Some(edit) = &state.config.edit_qp_cap {
+        edit(&mut attr.cap);
+    }
     let qp_num = state.next_number() & 0xff_ffff;
     let mut qp = ffi::ibv_qp_ex::default();
     qp.qp_base.context = context;
@@ -103,6 +124,7 @@ pub(crate) unsafe extern "C" fn create_qp_ex(
     qp.qp_base.pd = attr.pd;
     qp.qp_base.send_cq = attr.send_cq;
     qp.qp_base.recv_cq = attr.recv_cq;
+    qp.qp_base.srq = attr.srq;
     qp.qp_base.handle = qp_num;
     qp.qp_base.qp_num = qp_num;
     qp.qp_base.state = ffi::IBV_QPS_RESET;
@@ -121,7 +143,6 @@ pub(crate) unsafe extern "C" fn create_qp_ex(
     if let Some(edit) = &state.config.edit_qp {
         edit(&mut qp);
     }
-    let len = state.config.qp_ex_len.unwrap_or(size_of_val(&qp));
     let block = Block::new(offset + len.max(SHORTEST));
     if data_path == DataPath::Minimal {
         minimal::init_qp(&block, &state.config, &qp.qp_base);
@@ -145,7 +166,10 @@ pub(crate) unsafe extern "C" fn create_qp_ex(
         complete_receives: state.config.complete_receives,
         batch: None,
     };
-    let refers_to = vec![context as usize, pd, send_cq, recv_cq];
+    let mut refers_to = vec![context as usize, pd, send_cq, recv_cq];
+    if !attr.srq.is_null() {
+        refers_to.push(attr.srq as usize);
+    }
     state.insert(block, offset, refers_to, Data::Qp(data));
     raw
 }
@@ -182,6 +206,9 @@ pub(crate) unsafe extern "C" fn destroy_qp(qp: *mut ffi::ibv_qp) -> c_int {
     }
     if state.qp(address).is_some_and(|qp| !qp.groups.is_empty()) {
         return libc::EBUSY;
+    }
+    if state.windows().any(|mw| mw.bound_to.is_some_and(|(_, qp)| qp == address)) {
+        state.violation("DestroyQp: a window is bound that refers to it".to_owned());
     }
     let state = clean(state, Verb::DestroyQp, address);
     settle(state, Verb::DestroyQp, address).remove(address);

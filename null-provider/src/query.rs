@@ -26,6 +26,14 @@ pub(crate) const CQ_MODERATION: ffi::ibv_cq_moderation_caps =
 /// Devices do not publish this one.
 pub(crate) const MAX_INLINE: u32 = 512;
 
+/// What the devices can do.
+const CAPABILITIES: u32 = ffi::IBV_DEVICE_SRQ_RESIZE
+    | ffi::IBV_DEVICE_MEM_WINDOW
+    | ffi::IBV_DEVICE_MEM_WINDOW_TYPE_2B
+    | ffi::IBV_DEVICE_MEM_MGT_EXTENSIONS;
+/// The flags of flushes and atomic writes, for which the headers of libibverbs have no names.
+const FLUSH_AND_ATOMIC_WRITE: u64 = 7 << 38;
+
 /// Whether the question may be answered; if not, the `errno` value.
 fn begin(state: &mut State, verb: Verb, context: *mut ffi::ibv_context) -> Result<(), c_int> {
     let address = context as usize;
@@ -58,6 +66,11 @@ fn device_attr(
         max_qp_init_rd_atom: 16,
         atomic_cap: ffi::IBV_ATOMIC_HCA,
         max_pkeys: 1,
+        max_srq: 1024,
+        max_srq_wr: MAX_WR as c_int,
+        max_srq_sge: MAX_SGE as c_int,
+        max_mw: 1024,
+        device_cap_flags: CAPABILITIES,
         phys_port_cnt: PORT,
         ..Default::default()
     };
@@ -98,6 +111,7 @@ pub(crate) unsafe extern "C" fn query_device_ex(
         phys_port_cnt_ex: u32::from(PORT),
         max_dm_size: MAX_DM_SIZE as u64,
         cq_mod_caps: CQ_MODERATION,
+        device_cap_flags_ex: u64::from(CAPABILITIES) | FLUSH_AND_ATOMIC_WRITE,
         ..Default::default()
     };
     if let Some(edit) = &state.config.edit_device_attr_ex {

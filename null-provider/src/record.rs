@@ -25,6 +25,10 @@ pub enum Kind {
     Qp,
     /// An address handle.
     Ah,
+    /// A shared receive queue.
+    Srq,
+    /// A memory window.
+    Mw,
 }
 
 /// The entry points of the provider.
@@ -112,6 +116,22 @@ pub enum Verb {
     ModifyQp,
     /// `ibv_query_qp`
     QueryQp,
+    /// `ibv_create_srq`
+    CreateSrq,
+    /// `ibv_modify_srq`
+    ModifySrq,
+    /// `ibv_query_srq`
+    QuerySrq,
+    /// `ibv_destroy_srq`
+    DestroySrq,
+    /// `ibv_post_srq_recv`
+    PostSrqRecv,
+    /// `ibv_alloc_mw`
+    AllocMw,
+    /// `ibv_bind_mw`
+    BindMw,
+    /// `ibv_dealloc_mw`
+    DeallocMw,
     /// `ibv_create_ah`
     CreateAh,
     /// `ibv_destroy_ah`
@@ -273,6 +293,11 @@ pub enum Operation {
         /// The immediate data.
         imm: Option<u32>,
     },
+    /// A send that invalidates a key of the peer's.
+    SendInv {
+        /// The key.
+        rkey: u32,
+    },
     /// An RDMA write.
     Write {
         /// The remote key.
@@ -309,6 +334,50 @@ pub enum Operation {
         /// What is added.
         add: u64,
     },
+    /// The binding of a memory window.
+    Bind {
+        /// The address of the `ibv_mw`.
+        window: usize,
+        /// The address of the `ibv_mr`.
+        region: usize,
+        /// The key that the window had.
+        old_rkey: u32,
+        /// The key that it is to have.
+        rkey: u32,
+        /// The address of the memory.
+        addr: u64,
+        /// Its length.
+        length: u64,
+        /// The rights (`IBV_ACCESS_*`).
+        access: u32,
+    },
+    /// The invalidation of a key.
+    LocalInv {
+        /// The key.
+        rkey: u32,
+    },
+    /// A flush.
+    Flush {
+        /// The remote key.
+        rkey: u32,
+        /// The remote address.
+        addr: u64,
+        /// How many bytes.
+        length: usize,
+        /// The placement (`IBV_FLUSH_*`).
+        placement: u8,
+        /// The selectivity level.
+        level: u8,
+    },
+    /// An atomic write.
+    AtomicWrite {
+        /// The remote key.
+        rkey: u32,
+        /// The remote address.
+        addr: u64,
+        /// The bytes.
+        value: [u8; 8],
+    },
 }
 
 impl Operation {
@@ -316,11 +385,15 @@ impl Operation {
     pub(crate) fn wc_opcode(self) -> ffi::ibv_wc_opcode {
         match self {
             Operation::Recv => ffi::IBV_WC_RECV,
-            Operation::Send { .. } => ffi::IBV_WC_SEND,
+            Operation::Send { .. } | Operation::SendInv { .. } => ffi::IBV_WC_SEND,
             Operation::Write { .. } => ffi::IBV_WC_RDMA_WRITE,
             Operation::Read { .. } => ffi::IBV_WC_RDMA_READ,
             Operation::CompareSwap { .. } => ffi::IBV_WC_COMP_SWAP,
             Operation::FetchAdd { .. } => ffi::IBV_WC_FETCH_ADD,
+            Operation::Bind { .. } => ffi::IBV_WC_BIND_MW,
+            Operation::LocalInv { .. } => ffi::IBV_WC_LOCAL_INV,
+            Operation::Flush { .. } => ffi::IBV_WC_FLUSH,
+            Operation::AtomicWrite { .. } => ffi::IBV_WC_ATOMIC_WRITE,
         }
     }
 
@@ -335,7 +408,23 @@ impl Operation {
             Operation::Read { .. } => ffi::IBV_QP_EX_WITH_RDMA_READ,
             Operation::CompareSwap { .. } => ffi::IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP,
             Operation::FetchAdd { .. } => ffi::IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD,
+            Operation::SendInv { .. } => ffi::IBV_QP_EX_WITH_SEND_WITH_INV,
+            Operation::Bind { .. } => ffi::IBV_QP_EX_WITH_BIND_MW,
+            Operation::LocalInv { .. } => ffi::IBV_QP_EX_WITH_LOCAL_INV,
+            Operation::Flush { .. } => ffi::IBV_QP_EX_WITH_FLUSH,
+            Operation::AtomicWrite { .. } => ffi::IBV_QP_EX_WITH_ATOMIC_WRITE,
         })
+    }
+
+    /// Whether a payload belongs to it.
+    pub(crate) fn has_payload(self) -> bool {
+        !matches!(
+            self,
+            Operation::Bind { .. }
+                | Operation::LocalInv { .. }
+                | Operation::Flush { .. }
+                | Operation::AtomicWrite { .. }
+        )
     }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::c_int;
 
 use ibverbs_sys as ffi;
 
-use crate::controls::lock;
+use crate::controls::{lock, State};
 use crate::record::{Completion, Kind, Operation, Payload, Request, Verb};
 
 /// The requests of a chain, with the address of each.
@@ -34,40 +34,88 @@ unsafe fn collect(first: *mut ffi::ibv_recv_wr) -> Vec<(*mut ffi::ibv_recv_wr, R
     requests
 }
 
+/// A queue that takes receives.
+struct Queue {
+    verb: Verb,
+    max_sge: usize,
+    /// The number of the queue pair; zero for a shared queue.
+    qp_num: u32,
+    /// Where receives complete at once, if they do.
+    completes_to: Option<usize>,
+}
+
+/// Takes a chain, or as much of it as the configuration says.
+///
+/// # Safety
+///
+/// The chain is as ibv_post_recv(3) demands, and `bad_wr` points to a pointer.
+unsafe fn take(
+    state: &mut State,
+    queue: &Queue,
+    wr: *mut ffi::ibv_recv_wr,
+    bad_wr: *mut *mut ffi::ibv_recv_wr,
+) -> c_int {
+    let Queue { verb, max_sge, qp_num, completes_to } = *queue;
+    let limit = state.config.recv_limit;
+    // SAFETY: the caller's promise.
+    for (place, (wr, mut request)) in unsafe { collect(wr) }.into_iter().enumerate() {
+        if let Some(limit) = limit.filter(|limit| place >= limit.accept) {
+            if limit.set_bad_wr {
+                // SAFETY: the caller's promise.
+                unsafe { bad_wr.write(wr) };
+            }
+            return limit.code;
+        }
+        if matches!(&request.payload, Payload::Scatter(list) if list.len() > max_sge) {
+            state.violation(format!("{verb:?}: it has more scatter entries than was granted"));
+        }
+        request.qp_num = qp_num;
+        if let Some(cq) = completes_to {
+            let (wr_id, opcode) = (request.wr_id, ffi::IBV_WC_RECV);
+            let completion = Completion { wr_id, qp_num, opcode, ..Completion::default() };
+            state.complete(cq, completion);
+        }
+        state.requests.push(request);
+    }
+    0
+}
+
 pub(crate) unsafe extern "C" fn post_recv(
     qp: *mut ffi::ibv_qp,
     wr: *mut ffi::ibv_recv_wr,
     bad_wr: *mut *mut ffi::ibv_recv_wr,
 ) -> c_int {
     let mut state = lock();
-    let address = qp as usize;
-    state.call(Verb::PostRecv, address);
-    if !state.expect_live(Verb::PostRecv, address, Kind::Qp) {
+    let (verb, address) = (Verb::PostRecv, qp as usize);
+    state.call(verb, address);
+    if !state.expect_live(verb, address, Kind::Qp) {
         return libc::EINVAL;
     }
-    let limit = state.config.recv_limit;
     let Some(data) = state.qp(address) else { return libc::EINVAL };
-    let (qp_num, recv_cq) = (data.qp_num, data.recv_cq);
-    let (max_sge, complete) = (data.max_recv_sge, data.complete_receives);
-    // SAFETY: the chain is as ibv_post_recv(3) demands.
-    for (place, (wr, mut request)) in unsafe { collect(wr) }.into_iter().enumerate() {
-        if let Some(limit) = limit.filter(|limit| place >= limit.accept) {
-            if limit.set_bad_wr {
-                // SAFETY: it points to a pointer (ibv_post_recv(3)).
-                unsafe { bad_wr.write(wr) };
-            }
-            return limit.code;
-        }
-        if matches!(&request.payload, Payload::Scatter(list) if list.len() > max_sge) {
-            state.violation("PostRecv: it has more scatter entries than was granted".to_owned());
-        }
-        request.qp_num = qp_num;
-        if complete {
-            let (wr_id, opcode) = (request.wr_id, ffi::IBV_WC_RECV);
-            let completion = Completion { wr_id, qp_num, opcode, ..Completion::default() };
-            state.complete(recv_cq, completion);
-        }
-        state.requests.push(request);
+    let completes_to = data.complete_receives.then_some(data.recv_cq);
+    let queue = Queue { verb, max_sge: data.max_recv_sge, qp_num: data.qp_num, completes_to };
+    // SAFETY: as ibv_post_recv(3) demands.
+    unsafe { take(&mut state, &queue, wr, bad_wr) }
+}
+
+pub(crate) unsafe extern "C" fn post_srq_recv(
+    srq: *mut ffi::ibv_srq,
+    wr: *mut ffi::ibv_recv_wr,
+    bad_wr: *mut *mut ffi::ibv_recv_wr,
+) -> c_int {
+    let mut state = lock();
+    let (verb, address) = (Verb::PostSrqRecv, srq as usize);
+    state.call(verb, address);
+    if !state.expect_live(verb, address, Kind::Srq) {
+        return libc::EINVAL;
     }
-    0
+    let Some(data) = state.srq(address) else { return libc::EINVAL };
+    let (max_sge, lost) = (data.max_sge as usize, data.lost);
+    if lost {
+        state.violation("PostSrqRecv: the queue has no memory".to_owned());
+        return libc::EINVAL;
+    }
+    let queue = Queue { verb, max_sge, qp_num: 0, completes_to: None };
+    // SAFETY: as ibv_post_srq_recv(3) demands, which is the same.
+    unsafe { take(&mut state, &queue, wr, bad_wr) }
 }

@@ -5,6 +5,7 @@ use std::ffi::{c_int, c_void};
 use ibverbs_sys as ffi;
 
 use crate::controls::lock;
+use crate::mw;
 use crate::objects::{Batch, Lacks};
 use crate::record::{Address, Completion, Kind, Operation, Payload, Request, Verb};
 
@@ -68,6 +69,9 @@ pub(crate) unsafe extern "C" fn wr_complete(qp: *mut ffi::ibv_qp_ex) -> c_int {
             state.complete(send_cq, completion);
         }
     }
+    for request in &batch.requests {
+        mw::execute(&mut state, request.operation, address);
+    }
     state.requests.extend(batch.requests);
     0
 }
@@ -90,7 +94,11 @@ fn begin(qp: *mut ffi::ibv_qp_ex, operation: Operation) {
     let payload = Payload::Scatter(Vec::new());
     let request = Request { qp_num: data.qp_num, wr_id, flags, operation, address: None, payload };
     let datagram = data.qp_type == ffi::IBV_QPT_UD;
-    let lacks = if datagram { Lacks::Address } else { Lacks::Payload };
+    let lacks = match (datagram, operation.has_payload()) {
+        (true, _) => Lacks::Address,
+        (false, true) => Lacks::Payload,
+        (false, false) => Lacks::Nothing,
+    };
     let problem = match &mut data.batch {
         None => Some("no batch is open".to_owned()),
         Some(batch) => {
@@ -217,6 +225,52 @@ pub(crate) unsafe extern "C" fn wr_atomic_fetch_add(
     add: u64,
 ) {
     begin(qp, Operation::FetchAdd { rkey, addr, add });
+}
+
+pub(crate) unsafe extern "C" fn wr_send_inv(qp: *mut ffi::ibv_qp_ex, rkey: u32) {
+    begin(qp, Operation::SendInv { rkey });
+}
+
+pub(crate) unsafe extern "C" fn wr_bind_mw(
+    qp: *mut ffi::ibv_qp_ex,
+    mw: *mut ffi::ibv_mw,
+    rkey: u32,
+    info: *const ffi::ibv_mw_bind_info,
+) {
+    // SAFETY: it points to a whole structure (ibv_wr_post(3)).
+    let info = unsafe { info.read() };
+    // SAFETY: what is alive is what it is said to be (ibv_wr_post(3)).
+    let operation =
+        unsafe { mw::bind(&mut lock(), Verb::WrOperation, qp as usize, mw, &info, rkey) };
+    if let Some(operation) = operation {
+        begin(qp, operation);
+    }
+}
+
+pub(crate) unsafe extern "C" fn wr_local_inv(qp: *mut ffi::ibv_qp_ex, rkey: u32) {
+    begin(qp, Operation::LocalInv { rkey });
+}
+
+pub(crate) unsafe extern "C" fn wr_flush(
+    qp: *mut ffi::ibv_qp_ex,
+    rkey: u32,
+    addr: u64,
+    length: usize,
+    placement: u8,
+    level: u8,
+) {
+    begin(qp, Operation::Flush { rkey, addr, length, placement, level });
+}
+
+pub(crate) unsafe extern "C" fn wr_atomic_write(
+    qp: *mut ffi::ibv_qp_ex,
+    rkey: u32,
+    addr: u64,
+    value: *const c_void,
+) {
+    // SAFETY: it points to eight bytes (ibv_wr_post(3)).
+    let value = unsafe { value.cast::<[u8; 8]>().read() };
+    begin(qp, Operation::AtomicWrite { rkey, addr, value });
 }
 
 pub(crate) unsafe extern "C" fn wr_set_sge(

@@ -4,8 +4,9 @@ use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ibverbs::{
-    AddressHandle, AddressVector, CompletionQueue, Context, Error, GlobalRoute, PreparedQueuePair,
-    ProtectionDomain, QueuePair, Rc, RecvRequest, Result, SendBatch, Transport, Ud,
+    AccessFlags, AddressHandle, AddressVector, CompletionQueue, Context, Error, GlobalRoute,
+    MemoryRegion, MemoryWindow, PreparedQueuePair, ProtectionDomain, QueuePair, Rc, RecvRequest,
+    RemoteMemorySlice, Result, SendBatch, SendOps, Transport, Ud,
 };
 use null_provider::{Completion, Controls, Kind, Verb};
 
@@ -99,6 +100,28 @@ pub(crate) fn connected_to(
     let prepared = builder.build().unwrap();
     let endpoint = prepared.endpoint().unwrap();
     prepared.handshake(endpoint).unwrap()
+}
+
+/// A connected queue pair that can post everything there is.
+pub(crate) fn with_windows(pd: &ProtectionDomain, cq: &CompletionQueue) -> QueuePair<Rc> {
+    let builder = pd.create_qp::<Rc>(cq, cq, 1).unwrap();
+    let prepared = builder.set_send_ops(SendOps::all()).set_max_inline_data(64).build().unwrap();
+    let endpoint = prepared.endpoint().unwrap();
+    prepared.handshake(endpoint).unwrap()
+}
+
+/// Binds a window to the whole region, for reading.
+pub(crate) fn bind(
+    qp: &mut QueuePair<Rc>,
+    window: &mut MemoryWindow,
+    region: &MemoryRegion,
+) -> RemoteMemorySlice {
+    let mut batch = qp.start_send();
+    // SAFETY: there is no peer.
+    let remote =
+        unsafe { batch.op().bind_window(77, window, region, .., AccessFlags::REMOTE_READ) };
+    submit(batch).unwrap();
+    remote
 }
 
 /// The queue key of [`activated`].

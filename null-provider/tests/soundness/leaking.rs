@@ -1,10 +1,12 @@
 //! Rule 9: what the device may still use is leaked, never freed. These tests leak on purpose: a leak
 //! detector must skip them.
 
-use ibverbs::{AccessFlags, Error, MemoryRegion, Rc};
+use ibverbs::{AccessFlags, Error, MemoryRegion, Rc, Type1, Type2};
 use null_provider::{Kind, Verb};
 
-use crate::common::{activated, complete, connected, null, parts, some_handle, Parts};
+use crate::common::{
+    activated, bind, complete, connected, null, parts, some_handle, with_windows, Parts,
+};
 
 #[test]
 fn a_queue_pair_that_cannot_be_destroyed_keeps_what_it_refers_to() {
@@ -37,6 +39,68 @@ fn a_queue_pair_that_waited_for_a_poll_and_cannot_be_destroyed_does_so_too() {
     null.succeed(Verb::DestroyQp);
     drop((ctx, pd, cq));
     null.expect_leaked(&[Kind::Qp, Kind::Cq, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+fn a_queue_pair_that_cannot_be_destroyed_keeps_its_shared_queue() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let srq = pd.create_srq(1).build().unwrap();
+    let qp = pd.create_qp::<Rc>(&cq, &cq, 1).unwrap().set_srq(&srq).build().unwrap();
+    null.fail(Verb::DestroyQp, libc::EIO);
+    drop(qp);
+    null.succeed(Verb::DestroyQp);
+    assert!(matches!(srq.close().unwrap_err().error, Error::InUse { .. }));
+    assert_eq!(null.count(Verb::DestroySrq), 0);
+    drop((ctx, pd, cq));
+    null.expect_leaked(&[Kind::Qp, Kind::Srq, Kind::Cq, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+fn a_shared_queue_that_cannot_be_destroyed_keeps_its_domain() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let srq = pd.create_srq(1).build().unwrap();
+    null.fail(Verb::DestroySrq, libc::EIO);
+    drop(srq);
+    null.succeed(Verb::DestroySrq);
+    assert!(matches!(pd.close().unwrap_err().error, Error::InUse { .. }));
+    drop((ctx, cq));
+    null.expect_leaked(&[Kind::Srq, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+fn a_window_that_cannot_be_freed_keeps_its_domain() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let window = pd.alloc_window::<Type1>().unwrap();
+    null.fail(Verb::DeallocMw, libc::EIO);
+    let failed = window.close().unwrap_err();
+    assert_eq!(failed.error.os_error(), Some(libc::EIO));
+    assert_ne!(failed.resource.rkey(), 0);
+    drop(failed.resource);
+    null.succeed(Verb::DeallocMw);
+    assert!(matches!(pd.close().unwrap_err().error, Error::InUse { .. }));
+    drop((ctx, cq));
+    null.expect_leaked(&[Kind::Mw, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "it reads /proc")]
+fn memory_to_which_a_window_is_bound_stays_mapped() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let (region, address) = filled(&pd, AccessFlags::LOCAL_WRITE | AccessFlags::MW_BIND);
+    let mut window = pd.alloc_window::<Type2>().unwrap();
+    let mut qp = with_windows(&pd, &cq);
+    bind(&mut qp, &mut window, &region);
+    let failed = region.close().unwrap_err();
+    assert!(matches!(failed.error, Error::InUse { resource: "memory region" }));
+    drop(failed.resource);
+    assert!(is_mapped(address) && is_mapped(address + LEN - 1));
+    drop((qp, window));
+    drop((ctx, pd, cq));
+    null.expect_leaked(&[Kind::Mr, Kind::Pd, Kind::Context]);
 }
 
 #[test]

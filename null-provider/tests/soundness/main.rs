@@ -5,6 +5,7 @@
 
 mod batches;
 mod bytes;
+mod chains;
 mod clock;
 mod common;
 mod comp_events;
@@ -27,4 +28,6 @@ mod random;
 mod receives;
 mod replies;
 mod resize;
+mod shared_queues;
 mod values;
+mod windows;

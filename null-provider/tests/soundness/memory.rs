@@ -281,6 +281,10 @@ fn refusal(null: &crate::common::Null, access: AccessFlags, code: i32) -> Error 
 #[test]
 fn a_flag_that_the_device_does_not_have_is_named() {
     let null = null();
+    null.configure(|config| {
+        config.edit_device_attr = Some(Box::new(|attr| attr.device_cap_flags = 0));
+        config.edit_device_attr_ex = Some(Box::new(|attr| attr.device_cap_flags_ex = 0));
+    });
     for code in [libc::EINVAL, libc::EOPNOTSUPP] {
         for (flag, name) in [
             (AccessFlags::ON_DEMAND, "ON_DEMAND"),

@@ -91,6 +91,32 @@ fn every_function_of_an_operation_is_demanded_if_the_operation_is() {
 }
 
 #[test]
+fn the_function_of_an_optional_operation_is_demanded_if_the_operation_is() {
+    let null = null();
+    let Parts { pd, cq, .. } = parts();
+    let optional: [Clear<ffi::ibv_qp_ex>; 5] = clear!("ibv_qp_ex.": wr_bind_mw wr_local_inv
+        wr_send_inv wr_flush wr_atomic_write);
+    for ((name, clear), op) in optional.into_iter().zip([
+        SendOps::BIND_MW,
+        SendOps::LOCAL_INV,
+        SendOps::SEND_WITH_INV,
+        SendOps::FLUSH,
+        SendOps::ATOMIC_WRITE,
+    ]) {
+        null.configure(|config| config.edit_qp = Some(Box::new(clear)));
+        let build = |ops| pd.create_qp::<Rc>(&cq, &cq, 1).unwrap().set_send_ops(ops).build();
+        match build(SendOps::all()) {
+            Err(Error::Unsupported { operation }) => assert_eq!(operation, name),
+            other => panic!("{name}: {other:?}"),
+        }
+        assert_eq!(null.live(Kind::Qp), 0, "{name}");
+        assert_eq!(build(SendOps::all() - op).expect(name).send_ops(), SendOps::all() - op);
+        // By default nobody asks for it.
+        drop(pd.create_qp::<Rc>(&cq, &cq, 1).unwrap().build().unwrap());
+    }
+}
+
+#[test]
 fn a_queue_pair_of_an_older_library_ends_after_the_abort() {
     let null = null();
     let Parts { pd, cq, .. } = parts();

@@ -3,12 +3,10 @@
 
 use ibverbs::{
     AccessFlags, AddressHandle, CompletionQueue, Completions, Context, Error, Gid, MemoryRegion,
-    ProtectionDomain, QueuePair, Rc, RecvRequest, Ud,
+    MemoryWindow, ProtectionDomain, QueuePair, Rc, RecvRequest, SendOps, SharedReceiveQueue, Ud,
 };
 
-use crate::common::{
-    activated, complete, connected_to, null, open, post, some_handle, submit, Null, QKEY,
-};
+use crate::common::{activated, complete, null, open, post, some_handle, submit, Null, QKEY};
 
 /// Marsaglia's xorshift, so that a failure can be repeated from its seed.
 pub(crate) struct Random(u64);
@@ -31,6 +29,9 @@ impl Random {
     }
 }
 
+/// Rights with which memory can be shown through a window.
+const BINDABLE: AccessFlags = AccessFlags::LOCAL_WRITE.union(AccessFlags::MW_BIND);
+
 #[derive(Default)]
 struct World {
     contexts: Vec<Context>,
@@ -40,11 +41,13 @@ struct World {
     pairs: Vec<QueuePair<Rc>>,
     datagrams: Vec<QueuePair<Ud>>,
     handles: Vec<AddressHandle>,
+    shared: Vec<SharedReceiveQueue>,
+    windows: Vec<MemoryWindow>,
 }
 
 impl World {
     fn create(&mut self, random: &mut Random) {
-        match random.below(8) {
+        match random.below(10) {
             0 => self.contexts.push(open(random.below(2))),
             1 => self.contexts.extend(self.contexts.first().cloned()),
             2 => self.domains.extend(self.contexts.last().map(|ctx| ctx.alloc_pd().unwrap())),
@@ -52,7 +55,7 @@ impl World {
                 .queues
                 .extend(self.contexts.last().map(|ctx| ctx.create_cq(4).build().unwrap())),
             4 => {
-                let access = [AccessFlags::LOCAL_WRITE, AccessFlags::PERMISSIVE][random.below(2)];
+                let access = [BINDABLE, AccessFlags::PERMISSIVE][random.below(2)];
                 let region = self.domains.last().map(|pd| pd.allocate(8, access).unwrap());
                 if let (Some(region), AccessFlags::PERMISSIVE) = (&region, access) {
                     // SAFETY: there is no peer.
@@ -61,24 +64,68 @@ impl World {
                 self.regions.extend(region);
             }
             5 => self.handles.extend(self.domains.last().map(some_handle)),
+            6 => {
+                self.shared.extend(self.domains.last().map(|pd| pd.create_srq(4).build().unwrap()))
+            }
+            7 => self.windows.extend(self.domains.last().map(|pd| pd.alloc_window().unwrap())),
             kind => {
                 let Some(pd) = self.domains.last() else { return };
                 let mut matching =
                     self.queues.iter().filter(|cq| cq.context().as_raw() == pd.context().as_raw());
                 let Some(send_cq) = matching.next() else { return };
-                if kind == 6 {
+                if kind == 8 {
                     self.datagrams.push(activated(pd, send_cq));
                 } else {
                     let recv_cq = matching.next().unwrap_or(send_cq);
-                    self.pairs.push(connected_to(pd, send_cq, recv_cq));
+                    self.pairs.push(self.connected_to(pd, send_cq, recv_cq));
                 }
             }
         }
     }
 
+    /// A queue pair that takes its receives from a shared queue, if there is one of the domain.
+    fn connected_to(
+        &self,
+        pd: &ProtectionDomain,
+        send_cq: &CompletionQueue,
+        recv_cq: &CompletionQueue,
+    ) -> QueuePair<Rc> {
+        let builder = pd.create_qp::<Rc>(send_cq, recv_cq, 1).unwrap();
+        let builder = builder.set_send_ops(SendOps::all()).set_max_inline_data(64);
+        let shared = self.shared.last().map(|srq| builder.clone().set_srq(srq).build());
+        let prepared = match shared {
+            Some(Ok(prepared)) => prepared,
+            None | Some(Err(Error::ProtectionDomainMismatch { .. })) => builder.build().unwrap(),
+            Some(Err(other)) => panic!("{other}"),
+        };
+        let endpoint = prepared.endpoint().unwrap();
+        prepared.handshake(endpoint).unwrap()
+    }
+
+    /// Binds a window that may be of another domain, bound or freed to a region that may be of another domain.
+    fn bind_a_window(&mut self, random: &mut Random) {
+        let Some(mut window) = random.take(&mut self.windows) else { return };
+        let (Some(qp), Some(region)) = (self.pairs.last_mut(), self.regions.last()) else { return };
+        let mut batch = qp.start_send();
+        // SAFETY: there is no peer.
+        unsafe { batch.op().bind_window(4, &mut window, region, .., AccessFlags::REMOTE_READ) };
+        if random.below(2) == 0 {
+            batch.op().local_inv(5, window.rkey());
+        }
+        match submit(batch) {
+            Ok(()) | Err(Error::ProtectionDomainMismatch { .. }) => {}
+            Err(Error::WindowFreed | Error::InvalidAccess { .. }) => {}
+            Err(other) => panic!("{other}"),
+        }
+        self.windows.push(window);
+    }
+
     fn use_a_pair(&mut self, random: &mut Random) {
         let Some(qp) = self.pairs.last_mut() else { return };
-        post(qp, [RecvRequest::new(1, &[])]).unwrap();
+        match post(qp, [RecvRequest::new(1, &[])]) {
+            Ok(()) | Err(Error::NoReceiveQueue) => {}
+            Err(other) => panic!("{other}"),
+        }
         let mut batch = qp.start_send();
         batch.op().signaled().send(2, b"two");
         match random.below(3) {
@@ -119,10 +166,15 @@ impl World {
 
     /// Drops, closes or resets something, successfully or not.
     fn end(&mut self, random: &mut Random) {
-        match random.below(10) {
+        match random.below(14) {
             0 => drop(random.take(&mut self.contexts)),
             1 => drop(random.take(&mut self.domains).map(ProtectionDomain::close)),
-            2 => drop(random.take(&mut self.regions).map(MemoryRegion::close)),
+            2 => {
+                // One to which a window is bound would be leaked.
+                if let Some(Err(failed)) = random.take(&mut self.regions).map(MemoryRegion::close) {
+                    self.regions.push(failed.resource);
+                }
+            }
             3 => drop(random.take(&mut self.queues).map(CompletionQueue::close)),
             4 => drop(random.take(&mut self.pairs)),
             7 => drop(random.take(&mut self.handles).map(AddressHandle::close)),
@@ -132,6 +184,10 @@ impl World {
                     self.datagrams.push(failed.resource);
                 }
             }
+            10 => drop(random.take(&mut self.shared)),
+            11 => drop(random.take(&mut self.shared).map(SharedReceiveQueue::close)),
+            12 => drop(random.take(&mut self.windows)),
+            13 => drop(random.take(&mut self.windows).map(MemoryWindow::close)),
             5 => {
                 if let Some(Err(failed)) = random.take(&mut self.pairs).map(QueuePair::close) {
                     self.pairs.push(failed.resource);
@@ -181,24 +237,36 @@ fn nothing_is_left_whatever_is_dropped_when() {
         let mut random = Random::new(seed);
         let mut world = World::default();
         for _ in 0..60 {
-            match random.below(7) {
+            match random.below(8) {
                 0..=2 => world.create(&mut random),
                 3 => world.use_a_pair(&mut random),
                 4 => world.poll(&null, &mut random),
                 5 => world.use_datagrams(&mut random),
+                6 => world.bind_a_window(&mut random),
                 _ => world.end(&mut random),
             }
         }
-        let World { contexts, domains, regions, queues, pairs, datagrams, handles } = world;
+        let World {
+            contexts,
+            domains,
+            regions,
+            queues,
+            pairs,
+            datagrams,
+            handles,
+            shared,
+            windows,
+        } = world;
         // Fields of a structure are dropped in one order only.
         let mut rest: Vec<Box<dyn FnOnce()>> = vec![
             Box::new(|| drop(contexts)),
             Box::new(|| drop(domains)),
-            Box::new(|| drop(regions)),
             Box::new(|| drop(queues)),
             Box::new(|| drop(pairs)),
             Box::new(|| drop(datagrams)),
             Box::new(|| drop(handles)),
+            Box::new(|| drop(shared)),
+            Box::new(|| drop((windows, regions))),
         ];
         while let Some(end) = random.take(&mut rest) {
             end();
