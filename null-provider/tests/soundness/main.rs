@@ -24,6 +24,7 @@ mod minimal;
 mod missing;
 mod one_device;
 mod one_poller;
+mod optional_ops;
 mod random;
 mod receives;
 mod replies;
