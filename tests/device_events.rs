@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use ibverbs::{
     AckTimeout, Context, EventSource, EventType, PortState, QpState, QueuePair, QueuePairAttr,
-    QueuePairAttrMask as Mask, Rc, WcStatus,
+    QueuePairAttrMask as Mask, Rc, RecvRequest, SharedReceiveQueue, WcStatus,
 };
 use ibverbs_tests::{
-    connect, eventually, pair, pair_with, prepare, submit, test_context, wait, wait_event, wait_ok,
-    wait_one, within_deadline, Bed, Link, Mem, Side, DEADLINE, PORT,
+    connect, eventually, pair, pair_with, prepare, prepare_on, submit, test_context, wait,
+    wait_event, wait_ok, wait_one, within_deadline, Bed, Link, Mem, Side, DEADLINE, PORT,
 };
 
 /// Long enough for an event that is there to be found.
@@ -53,6 +53,36 @@ fn write(side: &mut Side, mem: &Mem, wr_id: u64) -> ibverbs::Result<()> {
 fn impatient_pair(bed: &Bed) -> (Side, Side) {
     let timeout = AckTimeout::at_least(Duration::from_millis(30));
     pair_with(bed, |builder| builder.set_timeout(timeout).set_retry_count(2))
+}
+
+/// The kernel's version, as in `6.12.0-amd64`.
+fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
+/// A sender, and a receiver that takes its receives from the shared queue.
+fn pair_on(bed: &Bed, srq: &SharedReceiveQueue) -> (Side, Side) {
+    connect(prepare(bed, |builder| builder), prepare_on(bed, srq))
+}
+
+fn post_shared(srq: &SharedReceiveQueue, mem: &Mem, count: u64) {
+    let slices = [mem.slice(8..)];
+    let requests: Vec<_> = (0..count).map(|wr_id| RecvRequest::new(wr_id, &slices)).collect();
+    // SAFETY: the memory belongs to a bed, which keeps it registered for longer than its queues live, and
+    // there are no references to its bytes.
+    unsafe { srq.post_recv(requests) }.unwrap();
+}
+
+/// Sends a message and waits for it on both sides.
+#[track_caller]
+fn send(a: &mut Side, b: &Side, mem: &Mem, wr_id: u64) {
+    let from = mem.slice(..8);
+    submit(&mut a.qp, |batch| batch.op().signaled().send(wr_id, &[from])).unwrap();
+    wait_ok(&a.send_cq, 1);
+    wait_ok(&b.recv_cq, 1);
 }
 
 #[test]
@@ -160,7 +190,7 @@ fn a_stream_of_requests_ends_with_an_error_when_the_port_goes_down() {
 #[test]
 fn a_completion_queue_that_overflows_says_so() {
     let Some(bed) = Bed::new() else { return };
-    let cq = bed.ctx().create_cq(1).build().unwrap();
+    let cq = bed.ctx().create_cq(1).set_context(4).build().unwrap();
     let mem = bed.mem(16);
     let peer = prepare::<Rc>(&bed, |builder| builder);
     let mut a = prepare::<Rc>(&bed, |builder| builder);
@@ -177,7 +207,7 @@ fn a_completion_queue_that_overflows_says_so() {
         is_readable(bed.ctx())
     });
     let event = wait_event(bed.ctx(), EventType::CQ_ERR);
-    assert!(matches!(event.source(), EventSource::Cq { .. }), "{event:?}");
+    assert_eq!(event.source(), EventSource::Cq { context: 4 });
     assert!(event.to_string().starts_with("completion queue "), "{event}");
     // What fitted can be polled, and everything can be destroyed.
     let mut found = 0;
@@ -213,7 +243,7 @@ fn an_event_of_a_queue_pair_tells_which() {
 }
 
 #[test]
-fn a_peer_without_the_right_is_told_of_if_at_all() {
+fn a_peer_without_the_right_may_be_an_event() {
     let Some(bed) = Bed::new() else { return };
     let mem = bed.mem(16);
     let (mut a, b) = pair_with::<Rc>(&bed, |builder| builder.set_context(3));
@@ -228,6 +258,45 @@ fn a_peer_without_the_right_is_told_of_if_at_all() {
         assert_eq!(event.event_type(), EventType::QP_ACCESS_ERR);
         assert_eq!(event.source(), EventSource::Qp { qp_num, context: 3 });
     }
+}
+
+#[test]
+fn a_shared_receive_queue_that_runs_low_says_so_once() {
+    let Some(bed) = Bed::new() else { return };
+    let srq = bed.pd().create_srq(16).set_context(6).build().unwrap();
+    let (mut a, b) = pair_on(&bed, &srq);
+    let mem = bed.mem(16);
+    post_shared(&srq, &mem, 8);
+    srq.set_limit(6).unwrap();
+    for wr_id in 0..2 {
+        send(&mut a, &b, &mem, wr_id);
+    }
+    assert_eq!(bed.ctx().wait_async_event(Some(MOMENT)).unwrap(), None, "there are six receives");
+    for wr_id in 2..5 {
+        send(&mut a, &b, &mem, wr_id);
+    }
+    let event = wait_event(bed.ctx(), EventType::SRQ_LIMIT_REACHED);
+    assert_eq!(event.source(), EventSource::Srq { context: 6 });
+    // It disarmed the limit.
+    assert_eq!(bed.ctx().wait_async_event(Some(MOMENT)).unwrap(), None);
+    assert_eq!(srq.query().unwrap().limit, 0);
+}
+
+#[test]
+fn a_queue_pair_that_takes_no_more_shared_receives_says_so() {
+    let Some(bed) = Bed::new() else { return };
+    let srq = bed.pd().create_srq(16).build().unwrap();
+    let (a, mut b) = pair_on(&bed, &srq);
+    let mem = bed.mem(16);
+    post_shared(&srq, &mem, 2);
+    b.qp.modify(&QueuePairAttr::new().set_state(QpState::ERR)).unwrap();
+    if bed.ctx().device().name().starts_with("rxe") && kernel() < (6, 12) {
+        return; // SoftRoCE did not raise it in Linux 6.1, and does in 6.12.
+    }
+    let event = wait_event(bed.ctx(), EventType::QP_LAST_WQE_REACHED);
+    let qp_num = b.qp.qp_num();
+    assert_eq!(event.source(), EventSource::Qp { qp_num, context: 0 });
+    drop(a);
 }
 
 #[test]
