@@ -9,6 +9,10 @@
 //! provider for the queue of the event, which counts it without a lock (mlx5, mlx4 and hns in `arm_sn`, EFA in
 //! `cmd_sn`), and `ibv_req_notify_cq` tells the device that number. The device takes an old number for a
 //! request that it has answered, and there would be no more events.
+//!
+//! irdma takes the lock of the queue for both, which an open poll holds. So a queue is not armed during a poll.
+//! Taking an event does not ask, since nobody knows of which queue the next one is: irdma has no extended queue
+//! pairs, without which nothing completes here and no poll is ever open.
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
