@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use ibverbs::{
-    AddressHandle, AddressVector, Error, Gid, GidEntry, GidType, GlobalRoute, Grh, QpState,
-    QueuePairAttr, RecvRequest, Ud,
+    AddressHandle, AddressVector, Error, Gid, GidEntry, GidType, Grh, QpState, QueuePairAttr,
+    RecvRequest, Ud,
 };
 use ibverbs_tests::{
     activated, assert_silent, eventually, post_recv, prepare, submit, wait_one, Bed, Mem, Prepared,
@@ -45,21 +45,8 @@ impl Group {
     }
 
     fn way(&self, bed: &Bed) -> AddressHandle {
-        let grh = GlobalRoute {
-            dgid: self.gid,
-            flow_label: 0,
-            gid_index: u8::try_from(self.from.index()).unwrap(),
-            hop_limit: 1,
-            traffic_class: 0,
-        };
-        let address = AddressVector {
-            port: PORT,
-            dlid: 0,
-            service_level: 0,
-            src_path_bits: 0,
-            static_rate: 0,
-            grh: Some(grh),
-        };
+        let gid_index = u8::try_from(self.from.index()).unwrap();
+        let address = AddressVector::to_gid(PORT, gid_index, self.gid);
         bed.pd().create_ah(&address).unwrap()
     }
 }

@@ -1,9 +1,8 @@
 //! What is said when the way to a peer cannot be resolved, and what is left of the queue pair.
 
 use ibverbs::{
-    AddressVector, Error, Failed, Gid, GidEntry, GidType, GlobalRoute, Mtu, QpState, QueuePair,
-    QueuePairAttr, QueuePairAttrMask as Mask, QueuePairEndpoint, Rc, RecvRequest, RnrTimer,
-    RouteFailure, State,
+    AddressVector, Error, Failed, Gid, GidEntry, GidType, Mtu, QpState, QueuePair, QueuePairAttr,
+    QueuePairAttrMask as Mask, QueuePairEndpoint, Rc, RecvRequest, RnrTimer, RouteFailure, State,
 };
 use ibverbs_tests::{post_recv, prepare, submit, wait_one, Bed, PORT};
 
@@ -150,21 +149,7 @@ fn a_manual_transition_tells_of_its_route_too() {
     let to = |state| QueuePairAttr::new().set_state(state);
     qp.modify(&to(QpState::INIT).set_pkey_index(0).set_port(PORT).set_access(access)).unwrap();
     let remote = nowhere(&bed);
-    let grh = GlobalRoute {
-        dgid: remote.gid().expect("a GID"),
-        flow_label: 0,
-        gid_index: bed.gid_index(),
-        hop_limit: 1,
-        traffic_class: 0,
-    };
-    let address = AddressVector {
-        port: PORT,
-        dlid: 0,
-        service_level: 0,
-        src_path_bits: 0,
-        static_rate: 0,
-        grh: Some(grh),
-    };
+    let address = AddressVector::to_gid(PORT, bed.gid_index(), remote.gid().expect("a GID"));
     let attr = to(QpState::RTR)
         .set_address(address)
         .set_path_mtu(Mtu::B1024)

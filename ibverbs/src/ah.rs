@@ -46,6 +46,26 @@ pub struct GlobalRoute {
 }
 
 impl AddressVector {
+    /// The path from a local GID, the one at `gid_index` of the table of `port`, to a remote one, or to a
+    /// multicast group: all that an address takes on Ethernet. Everything else is zero, but for a hop limit of 64.
+    pub fn to_gid(port: u8, gid_index: u8, dgid: Gid) -> AddressVector {
+        let grh = GlobalRoute {
+            dgid,
+            flow_label: 0,
+            gid_index,
+            hop_limit: DEFAULT_HOP_LIMIT,
+            traffic_class: 0,
+        };
+        AddressVector {
+            port,
+            dlid: 0,
+            service_level: 0,
+            src_path_bits: 0,
+            static_rate: 0,
+            grh: Some(grh),
+        }
+    }
+
     pub(crate) fn to_raw(self) -> ffi::ibv_ah_attr {
         let mut raw = MaybeUninit::<ffi::ibv_ah_attr>::zeroed();
         // SAFETY: the structure is numbers and byte arrays, for which zero is valid.
@@ -102,6 +122,9 @@ pub struct DatagramSender {
     /// Whether the first 40 bytes of the receive are a global route header.
     pub has_grh: bool,
 }
+
+/// As far as a packet goes unless somebody says otherwise.
+pub(crate) const DEFAULT_HOP_LIMIT: u8 = 64;
 
 /// The way back to a sender. How far a packet goes on it is not told by the one that came.
 const REPLY_HOP_LIMIT: u8 = 255;

@@ -11,6 +11,7 @@ use super::endpoint::MASK_24;
 use super::timers::{AckTimeout, RnrTimer};
 use super::transport::{Address, Connected, Reliable, SendOps, Transport};
 use super::{Core, PreparedQueuePair, QpInner, QueuePairCapacity};
+use crate::ah::DEFAULT_HOP_LIMIT;
 use crate::attr::{AtomicCap, LinkLayer, Mtu};
 use crate::context::ContextHandle;
 use crate::cq::{drop_or_park, CompletionQueue};
@@ -80,7 +81,6 @@ struct Limits {
 
 const DEFAULT_DEPTH: u32 = 128;
 const DEFAULT_RD_ATOMIC: u32 = 16;
-const DEFAULT_HOP_LIMIT: u8 = 64;
 /// The vendor of the adapters whose provider, ionic, does not take back all of a batch that is aborted: from then on it
 /// reports requests as complete that are not (`ionic_wr_abort` in providers/ionic/ionic_verbs.c of rdma-core 65
 /// leaves `msn_prod` as it is).
