@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
 use super::endpoint::MASK_24;
+use super::functions;
 use super::timers::{AckTimeout, RnrTimer};
 use super::transport::{Address, Connected, Reliable, SendOps, Transport};
 use super::{Core, PreparedQueuePair, QpInner, QueuePairCapacity};
@@ -303,7 +304,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         };
         // SAFETY: the queue pair is alive, and was created with these operations.
         let missing =
-            unsafe { missing_function(qp_ex, self.config.send_ops, T::Address::ADDRESSED) };
+            unsafe { functions::missing(qp_ex, self.config.send_ops, T::Address::ADDRESSED) };
         if let Some(operation) = missing {
             drop_or_park(inner);
             return Err(Error::Unsupported { operation });
@@ -568,55 +569,4 @@ fn capacity_error(what: &'static str, requested: u32, available: u32, code: Opti
 /// 24 bits that nobody can foresee: the standard library's hash keys are random.
 fn random_psn() -> u32 {
     RandomState::new().build_hasher().finish() as u32 & MASK_24
-}
-
-/// The name of a function that posting will call, but that the provider did not set.
-///
-/// Functions of operations that were not asked for are not looked at: the structure of an older library
-/// may end before them.
-///
-/// # Safety
-///
-/// `qp` points to a queue pair that was created with the operations `ops`.
-unsafe fn missing_function(
-    qp: NonNull<ffi::ibv_qp_ex>,
-    ops: SendOps,
-    addressed: bool,
-) -> Option<&'static str> {
-    let qp = qp.as_ptr();
-    macro_rules! require {
-        ($($function:ident)*) => {
-            $(
-                // SAFETY: the queue pair is alive, and has this field by the caller's promise.
-                if unsafe { (*qp).$function.is_none() } {
-                    return Some(concat!("ibv_qp_ex.", stringify!($function)));
-                }
-            )*
-        };
-    }
-    require!(wr_start wr_complete wr_abort);
-    require!(wr_set_sge wr_set_sge_list wr_set_inline_data wr_set_inline_data_list);
-    if addressed {
-        require!(wr_set_ud_addr);
-    }
-    macro_rules! require_for {
-        ($($op:ident: $function:ident;)*) => {
-            $( if ops.contains(SendOps::$op) { require!($function); } )*
-        };
-    }
-    require_for! {
-        SEND: wr_send;
-        SEND_WITH_IMM: wr_send_imm;
-        RDMA_WRITE: wr_rdma_write;
-        RDMA_WRITE_WITH_IMM: wr_rdma_write_imm;
-        RDMA_READ: wr_rdma_read;
-        ATOMIC_CMP_AND_SWP: wr_atomic_cmp_swp;
-        ATOMIC_FETCH_AND_ADD: wr_atomic_fetch_add;
-        BIND_MW: wr_bind_mw;
-        LOCAL_INV: wr_local_inv;
-        SEND_WITH_INV: wr_send_inv;
-        FLUSH: wr_flush;
-        ATOMIC_WRITE: wr_atomic_write;
-    }
-    None
 }

@@ -5,6 +5,7 @@ mod bring_up;
 mod builder;
 mod core;
 mod endpoint;
+mod functions;
 mod multicast;
 mod route;
 mod state;
