@@ -462,8 +462,11 @@ fn a_queue_pair_takes_its_windows_with_it() {
 
         for window in [&mut first, &mut second] {
             assert!(window.as_raw().is_null());
-            assert!(window.as_raw().is_null());
-            window.set_rkey(1).unwrap();
+            let key = window.rkey();
+            window.set_rkey(key ^ 1).unwrap();
+            assert_eq!(window.rkey(), key ^ 1);
+            let refused = window.set_rkey(key ^ 0x100);
+            assert!(matches!(refused, Err(Error::InvalidArgument { .. })), "{refused:?}");
             let target = survivor.target.clone();
             let error = submit(&mut survivor.b.qp, |batch| {
                 bind(batch, 1, window, &target, 0..8, READ);
