@@ -270,6 +270,13 @@ impl BoundWindows {
     }
 }
 
+impl<K: WindowType> Drop for MemoryWindow<K> {
+    fn drop(&mut self) {
+        // Before the slot goes: its queue pair, which may be going as well, has to wait for this.
+        self.slot.lock().window = None;
+    }
+}
+
 impl<K: WindowType> fmt::Debug for MemoryWindow<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryWindow")
