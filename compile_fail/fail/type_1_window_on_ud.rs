@@ -1,0 +1,12 @@
+//! Windows are for the peer of a connection.
+//~ error[E0277]: `Ud` is not connected: address each operation with `.to(&ah, qpn, qkey)`
+
+use ibverbs::{AccessFlags, MemoryRegion, MemoryWindow, Type1};
+
+type QueuePair = ibverbs::QueuePair<ibverbs::Ud>;
+
+fn case(qp: &mut QueuePair, window: &mut MemoryWindow<Type1>, region: &MemoryRegion) {
+    let _ = unsafe { qp.bind_window(1, window, region, .., AccessFlags::REMOTE_READ) };
+}
+
+fn main() {}

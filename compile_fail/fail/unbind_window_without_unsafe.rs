@@ -1,0 +1,10 @@
+//! What is posted to a full send queue may damage it.
+//~ error[E0133]: call to unsafe function
+
+use ibverbs::{MemoryRegion, MemoryWindow, QueuePair, Rc, Type1};
+
+fn case(qp: &mut QueuePair<Rc>, window: &mut MemoryWindow<Type1>, region: &MemoryRegion) {
+    let _ = qp.unbind_window(1, window, region);
+}
+
+fn main() {}

@@ -1,0 +1,9 @@
+//! A peer may use what a window shows.
+
+use ibverbs::{AccessFlags, MemoryRegion, MemoryWindow, Rc, SendBatch};
+
+fn case(batch: &mut SendBatch<'_, Rc>, window: &mut MemoryWindow, region: &MemoryRegion) {
+    unsafe { batch.op().bind_window(1, window, region, .., AccessFlags::REMOTE_READ) };
+}
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! A window of type 1 is bound by a call of its own.
+
+use ibverbs::{AccessFlags, MemoryRegion, MemoryWindow, Rc, SendOp};
+
+type Case<T> = fn(SendOp<'_, Rc>, &mut MemoryWindow<T>, &MemoryRegion);
+
+const CASE: Case<ibverbs::Type2> = |op, window, region| {
+    unsafe { op.bind_window(1, window, region, .., AccessFlags::REMOTE_READ) };
+};
+
+fn main() {}

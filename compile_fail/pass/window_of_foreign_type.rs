@@ -1,0 +1,7 @@
+//! A window is of one of two types.
+
+use ibverbs::MemoryWindow;
+
+fn case(_: MemoryWindow<ibverbs::Type1>) {}
+
+fn main() {}
