@@ -28,6 +28,8 @@ pub(crate) fn link(cargo: &mut Command) {
     let mut flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     // Without the linker's default libraries, which rustc does not ask for, gcc leaves its sanitizers out as well.
     flags += " -Cdefault-linker-libraries=yes -Clink-arg=-fsanitize=leak";
+    // The detector finds out who has allocated by the frame pointers.
+    flags += " -Cforce-frame-pointers=yes";
     cargo.args(["--target", TARGET]).env("RUSTFLAGS", flags);
 }
 
