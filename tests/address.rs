@@ -110,6 +110,22 @@ fn rerouted(address: AddressVector, change: impl FnOnce(&mut GlobalRoute)) -> Ad
 }
 
 #[test]
+fn what_does_not_fit_into_a_header_is_refused() {
+    let Some(bed) = Bed::new() else { return };
+    let own = own(&bed);
+    let refused = |address: AddressVector, wrong: u64| {
+        let error = bed.pd().create_ah(&address).unwrap_err();
+        assert!(matches!(error, Error::InvalidArgument { value, .. } if value == wrong), "{error}");
+    };
+    refused(AddressVector { service_level: 16, ..own }, 16);
+    bed.pd().create_ah(&AddressVector { service_level: 7, ..own }).unwrap();
+    if own.grh.is_some() {
+        refused(rerouted(own, |grh| grh.flow_label = 1 << 20), 1 << 20);
+        bed.pd().create_ah(&rerouted(own, |grh| grh.flow_label = (1 << 20) - 1)).unwrap();
+    }
+}
+
+#[test]
 fn a_port_or_an_index_that_is_not_there_is_told() {
     let Some(bed) = Bed::new() else { return };
     let own = own(&bed);

@@ -354,11 +354,11 @@ fn a_resize_that_cannot_be_leaves_the_queue_as_it_is() {
     }
     // Fewer than are in it.
     let error = srq.resize(10).unwrap_err();
-    assert!(matches!(error, Error::Verb { verb: "ibv_modify_srq", .. }), "{error}");
+    assert!(matches!(error, Error::Resize { verb: "ibv_modify_srq", .. }), "{error}");
     // Below the limit.
     srq.set_limit(50).unwrap();
     let error = srq.resize(45).unwrap_err();
-    assert!(matches!(error, Error::Verb { verb: "ibv_modify_srq", .. }), "{error}");
+    assert!(matches!(error, Error::Resize { verb: "ibv_modify_srq", .. }), "{error}");
     srq.set_limit(0).unwrap();
 
     assert_eq!(srq.query().unwrap(), before);

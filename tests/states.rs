@@ -496,8 +496,7 @@ fn a_connected_queue_pair_is_asked_for_rts_sqd_or_err_only() {
     let (mut a, mut b) = pair(&bed);
     for wrong in [QpState::RESET, QpState::INIT, QpState::RTR, QpState::SQE, QpState(42)] {
         let error = a.qp.modify(&to(wrong)).unwrap_err();
-        let value = u64::from(wrong.0);
-        assert!(matches!(error, Error::InvalidArgument { value: v, .. } if v == value), "{error}");
+        assert!(matches!(error, Error::InvalidState { state } if state == wrong), "{error}");
     }
     assert_eq!(state(&mut a.qp), QpState::RTS);
     let error = a.qp.modify(&to(QpState::SQD).set_port(PORT)).unwrap_err();
@@ -523,4 +522,13 @@ fn messages_wait_for_a_peer_that_connects_later() {
     let _b_qp = init.handshake(of_a).unwrap();
     assert_eq!(wait_one(&a.send_cq, 1).ok, Ok(()));
     assert_eq!(wait_ok(&b.recv_cq, 1)[0].len, 8);
+}
+
+#[test]
+fn a_query_of_everything_tells_what_there_is_to_tell() {
+    let Some(bed) = Bed::new() else { return };
+    let (mut a, b) = pair(&bed);
+    let attr = a.qp.query(Mask::all()).unwrap();
+    assert_eq!(attr.mask(), Mask::all() - Mask::RATE_LIMIT);
+    assert_eq!((attr.dest_qp_num(), attr.rate_limit()), (Some(b.qp.qp_num()), None));
 }

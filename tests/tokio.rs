@@ -299,3 +299,51 @@ fn a_forgotten_poll_is_an_error() {
         assert!(matches!(error, Error::PollInProgress), "{error}");
     });
 }
+
+#[test]
+fn a_queue_of_solicited_completions_sleeps_through_the_others() {
+    let Some(bed) = Bed::new() else { return };
+    run(true, async {
+        let builder = bed.ctx().create_cq(64).set_solicited_only(true);
+        let mut cq = builder.build_async().unwrap();
+        let sends = bed.ctx().create_cq(64).build().unwrap();
+        let builder = bed.pd().create_qp::<Rc>(&sends, cq.queue(), PORT).unwrap();
+        let qp = builder.set_gid_index(bed.gid_index()).set_max_inline_data(8).build().unwrap();
+        let endpoint = qp.endpoint().unwrap();
+        let mut qp = qp.handshake(endpoint).unwrap();
+        let mem = bed.mem(8);
+        let to = [mem.slice(..)];
+        post_recv(&mut qp, [RecvRequest::new(1, &to), RecvRequest::new(2, &to)]).unwrap();
+        let plain = async {
+            submit(&mut qp, |batch| batch.op().signaled().send(3, b"plain")).unwrap();
+            assert_eq!(wait_one(&sends, 3).ok, Ok(()));
+            tokio::time::sleep(2 * SILENCE).await;
+        };
+        tokio::select! {
+            // It is polled first, so that the queue is armed when the message comes.
+            biased;
+            found = cq.completions() => panic!("{:?} has woken it", ids(found.unwrap())),
+            () = plain => {}
+        }
+        submit(&mut qp, |batch| batch.op().signaled().solicited().send(4, b"please")).unwrap();
+        assert_eq!(wait_one(&sends, 4).ok, Ok(()));
+        assert_eq!(collect(&mut cq, 2).await, [1, 2]);
+    });
+}
+
+#[test]
+fn an_awaited_queue_is_resized() {
+    let Some(bed) = Bed::new() else { return };
+    run(true, async {
+        let (mut qp, mut cq) = loopback(&bed);
+        let mem = bed.mem(8);
+        complete(&mut qp, &mem, 1);
+        match cq.resize(200) {
+            Ok(()) => assert!(cq.queue().capacity() >= 200),
+            Err(Error::Unsupported { .. }) => assert!(!bed.is_softroce()),
+            Err(error) => panic!("{error}"),
+        }
+        complete(&mut qp, &mem, 2);
+        assert_eq!(collect(&mut cq, 2).await, [1, 2]);
+    });
+}

@@ -14,7 +14,7 @@ use crate::pd::{PdHandle, ProtectionDomain};
 use crate::qp::RouteFailure;
 
 /// The path to a remote port (`struct ibv_ah_attr`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AddressVector {
     /// The local port to send from. Ports count from 1.
     pub port: u8,
@@ -31,7 +31,7 @@ pub struct AddressVector {
 }
 
 /// The global part of an address (`struct ibv_global_route`): on RoCE v2, an IP header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GlobalRoute {
     /// The remote port's GID.
     pub dgid: Gid,
@@ -123,6 +123,19 @@ pub struct DatagramSender {
     pub has_grh: bool,
 }
 
+/// Refuses what does not fit into a packet's header: providers would cut it off.
+pub(crate) fn check_route(service_level: u8, flow_label: u32) -> Result<()> {
+    for (what, value, max, expected) in [
+        ("the service level", u32::from(service_level), 15, "it must be at most 15"),
+        ("the flow label", flow_label, 0xf_ffff, "it has 20 bits"),
+    ] {
+        if value > max {
+            return Err(Error::InvalidArgument { what, value: u64::from(value), expected });
+        }
+    }
+    Ok(())
+}
+
 /// As far as a packet goes unless somebody says otherwise.
 pub(crate) const DEFAULT_HOP_LIMIT: u8 = 64;
 
@@ -169,7 +182,7 @@ fn way_back(context: &ContextInner, port: u8, grh: &Grh) -> Result<GlobalRoute> 
         is_local && (entry.gid_type() == GidType::ROCE_V2) == grh.is_roce_v2()
     });
     let entry = best_of_port(&entries, port);
-    let gid_index = entry.and_then(|entry| u8::try_from(entry.index()).ok());
+    let gid_index = entry.and_then(|entry| entry.gid_index());
     Ok(GlobalRoute {
         dgid: grh.sgid(),
         flow_label: grh.flow_label(),
@@ -218,12 +231,15 @@ impl ProtectionDomain {
     ///
     /// # Errors
     ///
+    /// - [`Error::InvalidArgument`] if the service level or the flow label is out of its range.
     /// - [`Error::InvalidPort`] if the device has no such port, [`Error::InvalidIndex`] if the port has no GID of
     ///   that index.
     /// - [`Error::Route`] if the route to the port cannot be resolved, or there is none on Ethernet.
     /// - [`Error::Verb`] if the device refuses for another reason.
     #[doc(alias = "ibv_create_ah")]
     pub fn create_ah(&self, address: &AddressVector) -> Result<AddressHandle> {
+        let flow_label = address.grh.map_or(0, |grh| grh.flow_label);
+        check_route(address.service_level, flow_label)?;
         let mut raw = address.to_raw();
         // SAFETY: the domain is alive, and the address is a whole structure.
         let ah = created(|| unsafe { ffi::ibv_create_ah(self.as_raw(), &mut raw) });
@@ -285,6 +301,9 @@ impl ProtectionDomain {
 }
 
 impl AddressHandle {
+    /// The number of the queue pair that a datagram to a multicast group is sent to: all that are attached.
+    pub const MULTICAST_QPN: u32 = 0x00ff_ffff;
+
     #[inline]
     pub(crate) fn pd(&self) -> &PdHandle {
         &self.inner.pd

@@ -4,8 +4,9 @@ use std::io;
 use std::ptr::NonNull;
 
 use crate::ffi;
+use crate::gid::Gid;
 use crate::mr::{AccessFlags, Advice};
-use crate::qp::{RouteFailure, SendOps, TransitionFailure};
+use crate::qp::{QpState, RouteFailure, SendOps, TransitionFailure};
 
 /// The result of a call into this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -72,10 +73,12 @@ pub enum Error {
 
     /// A completion queue could not be resized.
     #[error(
-        "cannot resize a completion queue of {capacity} entries to {requested} (ibv_resize_cq){}",
+        "cannot resize a queue of {capacity} entries to {requested} ({verb}){}",
         resize_hint(.source, *requested, *capacity)
     )]
     Resize {
+        /// The verb that was refused.
+        verb: &'static str,
         /// The number of entries that was asked for.
         requested: u32,
         /// The number of entries that it had.
@@ -90,7 +93,8 @@ pub enum Error {
 
     /// The object cannot be destroyed, because something else still uses it.
     #[error(
-        "the {resource} is still in use: close what was created from it or is bound to it first"
+        "the {resource} is still in use: close what was created from it or is bound to it, and its other \
+         handles, first"
     )]
     InUse {
         /// What was to be destroyed.
@@ -159,7 +163,7 @@ pub enum Error {
     },
 
     /// More was asked for than the device has.
-    #[error("{verb}: asked for {requested} {what}, but the device offers at most {available}")]
+    #[error("{verb}: asked for {requested} {what}, but there are at most {available}")]
     Capacity {
         /// The verb that was refused.
         verb: &'static str,
@@ -238,6 +242,35 @@ pub enum Error {
     #[error(transparent)]
     Route(Box<RouteFailure>),
 
+    /// A queue pair was to be built for operations that its transport does not have, or for none.
+    #[error(
+        "a queue pair of this transport cannot be built for {requested:?}: it has {possible:?}"
+    )]
+    InvalidSendOps {
+        /// What was asked for.
+        requested: SendOps,
+        /// What the transport has.
+        possible: SendOps,
+    },
+
+    /// A queue pair that is ready to send was asked for a state that its type does not allow.
+    #[error(
+        "a queue pair that is ready to send can be asked for RTS, SQD or ERR, not for {state} (see `reset`)"
+    )]
+    InvalidState {
+        /// The state that was asked for.
+        state: QpState,
+    },
+
+    /// The queue pair is not attached to this multicast group.
+    #[error("the queue pair is not attached to the multicast group {gid} with the local identifier {lid}")]
+    NotAttached {
+        /// The group's address.
+        gid: Gid,
+        /// The group's local identifier.
+        lid: u16,
+    },
+
     /// The queue pair was not created with this operation.
     #[error("the queue pair was not built for {operation:?}: it was granted {granted:?} (see `set_send_ops`)")]
     OperationNotGranted {
@@ -266,7 +299,9 @@ pub enum Error {
     NoReceiveQueue,
 
     /// A work request has more scatter entries than its queue was created with.
-    #[error("a {queue} work request has {entries} scatter entries, but the queue pair was granted {granted}")]
+    #[error(
+        "a {queue} work request has {entries} scatter entries, but its queue was granted {granted}"
+    )]
     TooManyScatterEntries {
         /// Which queue: send or receive.
         queue: &'static str,
@@ -365,7 +400,7 @@ fn open_hint(source: &io::Error) -> &'static str {
 fn resize_hint(source: &io::Error, requested: u32, capacity: u32) -> &'static str {
     match source.raw_os_error() {
         Some(libc::EINVAL) if requested < capacity => {
-            ": it may hold more completions than that; poll them first"
+            ": it may hold more than that; take completions, or lower its limit, first"
         }
         _ => "",
     }

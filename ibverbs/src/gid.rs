@@ -188,9 +188,15 @@ impl GidEntry {
         self.gid
     }
 
-    /// The entry's place in its port's table: what a queue pair is given as its GID index.
+    /// The entry's place in its port's table.
     pub fn index(&self) -> u32 {
         self.index
+    }
+
+    /// The entry's place, as a queue pair or an address is given it: there it has 8 bits, and an entry beyond them
+    /// cannot be used (`None`).
+    pub fn gid_index(&self) -> Option<u8> {
+        u8::try_from(self.index).ok()
     }
 
     /// The port's number, counted from 1.

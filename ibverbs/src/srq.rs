@@ -265,7 +265,7 @@ impl SharedReceiveQueue {
             }
             Error::Capacity {
                 verb: "ibv_modify_srq",
-                what: "receives as a limit",
+                what: "receives as the limit of this queue",
                 requested: limit.into(),
                 available: available.into(),
                 source: Some(io::Error::from_raw_os_error(code)),
@@ -280,8 +280,8 @@ impl SharedReceiveQueue {
     /// - [`Error::InvalidArgument`] if it is to hold no receive.
     /// - [`Error::Capacity`] if the device has no queue of such a depth.
     /// - [`Error::Unsupported`] if the device cannot do this ([`DeviceCaps`](crate::DeviceCaps) says so).
-    /// - [`Error::Verb`] if the device refuses for another reason, such as more receives in it than are to
-    ///   fit. Should the device have resized the queue, but the process have no memory for it, then the queue is
+    /// - [`Error::Resize`] if the device refuses for another reason, such as more receives in it, or a higher limit,
+    ///   than are to fit. Should the device have resized the queue, but the process have no memory for it, then the queue is
     ///   lost, and all posts fail from now on.
     #[doc(alias = "ibv_modify_srq")]
     #[doc(alias = "IBV_SRQ_MAX_WR")]
@@ -302,7 +302,12 @@ impl SharedReceiveQueue {
         // refuses a number, or cannot do this, nothing has changed.
         let refused = matches!(code, libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS);
         self.lost = !(refused && self.query().is_ok_and(|attr| attr.max_wr == before));
-        Err(Error::from_code(VERB, code))
+        Err(match Error::from_code(VERB, code) {
+            Error::Verb { verb, source } => {
+                Error::Resize { verb, requested: max_wr, capacity: before, source }
+            }
+            unsupported => unsupported,
+        })
     }
 
     fn modify(&self, mut attr: ffi::ibv_srq_attr, mask: u32) -> Result<(), i32> {

@@ -98,6 +98,16 @@ impl AsyncCompletionQueue {
         &self.queue
     }
 
+    /// Makes the queue hold at least `min_entries` completions; see [`CompletionQueue::resize`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`CompletionQueue::resize`].
+    #[doc(alias = "ibv_resize_cq")]
+    pub fn resize(&mut self, min_entries: u32) -> Result<()> {
+        self.queue.resize(min_entries)
+    }
+
     /// The queue alone: it leaves the runtime. [`CompletionQueue::wait`] still waits for it.
     pub fn into_inner(self) -> CompletionQueue {
         self.queue

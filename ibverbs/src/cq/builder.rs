@@ -41,6 +41,7 @@ pub struct CompletionQueueBuilder<'a> {
     number: u64,
     channel: Option<&'a CompletionChannel>,
     private_channel: bool,
+    solicited_only: bool,
 }
 
 impl<'a> CompletionQueueBuilder<'a> {
@@ -53,6 +54,7 @@ impl<'a> CompletionQueueBuilder<'a> {
             number: 0,
             channel: None,
             private_channel: false,
+            solicited_only: false,
         }
     }
 
@@ -79,6 +81,14 @@ impl<'a> CompletionQueueBuilder<'a> {
     #[doc(alias = "ibv_create_comp_channel")]
     pub fn set_private_channel(mut self) -> Self {
         self.private_channel = true;
+        self
+    }
+
+    /// Whether [`CompletionQueue::wait`], and the awaiting of a queue on tokio, sleep until a
+    /// [solicited](crate::SendOp::solicited) completion comes, or one that failed. What is in the queue when they
+    /// are called, solicited or not, they return at once. Default: false.
+    pub fn set_solicited_only(mut self, solicited_only: bool) -> Self {
+        self.solicited_only = solicited_only;
         self
     }
 
@@ -155,7 +165,7 @@ impl<'a> CompletionQueueBuilder<'a> {
                 Ok(Events::Shared(channel.clone()))
             }
             None if self.private_channel => {
-                Ok(Events::Private(PrivateChannel::create(self.context)?))
+                Ok(Events::Private(PrivateChannel::create(self.context, self.solicited_only)?))
             }
             None => Ok(Events::None),
         }

@@ -42,12 +42,14 @@ pub(super) struct PrivateChannel {
     /// Whether an event is on its way, or there to be taken: then the queue must not be armed once more, or
     /// events would pile up in the kernel. Written and read by the one poller.
     armed: AtomicBool,
+    /// Whether only solicited completions, and failed ones, raise events.
+    solicited_only: bool,
 }
 
 impl PrivateChannel {
-    pub(super) fn create(context: &Context) -> Result<PrivateChannel> {
+    pub(super) fn create(context: &Context, solicited_only: bool) -> Result<PrivateChannel> {
         let channel = CompletionChannel::create(context)?.handle().clone();
-        Ok(PrivateChannel { channel, armed: AtomicBool::new(false) })
+        Ok(PrivateChannel { channel, armed: AtomicBool::new(false), solicited_only })
     }
 
     /// Takes note of an event, if there is one.
@@ -91,7 +93,8 @@ impl CompletionQueue {
     /// after each event of this queue. Whatever completes after it has returned raises an event.
     ///
     /// It returns when the queue is empty: `f` should not wait for long, nor start more work than it sees
-    /// completing. It is called within a [poll](Self::poll), and every 16 completions the device gets their
+    /// completing. A failure is carried out of `f` in a variable that it borrows. Who wants to stop earlier, so that
+    /// one busy queue does not keep others waiting, polls, calls `req_notify` and polls again by hand. It is called within a [poll](Self::poll), and every 16 completions the device gets their
     /// places back; so the queue needs room for 16 more if `f` posts.
     ///
     /// # Errors
@@ -171,7 +174,7 @@ impl CompletionQueue {
         if private.armed.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        self.arm(&private.channel, false)?;
+        self.arm(&private.channel, private.solicited_only)?;
         private.armed.store(true, Ordering::Relaxed);
         self.poll()
     }

@@ -62,7 +62,7 @@ impl CompletionQueue {
             libc::EOPNOTSUPP | libc::ENOSYS => Error::Unsupported { operation: VERB },
             _ => over_capacity(&self.context(), VERB, requested, code).unwrap_or_else(|| {
                 let source = io::Error::from_raw_os_error(code);
-                Error::Resize { requested, capacity, source }
+                Error::Resize { verb: VERB, requested, capacity, source }
             }),
         }
     }

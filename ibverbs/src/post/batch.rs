@@ -74,8 +74,12 @@ impl<T: Transport> SendBatch<'_, T> {
         SendOp::new(self.core, Peer)
     }
 
-    /// Begins an operation that goes to the queue pair `remote_qpn` at the port that `ah` names. `qkey` is the
-    /// one that this queue pair was activated with; one whose highest bit is set stands for the sender's own.
+    /// Begins an operation that goes to the queue pair `remote_qpn`, a number of 24 bits, at the port that `ah`
+    /// names; or to the group that it names, with
+    /// [`AddressHandle::MULTICAST_QPN`](crate::AddressHandle::MULTICAST_QPN).
+    ///
+    /// `qkey` is the one that the *remote* queue pair was activated with. A datagram with another one is dropped
+    /// there, and the send succeeds all the same. (A key whose highest bit is set stands for the sender's own.)
     ///
     /// A handle of another protection domain refuses the batch. When the handle may be dropped is told
     /// [there](AddressHandle).
@@ -84,11 +88,10 @@ impl<T: Transport> SendBatch<'_, T> {
     ///
     /// ```no_run
     /// # use ibverbs::{AddressHandle, QueuePair, Result, Ud};
-    /// # fn send(qp: &mut QueuePair<Ud>, ah: &AddressHandle, remote_qpn: u32) -> Result<()> {
-    /// const QKEY: u32 = 0x1234_5678;
+    /// # fn send(qp: &mut QueuePair<Ud>, ah: &AddressHandle, remote_qpn: u32, remote_qkey: u32) -> Result<()> {
     /// let mut batch = qp.start_send();
-    /// batch.to(ah, remote_qpn, QKEY).signaled().send(1, b"hello");
-    /// // SAFETY: inline data has no conditions, and the send queue is not full.
+    /// batch.to(ah, remote_qpn, remote_qkey).signaled().send(1, b"hello");
+    /// // SAFETY: inline data has no conditions, and there is room in the send queue.
     /// unsafe { batch.submit() }
     /// # }
     /// ```

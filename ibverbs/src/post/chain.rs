@@ -10,7 +10,8 @@ use crate::ffi;
 
 /// Receive requests, with their scatter lists, linked to a chain.
 ///
-/// Posting it does not look at each request again: for a program that posts the same receives over and over.
+/// Posting it does not look at each request again: for a program that posts the same receives over and over. If
+/// only a part is taken ([`Error::PostReceive`]), the rest is posted as a batch of requests.
 ///
 /// # Examples
 ///

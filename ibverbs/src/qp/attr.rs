@@ -43,7 +43,7 @@ bitflags! {
         const RQ_PSN = ffi::IBV_QP_RQ_PSN;
         /// How many reads and atomics may be under way from here.
         const MAX_RD_ATOMIC = ffi::IBV_QP_MAX_QP_RD_ATOMIC;
-        /// The alternate path.
+        /// The alternate path. It has no accessor here: see [`QueuePairAttr::as_raw`].
         const ALT_PATH = ffi::IBV_QP_ALT_PATH;
         /// How long a peer that finds no receive should wait.
         const MIN_RNR_TIMER = ffi::IBV_QP_MIN_RNR_TIMER;
@@ -51,9 +51,9 @@ bitflags! {
         const SQ_PSN = ffi::IBV_QP_SQ_PSN;
         /// How many reads and atomics may be under way towards here.
         const MAX_DEST_RD_ATOMIC = ffi::IBV_QP_MAX_DEST_RD_ATOMIC;
-        /// The state of path migration.
+        /// The state of path migration. It has no accessor here: see [`QueuePairAttr::as_raw`].
         const PATH_MIG_STATE = ffi::IBV_QP_PATH_MIG_STATE;
-        /// The capacities of the queues.
+        /// The capacities of the queues, which [`QueuePair::capacity`](crate::QueuePair::capacity) tells.
         const CAP = ffi::IBV_QP_CAP;
         /// The number of the remote queue pair.
         const DEST_QPN = ffi::IBV_QP_DEST_QPN;

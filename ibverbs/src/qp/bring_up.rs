@@ -18,6 +18,8 @@ impl Core {
         let mut attr = ffi::ibv_qp_attr::default();
         let mut init_attr = ffi::ibv_qp_init_attr::default();
         let raw = self.inner.raw.as_ptr();
+        // libibverbs refuses to ask for a rate limit.
+        let mask = mask - QueuePairAttrMask::RATE_LIMIT;
         let bits = mask.bits() as i32;
         // SAFETY: the queue pair is alive, and the two structures are whole. The call stores the state
         // into the queue pair: `&mut self` keeps everybody else away from it.
@@ -313,7 +315,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     ///
     /// # Errors
     ///
-    /// - [`Error::InvalidArgument`] if a queue pair that is ready to send is asked for another state: use
+    /// - [`Error::InvalidState`] if a queue pair that is ready to send is asked for another state: use
     ///   [`reset`](Self::reset), or drive the states with [`into_manual`](QueuePair::into_manual).
     /// - [`Error::Transition`] if the device refuses, with what was missing and what was too much.
     /// - [`Error::Route`] if the route to the peer cannot be resolved.
@@ -324,12 +326,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         S: CanModify,
     {
         match attr.state() {
-            Some(state) if !S::may_ask_for(state) => Err(Error::InvalidArgument {
-                what: "the state asked for",
-                value: u64::from(state.0),
-                expected:
-                    "a queue pair that is ready to send can be asked for RTS, SQD or ERR only",
-            }),
+            Some(state) if !S::may_ask_for(state) => Err(Error::InvalidState { state }),
             _ => self.core.modify(attr),
         }
     }

@@ -12,7 +12,7 @@ use super::functions;
 use super::timers::{AckTimeout, RnrTimer};
 use super::transport::{Address, Connected, Reliable, SendOps, Transport};
 use super::{Core, PreparedQueuePair, QpInner, QueuePairCapacity};
-use crate::ah::DEFAULT_HOP_LIMIT;
+use crate::ah::{check_route, DEFAULT_HOP_LIMIT};
 use crate::attr::{AtomicCap, LinkLayer, Mtu};
 use crate::context::ContextHandle;
 use crate::cq::{drop_or_park, CompletionQueue};
@@ -264,7 +264,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     }
 
     /// A value of the program's own, which comes with the queue pair's asynchronous events (see
-    /// [`EventSource`](crate::EventSource)). Default: 0. A 32-bit program keeps its low 32 bits.
+    /// [`EventSource`](crate::EventSource)). Default: 0.
     #[doc(alias = "qp_context")]
     pub fn set_context(mut self, context: u64) -> Self {
         self.context = context;
@@ -280,6 +280,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     /// - [`Error::InvalidIndex`] if the port has no GID or partition key of that index, [`Error::NoGid`] if no
     ///   GID was named and the port has none that could be used.
     /// - [`Error::InvalidArgument`] if a value is out of its range.
+    /// - [`Error::InvalidSendOps`] if the transport does not have one of the operations, or there is none.
     /// - [`Error::ProtectionDomainMismatch`] if the shared receive queue is of another domain.
     /// - [`Error::Unsupported`] if the device lacks one of the operations, or the extended interface.
     /// - [`Error::Verb`] if the kernel refuses for another reason, or a query fails.
@@ -314,12 +315,11 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
 
     fn check_ranges(&self) -> Result<()> {
         let config = &self.config;
-        let ranges: [(&'static str, u32, u32, &'static str); 5] = [
+        check_route(config.service_level, config.flow_label)?;
+        let ranges: [(&'static str, u32, u32, &'static str); 3] = [
             ("the retry count", config.retry_count.into(), 7, "it must be at most 7"),
             ("the RNR retry count", config.rnr_retry.into(), 7, "it must be at most 7"),
-            ("the service level", config.service_level.into(), 15, "it must be at most 15"),
             ("the first packet sequence number", config.first_psn, MASK_24, "it has 24 bits"),
-            ("the flow label", config.flow_label, 0xf_ffff, "it has 20 bits"),
         ];
         for (what, value, max, expected) in ranges {
             if value > max {
@@ -328,11 +328,8 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         }
         let send_ops = config.send_ops;
         if send_ops.is_empty() || !T::SEND_OPS.union(T::OPTIONAL_OPS).contains(send_ops) {
-            return Err(Error::InvalidArgument {
-                what: "the set of send operations",
-                value: send_ops.bits(),
-                expected: "it must be a part of what the transport has, and not empty",
-            });
+            let possible = T::SEND_OPS.union(T::OPTIONAL_OPS);
+            return Err(Error::InvalidSendOps { requested: send_ops, possible });
         }
         for (what, requested, available) in [
             ("outstanding reads and atomics", config.max_rd_atomic, self.limits.init_rd_atomic),
@@ -360,7 +357,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         let index = match self.config.gid_index {
             Some(index) => Some(index),
             None if !self.ethernet => return Ok(()),
-            None => context.routable_gid(port)?.and_then(|entry| u8::try_from(entry.index()).ok()),
+            None => context.routable_gid(port)?.and_then(|entry| entry.gid_index()),
         };
         let index = index.ok_or(Error::NoGid { port })?;
         context.check_source_gid(port, index)?;
@@ -484,7 +481,8 @@ impl<T: Transport> QueuePairBuilder<'_, T> {
         self
     }
 
-    /// The longest packet. Default: the port's active MTU. Both sides must agree.
+    /// The longest packet, at most the port's active MTU, which is the default. Both sides must agree. A longer one is
+    /// not refused, and does not arrive.
     pub fn set_path_mtu(mut self, path_mtu: Mtu) -> Self
     where
         T: Connected,

@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::gid::Gid;
 
-/// The address of a queue pair: what two programs exchange, by any means, before they connect.
+/// The address of a queue pair: what two programs exchange, by any means, before they connect. Of a datagram
+/// queue pair a peer must know the queue key as well, which is not in here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct QueuePairEndpoint {
     qp_num: u32,

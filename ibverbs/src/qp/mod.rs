@@ -161,7 +161,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
 
     /// Asks the device for attributes.
     ///
-    /// It takes `&mut self`, because the library also stores the state into its own structure.
+    /// It takes `&mut self`, because the library also stores the state into its own structure. A rate limit can be
+    /// set, but not asked for.
     ///
     /// # Errors
     ///

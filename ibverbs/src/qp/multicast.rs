@@ -22,6 +22,9 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// Attaches the queue pair to a multicast group: it receives what is sent to it with the right queue key. A
     /// receive begins with the [global route header](crate::Grh), whose destination is the group.
     ///
+    /// Datagrams are sent to a group by an address handle of its address, and to the number
+    /// [`AddressHandle::MULTICAST_QPN`](crate::AddressHandle::MULTICAST_QPN).
+    ///
     /// `gid` is the group's address: on RoCE an IP address, `lid` zero; on InfiniBand the two are those that the
     /// subnet manager gave when the group was joined. This makes the device deliver the packets; that the
     /// network sends them here is a matter of joining the group, which for IP a socket does
@@ -71,7 +74,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     ///
     /// # Errors
     ///
-    /// [`Error::Verb`] if it is not attached to this group, or the device refuses.
+    /// - [`Error::NotAttached`] if it is not attached to this group.
+    /// - [`Error::Verb`] if the device refuses.
     #[doc(alias = "ibv_detach_mcast")]
     pub fn detach_mcast(&mut self, gid: Gid, lid: u16) -> Result<()>
     where
@@ -79,6 +83,9 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     {
         let inner = &mut **self.core_mut().inner;
         let group = Group { gid, lid };
+        if !inner.groups.contains(&group) {
+            return Err(Error::NotAttached { gid, lid });
+        }
         check("ibv_detach_mcast", inner.detach(group))?;
         inner.groups.retain(|&other| other != group);
         Ok(())

@@ -224,6 +224,11 @@ impl RdmaWrite for Uc {}
 ///
 /// A receive needs 40 bytes more than the message: the packet's global route header comes first (see
 /// [`Grh`](crate::Grh)).
+///
+/// What is lost is told to nobody. A message that is longer than the port's
+/// [`active_mtu`](crate::PortAttr::active_mtu) may be completed with success and not be sent (SoftRoCE), and one for
+/// which the next receive is too small may be dropped while the receive stays where it is, in the way of all later
+/// ones of that length.
 #[derive(Clone, Copy, Debug)]
 pub enum Ud {}
 

@@ -259,7 +259,7 @@ fn datagrams_demand_sends_and_nothing_else() {
     }
     for op in [SendOps::RDMA_WRITE, SendOps::RDMA_READ, SendOps::ATOMICS, SendOps::LOCAL_INV] {
         let builder = pd.create_qp::<Ud>(&cq, &cq, 1).unwrap().add_send_ops(op);
-        assert!(matches!(builder.build(), Err(Error::InvalidArgument { .. })), "{op:?}");
+        assert!(matches!(builder.build(), Err(Error::InvalidSendOps { .. })), "{op:?}");
     }
 }
 

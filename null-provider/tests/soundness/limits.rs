@@ -241,7 +241,7 @@ fn operations_without_a_name_are_refused_at_creation() {
     let Parts { pd, cq, .. } = parts();
     for ops in [SendOps::empty(), SendOps::from_bits_retain(1 << 63)] {
         let builder = pd.create_qp::<Rc>(&cq, &cq, 1).unwrap().set_send_ops(ops);
-        assert!(matches!(builder.build(), Err(Error::InvalidArgument { .. })));
+        assert!(matches!(builder.build(), Err(Error::InvalidSendOps { .. })));
     }
     assert_eq!(null.count(Verb::CreateQp), 0);
 }

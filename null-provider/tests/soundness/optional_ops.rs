@@ -207,7 +207,7 @@ fn an_operation_that_the_transport_does_not_have_cannot_be_asked_for() {
     let Parts { pd, cq, .. } = parts();
     for op in [SendOps::FLUSH, SendOps::ATOMIC_WRITE, SendOps::RDMA_READ] {
         let result = pd.create_qp::<Uc>(&cq, &cq, 1).unwrap().add_send_ops(op).build();
-        assert!(matches!(result, Err(Error::InvalidArgument { .. })), "{result:?}");
+        assert!(matches!(result, Err(Error::InvalidSendOps { .. })), "{result:?}");
     }
     assert_eq!(null.count(Verb::CreateQp), 0);
     let builder = pd.create_qp::<Uc>(&cq, &cq, 1).unwrap();
