@@ -1,8 +1,9 @@
 //! Shared receive queues: receives that any of several queue pairs may take.
 
+use std::ffi::c_void;
 use std::fmt;
 use std::io;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use crate::attr::DeviceCaps;
@@ -107,7 +108,7 @@ impl SharedReceiveQueueBuilder<'_> {
         check_depth(self.max_wr)?;
         check_capacity(self.pd.handle().context(), VERB, self.max_wr, self.max_sge)?;
         let mut attr = ffi::ibv_srq_init_attr {
-            srq_context: self.context as *mut _,
+            srq_context: ptr::null_mut::<c_void>().wrapping_byte_add(self.context as usize),
             attr: ffi::ibv_srq_attr {
                 max_wr: self.max_wr,
                 max_sge: self.max_sge,

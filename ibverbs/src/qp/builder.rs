@@ -372,7 +372,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         capacity: QueuePairCapacity,
     ) -> Result<(Handle<QpInner>, QueuePairCapacity), i32> {
         let mut attr = ffi::ibv_qp_init_attr_ex {
-            qp_context: self.context as usize as *mut c_void,
+            qp_context: ptr::null_mut::<c_void>().wrapping_byte_add(self.context as usize),
             send_cq: self.send_cq.handle().as_raw(),
             recv_cq: self.recv_cq.handle().as_raw(),
             srq: self.srq.map_or(ptr::null_mut(), |srq| srq.as_raw()),
