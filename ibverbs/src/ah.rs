@@ -14,6 +14,7 @@ use crate::pd::{PdHandle, ProtectionDomain};
 use crate::qp::RouteFailure;
 
 /// The path to a remote port (`struct ibv_ah_attr`).
+#[doc(alias = "ibv_ah_attr")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AddressVector {
     /// The local port to send from. Ports count from 1.
@@ -31,6 +32,7 @@ pub struct AddressVector {
 }
 
 /// The global part of an address (`struct ibv_global_route`): on RoCE v2, an IP header.
+#[doc(alias = "ibv_global_route")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GlobalRoute {
     /// The remote port's GID.
@@ -200,6 +202,7 @@ fn way_back(context: &ContextInner, port: u8, grh: &Grh) -> Result<GlobalRoute> 
 /// added to a batch. But SoftRoCE, on kernels since 5.18, looks at the handle when it sends: if that is gone by
 /// then, the request fails and the queue pair with it. A program that runs there as well keeps a handle
 /// until what it sent with it is complete.
+#[doc(alias = "ibv_ah")]
 pub struct AddressHandle {
     inner: Handle<AhInner>,
 }

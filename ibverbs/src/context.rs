@@ -20,6 +20,7 @@ use crate::pd::ProtectionDomain;
 ///
 /// Cloning is cheap and gives a second handle of the same context. The device is closed when the last
 /// handle is gone and everything that was created from it.
+#[doc(alias = "ibv_context")]
 #[derive(Clone)]
 pub struct Context {
     inner: ContextHandle,
@@ -89,6 +90,8 @@ impl Context {
     /// drivers mlx5, hns, ionic and rxe (SoftRoCE) have both, and EFA for datagrams; others report
     /// [`Error::Unsupported`] when a queue is built.
     #[doc(alias = "ibv_create_cq_ex")]
+    #[doc(alias = "ibv_create_cq")]
+    #[doc(alias = "ibv_cq_ex_to_cq")]
     pub fn create_cq(&self, min_entries: u32) -> CompletionQueueBuilder<'_> {
         CompletionQueueBuilder::new(self, min_entries)
     }
@@ -203,6 +206,7 @@ impl Context {
     /// - [`Error::InvalidIndex`] if the port's table has no such entry.
     /// - [`Error::Verb`] if the device does not answer.
     #[doc(alias = "ibv_query_gid")]
+    #[doc(alias = "ibv_query_gid_ex")]
     pub fn query_gid(&self, port: u8, index: u32) -> Result<Gid> {
         self.inner.query_gid(port, index)
     }

@@ -46,6 +46,7 @@ pub fn devices() -> Result<DeviceList> {
 }
 
 /// The RDMA devices that this machine had when [`devices`] was called.
+#[doc(alias = "ibv_free_device_list")]
 pub struct DeviceList {
     list: Option<NonNull<*mut ffi::ibv_device>>,
     len: usize,
@@ -134,6 +135,7 @@ impl<'l> Iterator for DeviceIter<'l> {
 impl ExactSizeIterator for DeviceIter<'_> {}
 
 /// A device of a [`DeviceList`], not yet opened.
+#[doc(alias = "ibv_device")]
 #[derive(Clone, Copy)]
 pub struct Device<'l> {
     raw: NonNull<ffi::ibv_device>,

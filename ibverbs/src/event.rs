@@ -22,6 +22,7 @@ const GET: &str = "ibv_get_async_event";
 c_enum! {
     /// What kind of event happened (`enum ibv_event_type`).
     #[doc(alias = "ibv_event_type")]
+    #[doc(alias = "ibv_event_type_str")]
     pub struct EventType: u32 {
         /// A completion queue failed: mostly, it had no room for one more completion. Completions were
         /// lost; destroy the queue and its queue pairs.

@@ -62,6 +62,7 @@ impl WindowType for Type2 {}
 /// A queue pair that is destroyed takes the windows of [`Type2`] with it that it was the last to bind: they are
 /// freed, and cannot be bound again ([`Error::WindowFreed`]). A window whose key was withdrawn may be bound by
 /// another queue pair of its domain.
+#[doc(alias = "ibv_mw")]
 pub struct MemoryWindow<K: WindowType = Type2> {
     raw: NonNull<ffi::ibv_mw>,
     /// The same as in the C structure, which may be gone.

@@ -15,6 +15,7 @@ use crate::qp::{QueuePairBuilder, Transport};
 ///
 /// Cloning is cheap and gives a second handle of the same domain. It is deallocated when the last
 /// handle is gone and everything that was created from it.
+#[doc(alias = "ibv_pd")]
 #[derive(Clone)]
 pub struct ProtectionDomain {
     inner: PdHandle,
@@ -82,6 +83,8 @@ impl ProtectionDomain {
     /// - [`Error::InvalidPort`] if the device has no such port.
     /// - [`Error::Verb`] if the device does not answer.
     #[doc(alias = "ibv_create_qp_ex")]
+    #[doc(alias = "ibv_create_qp")]
+    #[doc(alias = "ibv_qp_to_qp_ex")]
     pub fn create_qp<'a, T: Transport>(
         &'a self,
         send_cq: &'a CompletionQueue,

@@ -19,6 +19,7 @@ use crate::post::{post_chain, post_requests, RecvChain, RecvRequest};
 ///
 /// It is `Sync`: any thread may post to it. Queue pairs keep it alive. A completion tells by
 /// [`qp_num`](crate::WorkCompletion::qp_num) which queue pair took the receive.
+#[doc(alias = "ibv_srq")]
 pub struct SharedReceiveQueue {
     inner: SrqHandle,
     max_sge: u32,

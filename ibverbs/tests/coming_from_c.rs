@@ -74,3 +74,25 @@ fn every_verb_has_its_place_on_the_page() {
         named.iter().filter(|name| !verbs.iter().any(|verb| matches(name, verb))).collect();
     assert!(unknown.is_empty(), "not in libibverbs: {unknown:?}");
 }
+
+/// What is in backquotes in the left columns of the tables of what is wrapped.
+fn wrapped(page: &str) -> BTreeSet<&str> {
+    let (wrapped, _) = page.split_once("\n## Habits that change\n").expect("that heading");
+    let rows = wrapped.lines().filter_map(|line| line.strip_prefix('|'));
+    let cells = rows.filter_map(|row| row.split('|').next());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn every_wrapped_verb_is_an_alias() {
+    let page = read("docs/coming-from-c.md");
+    let crate_sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let mut verbs = wrapped(&page);
+    verbs.retain(|name| name.starts_with("ibv_") && !name.contains('*'));
+    assert!(verbs.len() > 80, "{verbs:?}");
+    let missing: Vec<_> = verbs
+        .iter()
+        .filter(|verb| !crate_sources.contains(&format!("#[doc(alias = \"{verb}\")]")))
+        .collect();
+    assert!(missing.is_empty(), "rustdoc does not find: {missing:?}");
+}

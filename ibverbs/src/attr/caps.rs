@@ -104,6 +104,7 @@ bitflags! {
 
     /// Kinds of queue pairs, as a set: a capability's bit mask of `enum ibv_qp_type`.
     #[doc(alias = "supported_qpts")]
+    #[doc(alias = "ibv_is_qpt_supported")]
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub struct QueuePairTypes: u32 {
         /// Reliable connection (`IBV_QPT_RC`).

@@ -52,6 +52,7 @@ impl Mtu {
 c_enum! {
     /// A port's logical state (`enum ibv_port_state`).
     #[doc(alias = "ibv_port_state")]
+    #[doc(alias = "ibv_port_state_str")]
     pub struct PortState: u32 {
         /// No state, or no change of it.
         NOP = ffi::IBV_PORT_NOP, "no state";

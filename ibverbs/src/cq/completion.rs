@@ -10,6 +10,7 @@ use crate::ah::DatagramSender;
 use crate::ffi;
 
 /// The completions of one [`poll`](super::CompletionQueue::poll). Dropping it ends the poll.
+#[doc(alias = "ibv_end_poll")]
 #[must_use = "dropping it ends the poll: the completions are still in the queue then, but for the first"]
 pub struct Completions<'cq> {
     /// The same as in `cq`, which the compiler must load again after each call of the provider.

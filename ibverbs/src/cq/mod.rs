@@ -41,6 +41,7 @@ use parking::Parked;
 ///
 /// Queue pairs keep their completion queues alive, so that it may be dropped before them; what
 /// completes then is lost.
+#[doc(alias = "ibv_cq")]
 pub struct CompletionQueue {
     /// The same as in `inner`: one load less on the data path.
     raw: NonNull<ffi::ibv_cq_ex>,

@@ -10,6 +10,7 @@ use crate::ffi;
 c_enum! {
     /// How a work request ended (`enum ibv_wc_status`).
     #[doc(alias = "ibv_wc_status")]
+    #[doc(alias = "ibv_wc_status_str")]
     pub struct WcStatus: u32 {
         /// It succeeded.
         SUCCESS = ffi::IBV_WC_SUCCESS, "success";
@@ -113,6 +114,7 @@ impl WcOpcode {
 
 bitflags! {
     /// What else is known of a completion (`enum ibv_wc_flags`).
+    #[doc(alias = "ibv_wc_flags")]
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct WcFlags: u32 {
         /// The buffer begins with a global route header.
@@ -138,6 +140,7 @@ pub struct WcError {
     /// The status, as the specification names it.
     pub status: WcStatus,
     /// The provider's own code; its documentation or source tells what it means. Zero if there is none.
+    #[doc(alias = "ibv_wc_read_vendor_err")]
     pub vendor_err: u32,
 }
 

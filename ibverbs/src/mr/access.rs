@@ -10,6 +10,7 @@ bitflags! {
     ///
     /// A device that does not know [`RELAXED_ORDERING`](Self::RELAXED_ORDERING) ignores it. Any other
     /// flag that it does not know is an error where it is used.
+    #[doc(alias = "ibv_access_flags")]
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct AccessFlags: u32 {
         /// The device may write: receive, read from a peer, or store an atomic's old value here.

@@ -40,6 +40,7 @@ use source::Source;
 ///
 /// Dropping deregisters the memory and then frees what the region owns of it. Should deregistration fail,
 /// that is leaked: the device may still write to it.
+#[doc(alias = "ibv_mr")]
 pub struct MemoryRegion<B = PageBuf> {
     // What a slice needs is copied out of `ibv_mr`: one load less for each on the data path.
     addr: u64,

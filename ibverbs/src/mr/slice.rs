@@ -9,6 +9,7 @@ use crate::ffi;
 ///
 /// It is a plain value that borrows nothing. Whoever posts it promises, in the contract of the posting
 /// function, that the region is still registered.
+#[doc(alias = "ibv_sge")]
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct LocalMemorySlice {

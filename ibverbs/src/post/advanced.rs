@@ -34,6 +34,7 @@ impl<T: Transport, I> SendOp<'_, T, I> {
     ///
     /// The region stays registered until the bind has completed, and for as long as the window is bound to it.
     #[doc(alias = "ibv_wr_bind_mw")]
+    #[doc(alias = "ibv_inc_rkey")]
     #[track_caller]
     pub unsafe fn bind_window<B>(
         self,
@@ -169,6 +170,7 @@ fn prepare_bind<B>(
 
 bitflags! {
     /// Where a flush takes earlier writes (`enum ibv_placement_type`).
+    #[doc(alias = "ibv_placement_type")]
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
     pub struct FlushPlacement: u8 {
         /// Where every reader sees them: the peer's processors and devices.

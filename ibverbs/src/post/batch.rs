@@ -21,6 +21,7 @@ use crate::qp::{
 /// An operation that the queue pair cannot carry out (one that it was not built for, too many scatter
 /// entries or too many inline bytes) is not given to the device; `submit` then refuses the whole batch
 /// and says why.
+#[doc(alias = "ibv_wr_abort")]
 #[must_use = "a batch that is dropped is aborted"]
 pub struct SendBatch<'qp, T: Transport> {
     core: &'qp mut Core,

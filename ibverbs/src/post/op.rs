@@ -36,6 +36,7 @@ impl WithoutImm for NoImm {}
 /// First come the modifiers: [`signaled`](Self::signaled), [`solicited`](Self::solicited),
 /// [`fenced`](Self::fenced), [`imm`](Self::imm). Then the call that names the operation consumes it and
 /// adds it to the batch.
+#[doc(alias = "ibv_send_wr")]
 #[must_use = "nothing is posted until an operation is named"]
 pub struct SendOp<'b, T: Transport, I = NoImm> {
     pub(super) core: &'b mut Core,

@@ -17,6 +17,11 @@ use crate::qp::QueuePairCapacity;
 /// | `b"bytes"`, `&[u8]` | inline: copied into the request |
 /// | `&[IoSlice]` | several buffers, copied one after the other |
 /// | `Payload::EMPTY` | nothing |
+#[doc(alias = "ibv_wr_set_sge")]
+#[doc(alias = "ibv_wr_set_sge_list")]
+#[doc(alias = "ibv_wr_set_inline_data")]
+#[doc(alias = "ibv_wr_set_inline_data_list")]
+#[doc(alias = "IBV_SEND_INLINE")]
 #[derive(Clone, Copy, Debug)]
 pub struct Payload<'a>(Kind<'a>);
 

@@ -13,6 +13,7 @@ use crate::mr::LocalMemorySlice;
 use crate::qp::{CanReceive, QueuePair, State, Transport};
 
 /// A receive request: where one incoming message goes (`struct ibv_recv_wr`).
+#[doc(alias = "ibv_recv_wr")]
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct RecvRequest<'a> {

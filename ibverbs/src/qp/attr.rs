@@ -13,6 +13,7 @@ use crate::mr::AccessFlags;
 
 bitflags! {
     /// Which attributes are meant (`enum ibv_qp_attr_mask`).
+    #[doc(alias = "ibv_qp_attr_mask")]
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct QueuePairAttrMask: u32 {
         /// The state to go to.

@@ -54,6 +54,7 @@ pub(crate) struct QpConfig {
 /// The defaults work for a loopback and for a data-centre link: 128 requests of one scatter entry in
 /// each queue, the port's active MTU, six retries after 67 ms each, and as many outstanding reads
 /// and atomics as the device has, up to 16.
+#[doc(alias = "ibv_qp_init_attr_ex")]
 #[derive(Debug, Clone)]
 #[must_use = "nothing is created before `build`"]
 pub struct QueuePairBuilder<'a, T: Transport> {

@@ -55,6 +55,7 @@ use builder::QpConfig;
 /// It keeps its protection domain and its completion queues alive. Dropping it destroys it, or leaves that
 /// to the end of a poll of one of its completion queues, if one is open; what was posted and is not complete
 /// then will never be. [`close`](Self::close) tells whether it is gone.
+#[doc(alias = "ibv_qp")]
 #[must_use = "dropping it destroys the queue pair"]
 pub struct QueuePair<T: Transport, S: State = Rts> {
     core: Core,
@@ -257,6 +258,7 @@ bitflags! {
 }
 
 /// How much fits into the queues of a queue pair (`struct ibv_qp_cap`).
+#[doc(alias = "ibv_qp_cap")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueuePairCapacity {
     /// How many sends may be posted and not yet completed.
