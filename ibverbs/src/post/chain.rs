@@ -4,8 +4,8 @@ use std::fmt;
 use std::ptr;
 use std::slice;
 
-use super::recv::{call_and_explain, PostCall, RecvRequest};
-use crate::error::{Error, Result};
+use super::recv::{call_and_explain, too_many_entries, PostCall, RecvRequest};
+use crate::error::Result;
 use crate::ffi;
 
 /// Receive requests, with their scatter lists, linked to a chain.
@@ -98,16 +98,10 @@ pub(crate) fn post_chain(
     call: impl PostCall,
 ) -> Result<()> {
     if chain.max_sge > granted {
-        return Err(too_many_entries(chain, granted));
+        return Err(too_many_entries(chain.max_sge, granted));
     }
     if chain.requests.is_empty() {
         return Ok(());
     }
     call_and_explain(chain.requests.as_mut_ptr(), chain.len(), verb, call)
-}
-
-#[cold]
-fn too_many_entries(chain: &RecvChain, granted: u32) -> Error {
-    let entries = chain.max_sge as usize;
-    Error::TooManyScatterEntries { queue: "receive", entries, granted }
 }

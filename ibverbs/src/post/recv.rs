@@ -78,7 +78,7 @@ unsafe fn link(first: *mut ffi::ibv_recv_wr, len: usize, granted: u32) -> Result
         let entries = unsafe { (*request).num_sge };
         // A list is never of negative length: see `RecvRequest::new`.
         if entries as u32 > granted {
-            return Err(too_many_entries(entries, granted));
+            return Err(too_many_entries(entries as u32, granted));
         }
         // SAFETY: as above.
         unsafe { (*request).next = next };
@@ -88,7 +88,7 @@ unsafe fn link(first: *mut ffi::ibv_recv_wr, len: usize, granted: u32) -> Result
 }
 
 #[cold]
-fn too_many_entries(entries: i32, granted: u32) -> Error {
+pub(super) fn too_many_entries(entries: u32, granted: u32) -> Error {
     Error::TooManyScatterEntries { queue: "receive", entries: entries as usize, granted }
 }
 
