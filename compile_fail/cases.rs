@@ -22,6 +22,7 @@ const WITHOUT_CODE: &[(&str, &str)] = &[
         "awaited_completions_in_other_task",
         "the compiler explains what is in a future in other words",
     ),
+    ("batch_kept_across_await", "the compiler explains what is in a future in other words"),
     ("batch_not_kept", "a lint: discarding a batch is allowed, and aborts it"),
     ("op_not_named", "a lint: discarding an operation is allowed, and posts nothing"),
     ("queue_pair_not_kept", "a lint: discarding a queue pair is allowed, and destroys it"),

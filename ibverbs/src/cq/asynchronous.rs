@@ -15,15 +15,25 @@ const INTEREST: Interest = Interest::READABLE.add(Interest::ERROR);
 /// A completion queue whose completions are awaited on tokio; from [`CompletionQueueBuilder::build_async`].
 ///
 /// It is `Send`, and so is a task that owns one: its methods take `&mut self`, because a completion queue cannot
-/// be shared by threads.
+/// be shared by threads. [What it finds](Self::completions) and a [batch](crate::SendBatch) are not `Send`: each ends
+/// in a block or a function of its own before the next `.await`.
 ///
 /// # Examples
 ///
 /// ```no_run
-/// # async fn receive(ctx: &ibverbs::Context, pd: &ibverbs::ProtectionDomain) -> ibverbs::Result<()> {
+/// # use ibverbs::{Context, ProtectionDomain, QueuePairEndpoint, Rc, Result};
+/// # fn is_send<T: Send>(_: T) {}
+/// # fn spawn(ctx: Context, pd: ProtectionDomain, peer: QueuePairEndpoint) { is_send(ping(ctx, pd, peer)) }
+/// # async fn ping(ctx: Context, pd: ProtectionDomain, peer: QueuePairEndpoint) -> Result<()> {
 /// let mut cq = ctx.create_cq(64).build_async()?;
-/// let builder = pd.create_qp::<ibverbs::Rc>(cq.queue(), cq.queue(), 1)?;
-/// // ... build and connect it, post ...
+/// let builder = pd.create_qp::<Rc>(cq.queue(), cq.queue(), 1)?.set_max_inline_data(4);
+/// let mut qp = builder.build()?.handshake(peer)?;
+/// {
+///     let mut batch = qp.start_send();
+///     batch.op().signaled().send(1, b"ping");
+///     // SAFETY: inline data has no conditions, and the send queue is empty.
+///     unsafe { batch.submit() }?;
+/// }
 /// let mut completions = cq.completions().await?;
 /// while let Some(wc) = completions.next() {
 ///     println!("{}: {:?}", wc.wr_id(), wc.ok());

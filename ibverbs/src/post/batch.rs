@@ -16,7 +16,8 @@ use crate::qp::{
 
 /// Send requests that are posted together; see [`QueuePair::start_send`].
 ///
-/// Nothing is posted before [`submit`](Self::submit). Dropping the batch takes everything back.
+/// Nothing is posted before [`submit`](Self::submit). Dropping the batch takes everything back. In a task it ends,
+/// in a block or a function of its own, before an `.await`: it is not `Send`.
 ///
 /// An operation that the queue pair cannot carry out (one that it was not built for, too many scatter
 /// entries or too many inline bytes) is not given to the device; `submit` then refuses the whole batch
@@ -39,6 +40,10 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// beyond its capacity within a poll, for mlx5 and hns then look whether the completion queue has made
     /// room. Such a thread would wait for itself.
     ///
+    /// For the same reason a batch is not `Send`. A task that may move to another thread ends it in a block or a
+    /// function of its own before an `.await`: the compiler takes a batch that was submitted for a part of the task
+    /// until the block ends.
+    ///
     /// # Examples
     ///
     /// ```no_run
@@ -49,6 +54,25 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// batch.op().signaled().imm(7).send(2, b"done");
     /// // SAFETY: the region is not touched before the completion of request 2 is polled.
     /// unsafe { batch.submit() }?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// In a task:
+    ///
+    /// ```no_run
+    /// # use ibverbs::{QueuePair, Rc, Result};
+    /// # fn is_send<T: Send>(_: T) {}
+    /// # fn spawn(qp: QueuePair<Rc>) { is_send(post(qp)) }
+    /// # async fn something_else() {}
+    /// # async fn post(mut qp: QueuePair<Rc>) -> Result<()> {
+    /// {
+    ///     let mut batch = qp.start_send();
+    ///     batch.op().signaled().send(1, b"ping");
+    ///     // SAFETY: inline data has no conditions, and the send queue is not full.
+    ///     unsafe { batch.submit() }?;
+    /// }
+    /// something_else().await;
     /// # Ok(())
     /// # }
     /// ```
