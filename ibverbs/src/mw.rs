@@ -62,6 +62,38 @@ impl WindowType for Type2 {}
 /// A queue pair that is destroyed takes the windows of [`Type2`] with it that it was the last to bind: they are
 /// freed, and cannot be bound again ([`Error::WindowFreed`]). A window whose key was withdrawn may be bound by
 /// another queue pair of its domain.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use ibverbs::{AccessFlags, CompletionQueue, ProtectionDomain, QueuePairEndpoint, Rc, RemoteMemorySlice};
+/// # use ibverbs::{Result, SendOps, Type2};
+/// # fn lend(pd: &ProtectionDomain, cq: &CompletionQueue, peer: QueuePairEndpoint) -> Result<()> {
+/// let region = pd.allocate(4096, AccessFlags::LOCAL_WRITE | AccessFlags::MW_BIND)?;
+/// let builder = pd.create_qp::<Rc>(cq, cq, 1)?.add_send_ops(SendOps::WINDOWS);
+/// let builder = builder.set_max_inline_data(RemoteMemorySlice::BYTES as u32);
+/// let mut qp = builder.build()?.handshake(peer)?;
+/// let mut window = pd.alloc_window::<Type2>()?;
+///
+/// let mut batch = qp.start_send();
+/// let (range, access) = (..1024, AccessFlags::REMOTE_WRITE);
+/// // SAFETY: the region stays registered, and is not touched until the key is withdrawn.
+/// let remote = unsafe { batch.op().bind_window(1, &mut window, &region, range, access) };
+/// // Tells the peer, which reads it with `RemoteMemorySlice::from_bytes`.
+/// batch.op().signaled().send(2, &remote.to_bytes());
+/// // SAFETY: inline data has no conditions, and the send queue is empty.
+/// unsafe { batch.submit() }?;
+///
+/// // ... poll the completion of request 2; the peer writes, and says when it is done ...
+///
+/// let mut batch = qp.start_send();
+/// batch.op().signaled().local_inv(3, window.rkey());
+/// // SAFETY: this request has no memory, and the send queue is not full.
+/// unsafe { batch.submit() }?;
+/// // Once request 3 has completed the peer cannot write any more, and the region may be read.
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias = "ibv_mw")]
 pub struct MemoryWindow<K: WindowType = Type2> {
     raw: NonNull<ffi::ibv_mw>,
@@ -116,7 +148,8 @@ impl Destroy for MwInner {
 }
 
 impl ProtectionDomain {
-    /// Allocates a memory window. It is bound to nothing.
+    /// Allocates a memory window of the type that is named, as in `pd.alloc_window::<Type2>()`. It is bound to
+    /// nothing.
     ///
     /// # Errors
     ///

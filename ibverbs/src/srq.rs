@@ -19,6 +19,37 @@ use crate::post::{post_chain, post_requests, RecvChain, RecvRequest};
 ///
 /// It is `Sync`: any thread may post to it. Queue pairs keep it alive. A completion tells by
 /// [`qp_num`](crate::WorkCompletion::qp_num) which queue pair took the receive.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use std::sync::mpsc::Receiver;
+/// # use std::time::Duration;
+/// # use ibverbs::{CompletionQueue, Context, EventType, MemoryRegion, ProtectionDomain, Rc, RecvRequest, Result};
+/// # fn serve(
+/// #     ctx: &Context, pd: &ProtectionDomain, cq: &CompletionQueue, region: &MemoryRegion, free: Receiver<usize>,
+/// # ) -> Result<()> {
+/// let slots: Vec<_> = (0..64).map(|slot| [region.slice(slot * 4096..(slot + 1) * 4096)]).collect();
+/// let receive = |slot: usize| RecvRequest::new(slot as u64, &slots[slot]);
+/// let srq = pd.create_srq(64).build()?;
+/// // SAFETY: the region outlives the queue and its queue pairs, and nobody touches a slot that is posted.
+/// unsafe { srq.post_recv((0..64).map(receive).collect::<Vec<_>>()) }?;
+/// let prepared = pd.create_qp::<Rc>(cq, cq, 1)?.set_srq(&srq).build()?;
+/// // ... connect this queue pair and others, and serve them in another thread ...
+///
+/// loop {
+///     srq.set_limit(16)?;
+///     // Not for ever: when the event came, there may have been no free slot.
+///     let event = ctx.wait_async_event(Some(Duration::from_millis(100)))?;
+///     if event.is_none_or(|event| event.event_type() == EventType::SRQ_LIMIT_REACHED) {
+///         // `free` has the slots whose completions were polled, once what was in them is done with.
+///         let requests: Vec<_> = free.try_iter().map(receive).collect();
+///         // SAFETY: as above.
+///         unsafe { srq.post_recv(requests) }?;
+///     }
+/// }
+/// # }
+/// ```
 #[doc(alias = "ibv_srq")]
 pub struct SharedReceiveQueue {
     inner: SrqHandle,

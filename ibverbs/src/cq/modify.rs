@@ -78,6 +78,16 @@ impl CompletionQueue {
     /// - [`Error::Capacity`] if the device cannot hold events back for so many completions, or so long.
     /// - [`Error::Unsupported`] if the device does not moderate: SoftRoCE does not.
     /// - [`Error::Verb`] if the kernel refuses for another reason.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # fn moderate(cq: &ibverbs::CompletionQueue) -> ibverbs::Result<()> {
+    /// // One event for 16 completions, or 50 microseconds after the first of fewer.
+    /// cq.set_moderation(16, Duration::from_micros(50))
+    /// # }
+    /// ```
     #[doc(alias = "ibv_modify_cq")]
     pub fn set_moderation(&self, count: u16, period: Duration) -> Result<()> {
         let micros = period.as_nanos().div_ceil(1000);

@@ -13,9 +13,10 @@ use crate::mw::{bind_info, check_length, MemoryWindow, Type2};
 use crate::qp::{Connected, Core, Reliable, SendOps, Transport};
 
 impl<T: Transport, I> SendOp<'_, T, I> {
-    /// Binds a memory window to a piece of a region, and returns what the peer needs to use it: it may be told
-    /// in a send that is added later. The window gets a new key. It must not be bound already: see
-    /// [`local_inv`](Self::local_inv).
+    /// Binds a memory window of type 2 to a piece of a region, and returns what the peer needs to use it: it may be
+    /// told in a send that is added later. The window gets a new key. It must not be bound already: see
+    /// [`local_inv`](Self::local_inv). [`MemoryWindow`] has an example. For type 1 see
+    /// [`QueuePair::bind_window`](crate::QueuePair::bind_window).
     ///
     /// A region that does not allow this, a window or a region of another protection domain and an empty range
     /// refuse the batch. If the batch is not posted, or the request fails, the window has still its old key:
@@ -101,6 +102,21 @@ impl<T: Transport, I> SendOp<'_, T, I> {
     /// is a multiple of 8.
     ///
     /// Needs [`SendOps::ATOMIC_WRITE`], and a region with [`AccessFlags::REMOTE_WRITE`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use ibverbs::{MemoryRegion, QueuePair, Rc, RemoteMemorySlice, Result};
+    /// # fn publish(
+    /// #     qp: &mut QueuePair<Rc>, local: &MemoryRegion, record: RemoteMemorySlice, version: RemoteMemorySlice,
+    /// # ) -> Result<()> {
+    /// let mut batch = qp.start_send();
+    /// batch.op().write(1, &[local.slice(..)], record);
+    /// batch.op().signaled().atomic_write(2, version, 7); // a peer that reads 7 there sees the record
+    /// // SAFETY: the region is not touched before the completion of request 2 is polled; the send queue is not full.
+    /// unsafe { batch.submit() }
+    /// # }
+    /// ```
     #[doc(alias = "ibv_wr_atomic_write")]
     pub fn atomic_write(self, wr_id: u64, remote: RemoteMemorySlice, value: u64)
     where
@@ -123,6 +139,20 @@ impl<T: Transport, I> SendOp<'_, T, I> {
     /// Needs [`SendOps::FLUSH`]; and [`AccessFlags::FLUSH_GLOBAL`] or [`AccessFlags::FLUSH_PERSISTENT`] of both
     /// the region and the peer's queue pair ([`set_access`](crate::QueuePairBuilder::set_access)). No placement,
     /// and a slice of 4 GiB or more, refuses the batch.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use ibverbs::{FlushLevel, FlushPlacement, MemoryRegion, QueuePair, Rc, RemoteMemorySlice, Result};
+    /// # fn store(qp: &mut QueuePair<Rc>, local: &MemoryRegion, remote: RemoteMemorySlice) -> Result<()> {
+    /// let mut batch = qp.start_send();
+    /// batch.op().write(1, &[local.slice(..)], remote);
+    /// // Completes when what was written would survive a loss of power.
+    /// batch.op().signaled().flush(2, remote, FlushPlacement::PERSISTENT, FlushLevel::Range);
+    /// // SAFETY: the region is not touched before the completion of request 2 is polled; the send queue is not full.
+    /// unsafe { batch.submit() }
+    /// # }
+    /// ```
     #[doc(alias = "ibv_wr_flush")]
     pub fn flush(
         self,

@@ -194,6 +194,24 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// The queue pair comes back in the state that it had; if the last step failed, receives that were
     /// posted before are gone. (If a poll of one of its completion queues is open it cannot be taken back,
     /// and the next transition reports that.)
+    ///
+    /// # Examples
+    ///
+    /// Both sides do this, over a TCP connection:
+    ///
+    /// ```no_run
+    /// # use std::io::{Read, Write};
+    /// # use ibverbs::{PreparedQueuePair, QueuePair, QueuePairEndpoint, Rc};
+    /// # fn connect(
+    /// #     prepared: PreparedQueuePair<Rc>, mut peer: std::net::TcpStream,
+    /// # ) -> Result<QueuePair<Rc>, Box<dyn std::error::Error>> {
+    /// peer.write_all(&prepared.endpoint()?.to_bytes())?;
+    /// let mut remote = [0; QueuePairEndpoint::BYTES];
+    /// peer.read_exact(&mut remote)?;
+    /// let qp = prepared.handshake(QueuePairEndpoint::from_bytes(&remote)?)?;
+    /// # Ok(qp)
+    /// # }
+    /// ```
     #[doc(alias = "ibv_modify_qp")]
     pub fn handshake(mut self, remote: QueuePairEndpoint) -> Result<QueuePair<T>, Failed<Self>>
     where

@@ -38,6 +38,28 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// - [`Error::InvalidArgument`] if the queue pair is attached to the group with another `lid`.
     /// - [`Error::Unsupported`] if the device has no multicast.
     /// - [`Error::Verb`] if the device refuses for another reason.
+    ///
+    /// # Examples
+    ///
+    /// On RoCE v2, with the address of the port's network device as `local`:
+    ///
+    /// ```no_run
+    /// # use std::net::{Ipv4Addr, UdpSocket};
+    /// # use ibverbs::{AddressHandle, AddressVector, ProtectionDomain, QueuePair, Ud};
+    /// # fn join(
+    /// #     pd: &ProtectionDomain, qp: &mut QueuePair<Ud>, local: Ipv4Addr, gid_index: u8,
+    /// # ) -> Result<AddressHandle, Box<dyn std::error::Error>> {
+    /// let group = Ipv4Addr::new(239, 1, 2, 3);
+    /// // The network sends the group's packets here for as long as this socket is open.
+    /// let member = UdpSocket::bind("0.0.0.0:0")?;
+    /// member.join_multicast_v4(&group, &local)?;
+    /// qp.attach_mcast(group.into(), 0)?;
+    ///
+    /// // A sender needs neither the socket nor the attachment, only the way to the group.
+    /// let ah = pd.create_ah(&AddressVector::to_gid(1, gid_index, group.into()))?;
+    /// # Ok(ah)
+    /// # }
+    /// ```
     #[doc(alias = "ibv_attach_mcast")]
     pub fn attach_mcast(&mut self, gid: Gid, lid: u16) -> Result<()>
     where

@@ -229,6 +229,40 @@ impl RdmaWrite for Uc {}
 /// [`active_mtu`](crate::PortAttr::active_mtu) may be completed with success and not be sent (SoftRoCE), and one for
 /// which the next receive is too small may be dropped while the receive stays where it is, in the way of all later
 /// ones of that length.
+///
+/// # Examples
+///
+/// ```no_run
+/// # use ibverbs::{AccessFlags, CompletionQueue, Grh, ProtectionDomain, QueuePairEndpoint, RecvRequest, Result, Ud};
+/// # fn talk(
+/// #     pd: &ProtectionDomain, cq: &CompletionQueue, exchange: impl Fn(QueuePairEndpoint) -> QueuePairEndpoint,
+/// # ) -> Result<()> {
+/// const QKEY: u32 = 0x1234_5678; // of both sides
+/// let recv = pd.allocate(Grh::BYTES + 1024, AccessFlags::LOCAL_WRITE)?;
+/// let builder = pd.create_qp::<Ud>(cq, cq, 1)?.set_max_inline_data(5);
+/// let mut qp = builder.build()?.activate(QKEY)?;
+/// // SAFETY: the region is dropped after the queue pair, and not touched before the receive has completed.
+/// unsafe { qp.post_recv([RecvRequest::new(1, &[recv.slice(..)])]) }?;
+///
+/// let peer = exchange(qp.endpoint()?); // over a socket, for example
+/// let ah = pd.create_ah(&qp.address_of(&peer)?)?;
+/// let mut batch = qp.start_send();
+/// batch.to(&ah, peer.qp_num(), QKEY).signaled().send(2, b"hello");
+/// // SAFETY: inline data has no conditions, and the send queue is empty.
+/// unsafe { batch.submit() }?;
+///
+/// // Again and again, but not for ever: what the peer sends may be lost.
+/// if let Some(mut completions) = cq.poll()? {
+///     while let Some(wc) = completions.next() {
+///         wc.ok().expect("work request failed");
+///         if wc.opcode().is_recv() {
+///             println!("{:?}", &recv.bytes()[Grh::BYTES..wc.len() as usize]);
+///         }
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Ud {}
 
