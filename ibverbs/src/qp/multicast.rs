@@ -48,7 +48,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// # use ibverbs::{AddressHandle, AddressVector, ProtectionDomain, QueuePair, Ud};
     /// # fn join(
     /// #     pd: &ProtectionDomain, qp: &mut QueuePair<Ud>, local: Ipv4Addr, gid_index: u8,
-    /// # ) -> Result<AddressHandle, Box<dyn std::error::Error>> {
+    /// # ) -> Result<(), Box<dyn std::error::Error>> {
     /// let group = Ipv4Addr::new(239, 1, 2, 3);
     /// // The network sends the group's packets here for as long as this socket is open.
     /// let member = UdpSocket::bind("0.0.0.0:0")?;
@@ -57,7 +57,11 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     ///
     /// // A sender needs neither the socket nor the attachment, only the way to the group.
     /// let ah = pd.create_ah(&AddressVector::to_gid(1, gid_index, group.into()))?;
-    /// # Ok(ah)
+    /// let mut batch = qp.start_send();
+    /// batch.to(&ah, AddressHandle::MULTICAST_QPN, 0x1234_5678).signaled().send(1, b"to all");
+    /// // SAFETY: inline data has no conditions, and there is room in the send queue.
+    /// unsafe { batch.submit() }?;
+    /// # Ok(())
     /// # }
     /// ```
     #[doc(alias = "ibv_attach_mcast")]
