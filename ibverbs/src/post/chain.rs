@@ -11,7 +11,7 @@ use crate::ffi;
 /// Receive requests, with their scatter lists, linked to a chain.
 ///
 /// Posting it does not look at each request again: for a program that posts the same receives over and over. If
-/// only a part is taken ([`Error::PostReceive`]), the rest is posted as a batch of requests.
+/// only a part is taken ([`PostReceive`](crate::Error::PostReceive)), the rest is posted as a batch of requests.
 ///
 /// # Examples
 ///
