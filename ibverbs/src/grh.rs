@@ -1,6 +1,7 @@
 //! The global route header: where a datagram came from.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::array;
+use std::net::Ipv4Addr;
 
 use crate::error::{Error, Result};
 use crate::gid::Gid;
@@ -49,7 +50,7 @@ impl Grh {
         let invalid = |reason| Error::InvalidBytes { what: "global route header", reason };
         let bytes: &[u8; Self::BYTES] =
             bytes.try_into().map_err(|_| invalid("they must be exactly 40 bytes"))?;
-        let v4: &[u8; IPV4_HEADER] = bytes[IPV4_HEADER..].try_into().expect("40 is 20 and 20");
+        let v4: &[u8; IPV4_HEADER] = &array::from_fn(|index| bytes[IPV4_HEADER + index]);
         // The first 20 bytes of an IPv4 packet's header are undefined, and its checksum is not filled in by
         // every software device; but 16 bits that happen to be one are rarer than 12 bits that happen to
         // be a version and a length.
@@ -80,8 +81,8 @@ impl Grh {
     fn from_v6(bytes: &[u8; Self::BYTES]) -> Grh {
         let word = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         let address = |at: usize| {
-            let octets: [u8; 16] = bytes[at..at + 16].try_into().expect("16 bytes");
-            Gid::from(Ipv6Addr::from(octets))
+            let octets: [u8; 16] = array::from_fn(|index| bytes[at + index]);
+            Gid::from(octets)
         };
         Grh {
             sgid: address(8),
@@ -135,6 +136,8 @@ fn checksum(header: &[u8; IPV4_HEADER]) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     /// A header of IPv4 from 10.7.0.1 to 10.7.0.2 with a right checksum, behind 20 bytes of `fill`.
