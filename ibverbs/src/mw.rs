@@ -274,6 +274,9 @@ impl BoundWindows {
     #[cold]
     fn adopt(&mut self, window: &mut MemoryWindow<Type2>) -> Result<(), Refusal> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        if self.slots.len() == self.slots.capacity() {
+            self.prune();
+        }
         let mut content = window.slot.lock();
         if content.window.is_none() {
             return Err(Refusal::FreedWindow);
@@ -284,11 +287,18 @@ impl BoundWindows {
         content.bound_by = self.number;
         drop(content);
         window.bound_by = self.number;
-        if self.slots.len() == self.slots.capacity() {
-            self.slots.retain(|slot| slot.strong_count() > 0);
-        }
         self.slots.push(Arc::downgrade(&window.slot));
         Ok(())
+    }
+
+    /// Forgets windows that are gone or another queue pair's, and those that came back and are here twice: a window that
+    /// goes to and fro must not take more room each time.
+    fn prune(&mut self) {
+        let number = self.number;
+        let is_own = |slot: Arc<Slot>| slot.lock().bound_by == number;
+        self.slots.retain(|slot| slot.upgrade().is_some_and(is_own));
+        self.slots.sort_by_key(Weak::as_ptr);
+        self.slots.dedup_by(|one, other| one.ptr_eq(other));
     }
 
     /// Frees those that no other queue pair has bound since.
@@ -487,5 +497,22 @@ impl<T: Transport, S: State> QueuePair<T, S> {
             libc::EOPNOTSUPP | libc::ENOSYS => Err(Error::Unsupported { operation: "ibv_bind_mw" }),
             code => Err(Error::PostSend { source: os_error(code) }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_that_go_to_and_fro_take_no_more_room() {
+        let slot = |bound_by| Arc::new(Slot(Mutex::new(Content { window: None, bound_by })));
+        let (own, other, gone) = (slot(7), slot(8), Arc::downgrade(&slot(7)));
+        let [one, two] = [&own, &other].map(Arc::downgrade);
+        let slots = vec![one.clone(), two.clone(), one.clone(), gone, two, one.clone()];
+        let mut windows = BoundWindows { number: 7, slots };
+        windows.prune();
+        assert_eq!(windows.slots.len(), 1);
+        assert!(windows.slots[0].ptr_eq(&one));
     }
 }
