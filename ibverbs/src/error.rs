@@ -496,6 +496,14 @@ pub(crate) fn created<T>(create: impl FnOnce() -> *mut T) -> Result<NonNull<T>, 
     NonNull::new(create()).ok_or_else(last_errno)
 }
 
+/// Refuses zero, for which no queue or memory is built.
+pub(crate) fn at_least_one(what: &'static str, value: u32) -> Result<()> {
+    if value == 0 {
+        return Err(Error::InvalidArgument { what, value: 0, expected: "it must be at least 1" });
+    }
+    Ok(())
+}
+
 /// `Ok` if a verb returned zero.
 #[inline]
 pub(crate) fn check(verb: &'static str, code: i32) -> Result<()> {

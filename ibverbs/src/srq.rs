@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::attr::DeviceCaps;
 use crate::context::ContextInner;
-use crate::error::{check, created, error_number, Error, Failed, Result};
+use crate::error::{at_least_one, check, created, error_number, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
 use crate::pd::{PdHandle, ProtectionDomain};
@@ -137,7 +137,7 @@ impl SharedReceiveQueueBuilder<'_> {
     #[doc(alias = "ibv_create_srq")]
     pub fn build(self) -> Result<SharedReceiveQueue> {
         const VERB: &str = "ibv_create_srq";
-        check_depth(self.max_wr)?;
+        at_least_one(DEPTH, self.max_wr)?;
         check_capacity(self.pd.handle().context(), VERB, self.max_wr, self.max_sge)?;
         let mut attr = ffi::ibv_srq_init_attr {
             srq_context: ptr::null_mut::<c_void>().wrapping_byte_add(self.context as usize),
@@ -156,16 +156,8 @@ impl SharedReceiveQueueBuilder<'_> {
     }
 }
 
-fn check_depth(max_wr: u32) -> Result<()> {
-    if max_wr == 0 {
-        return Err(Error::InvalidArgument {
-            what: "the depth of a shared receive queue",
-            value: 0,
-            expected: "it must be at least 1",
-        });
-    }
-    Ok(())
-}
+/// What an error calls it.
+const DEPTH: &str = "the depth of a shared receive queue";
 
 /// Refuses what is more than the device has. Providers are not trusted with it: bnxt_re would overflow a 32-bit
 /// size.
@@ -320,7 +312,7 @@ impl SharedReceiveQueue {
     #[doc(alias = "IBV_SRQ_MAX_WR")]
     pub fn resize(&mut self, max_wr: u32) -> Result<()> {
         const VERB: &str = "ibv_modify_srq";
-        check_depth(max_wr)?;
+        at_least_one(DEPTH, max_wr)?;
         let context = self.inner.pd.context();
         check_capacity(context, VERB, max_wr, 0)?;
         // Kernel drivers without this answer EINVAL, as they do to a wrong number.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::events::Events;
 use super::CompletionQueue;
 use crate::context::Context;
-use crate::error::{error_number, Error, Result};
+use crate::error::{at_least_one, error_number, Error, Result};
 use crate::ffi;
 
 impl CompletionQueue {
@@ -136,14 +136,7 @@ impl CompletionQueue {
 
 /// Refuses a queue of no entries.
 pub(super) fn check_entries(min_entries: u32) -> Result<()> {
-    if min_entries > 0 {
-        return Ok(());
-    }
-    Err(Error::InvalidArgument {
-        what: "the number of entries of a completion queue",
-        value: 0,
-        expected: "it must be at least 1",
-    })
+    at_least_one("the number of entries of a completion queue", min_entries)
 }
 
 /// Why a queue of so many entries was refused, if it is because the device has none.
