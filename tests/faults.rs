@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ibverbs::{
     AccessFlags, AckTimeout, CompletionQueue, Error, MemoryWindow, QpState, QueuePairAttr,
-    QueuePairAttrMask as Mask, QueuePairEndpoint, Rc, RecvRequest, RemoteMemorySlice, SendOps,
-    Type2, Ud, WcStatus,
+    QueuePairAttrMask as Mask, QueuePairEndpoint, Rc, RecvRequest, RemoteMemorySlice, SendOps, Ud,
+    WcStatus, WindowType2,
 };
 use ibverbs_tests::{
     activated, assert_silent, connect, eventually, other_context, pair, pair_with, pattern,
@@ -430,9 +430,9 @@ fn parts_of_another_device_are_refused_wherever_two_come_together() {
     let mut qp = prepared.handshake(endpoint).unwrap();
     let access = AccessFlags::LOCAL_WRITE | AccessFlags::MW_BIND;
     let (own_mem, foreign_mem) = (bed.mem_with(64, access), other.mem_with(64, access));
-    let mut own: MemoryWindow<Type2> = bed.pd().alloc_window().unwrap();
-    let mut foreign: MemoryWindow<Type2> = other.pd().alloc_window().unwrap();
-    let mut bind = |window: &mut MemoryWindow<Type2>, mem: &Mem| {
+    let mut own: MemoryWindow<WindowType2> = bed.pd().alloc_window().unwrap();
+    let mut foreign: MemoryWindow<WindowType2> = other.pd().alloc_window().unwrap();
+    let mut bind = |window: &mut MemoryWindow<WindowType2>, mem: &Mem| {
         let error = submit(&mut qp, |batch| {
             let (op, access) = (batch.op(), AccessFlags::REMOTE_READ);
             // SAFETY: nothing in this package makes a reference to the bytes of a `Mem`.

@@ -5,7 +5,7 @@ use ibverbs::{AccessFlags, MemoryRegion, MemoryWindow, QueuePair, Rc, Result};
 
 type Case<T> = fn(&mut QueuePair<Rc>, &mut MemoryWindow<T>, &MemoryRegion) -> Result<()>;
 
-const CASE: Case<ibverbs::Type2> = |qp, window, region| {
+const CASE: Case<ibverbs::WindowType2> = |qp, window, region| {
     unsafe { qp.bind_window(1, window, region, .., AccessFlags::REMOTE_READ) }.map(drop)
 };
 

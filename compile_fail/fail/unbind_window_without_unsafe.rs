@@ -1,9 +1,9 @@
 //! What is posted to a full send queue may damage it.
 //~ error[E0133]: call to unsafe function
 
-use ibverbs::{MemoryRegion, MemoryWindow, QueuePair, Rc, Type1};
+use ibverbs::{MemoryRegion, MemoryWindow, QueuePair, Rc, WindowType1};
 
-fn case(qp: &mut QueuePair<Rc>, window: &mut MemoryWindow<Type1>, region: &MemoryRegion) {
+fn case(qp: &mut QueuePair<Rc>, window: &mut MemoryWindow<WindowType1>, region: &MemoryRegion) {
     let _ = qp.unbind_window(1, window, region);
 }
 

@@ -4,7 +4,7 @@ use ibverbs::{AccessFlags, MemoryRegion, MemoryWindow, Rc, SendOp};
 
 type Case<T> = fn(SendOp<'_, Rc>, &mut MemoryWindow<T>, &MemoryRegion);
 
-const CASE: Case<ibverbs::Type2> = |op, window, region| {
+const CASE: Case<ibverbs::WindowType2> = |op, window, region| {
     unsafe { op.bind_window(1, window, region, .., AccessFlags::REMOTE_READ) };
 };
 

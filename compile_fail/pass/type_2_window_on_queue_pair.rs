@@ -4,7 +4,7 @@ use ibverbs::{AccessFlags, MemoryRegion, MemoryWindow, QueuePair, Rc, Result};
 
 type Case<T> = fn(&mut QueuePair<Rc>, &mut MemoryWindow<T>, &MemoryRegion) -> Result<()>;
 
-const CASE: Case<ibverbs::Type1> = |qp, window, region| {
+const CASE: Case<ibverbs::WindowType1> = |qp, window, region| {
     unsafe { qp.bind_window(1, window, region, .., AccessFlags::REMOTE_READ) }.map(drop)
 };
 

@@ -2,6 +2,6 @@
 
 use ibverbs::MemoryWindow;
 
-fn case(_: MemoryWindow<ibverbs::Type1>) {}
+fn case(_: MemoryWindow<ibverbs::WindowType1>) {}
 
 fn main() {}

@@ -138,7 +138,7 @@ pub use grh::Grh;
 pub use mr::{
     AccessFlags, Advice, AdviseFlags, LocalMemorySlice, MemoryRegion, PageBuf, RemoteMemorySlice,
 };
-pub use mw::{MemoryWindow, Type1, Type2, WindowType};
+pub use mw::{MemoryWindow, WindowType, WindowType1, WindowType2};
 pub use pd::ProtectionDomain;
 pub use post::{
     FlushLevel, FlushPlacement, Imm, NoImm, Payload, RecvChain, RecvRequest, SendBatch, SendOp,

@@ -24,32 +24,32 @@ mod sealed {
     }
 }
 
-/// A type of memory windows: [`Type1`] or [`Type2`]. Sealed.
+/// A type of memory windows: [`WindowType1`] or [`WindowType2`]. Sealed.
 #[diagnostic::on_unimplemented(message = "`{Self}` is no type of memory windows")]
 pub trait WindowType: sealed::Sealed + Sized + 'static {}
 
 /// Windows that are bound by a call of their own, for whoever has the key:
 /// [`QueuePair::bind_window`].
 #[derive(Clone, Copy, Debug)]
-pub enum Type1 {}
+pub enum WindowType1 {}
 
 /// Windows that are bound by an operation of a batch, for the peer of that queue pair, and invalidated by
 /// either side: [`SendOp::bind_window`](crate::SendOp::bind_window).
 #[derive(Clone, Copy, Debug)]
-pub enum Type2 {}
+pub enum WindowType2 {}
 
-impl sealed::Sealed for Type1 {
+impl sealed::Sealed for WindowType1 {
     const RAW: ffi::ibv_mw_type = ffi::IBV_MW_TYPE_1;
 }
-impl sealed::Sealed for Type2 {
+impl sealed::Sealed for WindowType2 {
     const RAW: ffi::ibv_mw_type = ffi::IBV_MW_TYPE_2;
 }
-impl WindowType for Type1 {}
-impl WindowType for Type2 {}
+impl WindowType for WindowType1 {}
+impl WindowType for WindowType2 {}
 
 /// A memory window: a key of its own for a piece of a memory region, which is cheap to change.
 ///
-/// A window of [`Type2`] is bound in a batch with [`bind_window`](crate::SendOp::bind_window), and its key
+/// A window of [`WindowType2`] is bound in a batch with [`bind_window`](crate::SendOp::bind_window), and its key
 /// withdrawn with [`local_inv`](crate::SendOp::local_inv), or by the peer with
 /// [`send_with_inv`](crate::SendOp::send_with_inv); then it can be bound again, with another key. The queue pair
 /// is built with [`SendOps::WINDOWS`](crate::SendOps::WINDOWS). The region is registered with
@@ -59,7 +59,7 @@ impl WindowType for Type2 {}
 /// A region to which a window is bound cannot be deregistered: drop or invalidate the window first. (A region
 /// that is dropped before is leaked, where the device knows of the window.)
 ///
-/// A queue pair that is destroyed takes the windows of [`Type2`] with it that it was the last to bind: they are
+/// A queue pair that is destroyed takes the windows of [`WindowType2`] with it that it was the last to bind: they are
 /// freed, and cannot be bound again ([`Error::WindowFreed`]). A window whose key was withdrawn may be bound by
 /// another queue pair of its domain.
 ///
@@ -67,13 +67,13 @@ impl WindowType for Type2 {}
 ///
 /// ```no_run
 /// # use ibverbs::{AccessFlags, CompletionQueue, ProtectionDomain, QueuePairEndpoint, Rc, RemoteMemorySlice};
-/// # use ibverbs::{Result, SendOps, Type2};
+/// # use ibverbs::{Result, SendOps, WindowType2};
 /// # fn lend(pd: &ProtectionDomain, cq: &CompletionQueue, peer: QueuePairEndpoint) -> Result<()> {
 /// let region = pd.allocate(4096, AccessFlags::LOCAL_WRITE | AccessFlags::MW_BIND)?;
 /// let builder = pd.create_qp::<Rc>(cq, cq, 1)?.add_send_ops(SendOps::WINDOWS);
 /// let builder = builder.set_max_inline_data(RemoteMemorySlice::BYTES as u32);
 /// let mut qp = builder.build()?.handshake(peer)?;
-/// let mut window = pd.alloc_window::<Type2>()?;
+/// let mut window = pd.alloc_window::<WindowType2>()?;
 ///
 /// let mut batch = qp.start_send();
 /// let (range, access) = (..1024, AccessFlags::REMOTE_WRITE);
@@ -95,7 +95,7 @@ impl WindowType for Type2 {}
 /// # }
 /// ```
 #[doc(alias = "ibv_mw")]
-pub struct MemoryWindow<K: WindowType = Type2> {
+pub struct MemoryWindow<K: WindowType = WindowType2> {
     raw: NonNull<ffi::ibv_mw>,
     /// The same as in the C structure, which may be gone.
     rkey: u32,
@@ -148,7 +148,7 @@ impl Destroy for MwInner {
 }
 
 impl ProtectionDomain {
-    /// Allocates a memory window of the type that is named, as in `pd.alloc_window::<Type2>()`. It is bound to
+    /// Allocates a memory window of the type that is named, as in `pd.alloc_window::<WindowType2>()`. It is bound to
     /// nothing.
     ///
     /// # Errors
@@ -229,7 +229,7 @@ impl<K: WindowType> MemoryWindow<K> {
     }
 }
 
-impl MemoryWindow<Type2> {
+impl MemoryWindow<WindowType2> {
     /// The C structure, for a queue pair that has [added](BoundWindows::add) the window and is still there: then
     /// nobody has freed it.
     #[inline]
@@ -263,7 +263,7 @@ impl BoundWindows {
     /// Makes the window one of this queue pair's. It stays alive then until that is destroyed, or until it is dropped
     /// or another queue pair's.
     #[inline]
-    pub(crate) fn add(&mut self, window: &mut MemoryWindow<Type2>) -> Result<(), Refusal> {
+    pub(crate) fn add(&mut self, window: &mut MemoryWindow<WindowType2>) -> Result<(), Refusal> {
         // Mostly a window is bound by the same queue pair again: no lock, no allocation.
         if window.bound_by != 0 && window.bound_by == self.number {
             return Ok(());
@@ -272,7 +272,7 @@ impl BoundWindows {
     }
 
     #[cold]
-    fn adopt(&mut self, window: &mut MemoryWindow<Type2>) -> Result<(), Refusal> {
+    fn adopt(&mut self, window: &mut MemoryWindow<WindowType2>) -> Result<(), Refusal> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         if self.slots.len() == self.slots.capacity() {
             self.prune();
@@ -420,7 +420,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     pub unsafe fn bind_window<B>(
         &mut self,
         wr_id: u64,
-        window: &mut MemoryWindow<Type1>,
+        window: &mut MemoryWindow<WindowType1>,
         region: &MemoryRegion<B>,
         range: impl RangeBounds<usize>,
         access: AccessFlags,
@@ -453,7 +453,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     pub unsafe fn unbind_window<B>(
         &mut self,
         wr_id: u64,
-        window: &mut MemoryWindow<Type1>,
+        window: &mut MemoryWindow<WindowType1>,
         region: &MemoryRegion<B>,
     ) -> Result<()>
     where
@@ -474,7 +474,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     unsafe fn post_bind(
         &mut self,
         wr_id: u64,
-        window: &mut MemoryWindow<Type1>,
+        window: &mut MemoryWindow<WindowType1>,
         bind_info: ffi::ibv_mw_bind_info,
     ) -> Result<()> {
         let core = self.core_mut();

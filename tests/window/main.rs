@@ -4,8 +4,8 @@ mod type_1;
 mod type_2;
 
 use ibverbs::{
-    AccessFlags, DeviceCaps, Error, MemoryWindow, Rc, RemoteMemorySlice, SendBatch, SendOps, Type1,
-    Type2, WcOpcode, WcStatus,
+    AccessFlags, DeviceCaps, Error, MemoryWindow, Rc, RemoteMemorySlice, SendBatch, SendOps,
+    WcOpcode, WcStatus, WindowType1, WindowType2,
 };
 use ibverbs_tests::{pair_with, submit, wait_one, Bed, Mem, Side};
 pub(crate) const READ: AccessFlags = AccessFlags::REMOTE_READ;
@@ -29,10 +29,10 @@ pub(crate) fn bed() -> Option<Bed> {
         assert!(matches!(result, Err(Error::Unsupported { .. })), "{result:?}");
     };
     if !has_1 {
-        unsupported(bed.pd().alloc_window::<Type1>().map(drop));
+        unsupported(bed.pd().alloc_window::<WindowType1>().map(drop));
     }
     if !has_2 {
-        unsupported(bed.pd().alloc_window::<Type2>().map(drop));
+        unsupported(bed.pd().alloc_window::<WindowType2>().map(drop));
     }
     (has_1 && has_2).then_some(bed)
 }

@@ -2,7 +2,7 @@
 
 use ibverbs::{
     AccessFlags, CanSend, Error, MemoryWindow, QpState, QueuePair, QueuePairAttr, Rc,
-    RemoteMemorySlice, SendOps, Type1, Type2, WcOpcode,
+    RemoteMemorySlice, SendOps, WcOpcode, WindowType1, WindowType2,
 };
 use ibverbs_tests::{pair_with, pattern, prepare, submit, wait_one, Mem, PORT};
 
@@ -12,7 +12,7 @@ use crate::{bed, bind, Lab, ALL, BINDABLE, LEN, OK, READ, REFUSED, WRITE};
 #[track_caller]
 fn bind_1(
     lab: &mut Lab,
-    window: &mut MemoryWindow<Type1>,
+    window: &mut MemoryWindow<WindowType1>,
     range: std::ops::Range<usize>,
     access: AccessFlags,
 ) -> RemoteMemorySlice {
@@ -26,7 +26,7 @@ fn bind_1(
 /// Unbinds a window of type 1.
 fn unbind(
     qp: &mut QueuePair<Rc, impl CanSend>,
-    window: &mut MemoryWindow<Type1>,
+    window: &mut MemoryWindow<WindowType1>,
     mem: &Mem,
 ) -> Result<(), Error> {
     // SAFETY: the send queue is not full after this.
@@ -37,7 +37,7 @@ fn unbind(
 fn a_window_of_type_1_is_for_every_peer_until_it_is_bound_anew() {
     let Some(bed) = bed() else { return };
     let mut lab = Lab::new(&bed);
-    let mut window = bed.pd().alloc_window::<Type1>().unwrap();
+    let mut window = bed.pd().alloc_window::<WindowType1>().unwrap();
     let unbound = window.rkey();
     let old = bind_1(&mut lab, &mut window, 100..1100, ALL);
     assert_eq!(
@@ -71,7 +71,7 @@ fn a_window_of_type_1_is_for_every_peer_until_it_is_bound_anew() {
 fn a_window_of_type_1_outlives_the_queue_pair_that_has_bound_it() {
     let Some(bed) = bed() else { return };
     let mut lab = Lab::new(&bed);
-    let mut window = bed.pd().alloc_window::<Type1>().unwrap();
+    let mut window = bed.pd().alloc_window::<WindowType1>().unwrap();
     let remote = bind_1(&mut lab, &mut window, 0..8, READ | WRITE);
     lab.b.qp.close().unwrap();
     let mut other = Lab::new(&bed);
@@ -87,13 +87,13 @@ fn a_window_of_type_1_is_refused_what_cannot_be() {
     let Some(bed) = bed() else { return };
     let mut lab = Lab::new(&bed);
     let other_pd = bed.ctx().alloc_pd().unwrap();
-    let mut window = bed.pd().alloc_window::<Type1>().unwrap();
-    let mut foreign = other_pd.alloc_window::<Type1>().unwrap();
+    let mut window = bed.pd().alloc_window::<WindowType1>().unwrap();
+    let mut foreign = other_pd.alloc_window::<WindowType1>().unwrap();
     let foreign_mem = bed.mem_of(&other_pd, LEN, BINDABLE);
     let (own, fixed) = (lab.target.clone(), bed.mem_with(LEN, AccessFlags::MW_BIND));
     let unbindable = bed.mem_with(LEN, AccessFlags::PERMISSIVE);
     let key = window.rkey();
-    let mut refusal = |window: &mut MemoryWindow<Type1>, mem: &Mem, len, access| {
+    let mut refusal = |window: &mut MemoryWindow<WindowType1>, mem: &Mem, len, access| {
         // SAFETY: nothing in this package makes a reference to the bytes of a `Mem`.
         let result = unsafe { lab.b.qp.bind_window(1, window, mem.region(), 0..len, access) };
         result.expect_err("it should have been refused")
@@ -131,8 +131,8 @@ fn windows_cannot_be_bound_before_the_queue_pair_is_ready_to_send() {
     let prepared = prepare::<Rc>(&bed, |builder| builder.add_send_ops(SendOps::WINDOWS));
     let mut qp = prepared.qp.into_manual();
     let target = bed.mem_with(LEN, BINDABLE);
-    let mut type_1 = bed.pd().alloc_window::<Type1>().unwrap();
-    let mut type_2 = bed.pd().alloc_window::<Type2>().unwrap();
+    let mut type_1 = bed.pd().alloc_window::<WindowType1>().unwrap();
+    let mut type_2 = bed.pd().alloc_window::<WindowType2>().unwrap();
     let keys = (type_1.rkey(), type_2.rkey());
     for state in [QpState::RESET, QpState::INIT] {
         if state == QpState::INIT {
@@ -158,7 +158,7 @@ fn a_queue_pair_that_was_not_built_for_windows_binds_none_of_type_1() {
     let Some(bed) = bed() else { return };
     let (_a, mut b) = pair_with::<Rc>(&bed, |builder| builder);
     let target = bed.mem_with(LEN, BINDABLE);
-    let mut window = bed.pd().alloc_window::<Type1>().unwrap();
+    let mut window = bed.pd().alloc_window::<WindowType1>().unwrap();
     let result = unbind(&mut b.qp, &mut window, &target);
     let expected = SendOps::BIND_MW;
     assert!(

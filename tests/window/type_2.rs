@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use ibverbs::{
     AccessFlags, Error, MemoryRegion, MemoryWindow, Payload, QpState, QueuePair,
-    QueuePairAttrMask as Mask, Rc, RecvRequest, RemoteMemorySlice, SendOps, Type2, Uc, WcFlags,
-    WcOpcode, WcStatus,
+    QueuePairAttrMask as Mask, Rc, RecvRequest, RemoteMemorySlice, SendOps, Uc, WcFlags, WcOpcode,
+    WcStatus, WindowType2,
 };
 use ibverbs_tests::{
     eventually, pair_with, pattern, post_recv, submit, wait_ok, wait_one, Bed, Mem, PORT,
@@ -236,8 +236,8 @@ fn a_bind_that_cannot_be_refuses_its_batch() {
     let Some(bed) = bed() else { return };
     let mut lab = Lab::new(&bed);
     let other_pd = bed.ctx().alloc_pd().unwrap();
-    let mut window = bed.pd().alloc_window::<Type2>().unwrap();
-    let mut foreign = other_pd.alloc_window::<Type2>().unwrap();
+    let mut window = bed.pd().alloc_window::<WindowType2>().unwrap();
+    let mut foreign = other_pd.alloc_window::<WindowType2>().unwrap();
     let foreign_mem = bed.mem_of(&other_pd, LEN, BINDABLE);
     let (own, fixed) = (lab.target.clone(), bed.mem_with(LEN, AccessFlags::MW_BIND));
     let unbindable = bed.mem_with(LEN, AccessFlags::PERMISSIVE);
@@ -385,7 +385,7 @@ fn region_that_is_leaked_on_purpose(bed: &Bed) -> MemoryRegion {
 fn a_region_to_which_a_window_is_bound_stays() {
     let Some(bed) = bed() else { return };
     let mut lab = Lab::new(&bed);
-    let mut window = bed.pd().alloc_window::<Type2>().unwrap();
+    let mut window = bed.pd().alloc_window::<WindowType2>().unwrap();
     let mut region = region_that_is_leaked_on_purpose(&bed);
     region.bytes_mut()[..6].copy_from_slice(b"steady");
     let mut remote = None;
@@ -431,7 +431,7 @@ fn a_region_can_be_closed_when_its_windows_are_unbound_or_gone() {
     ];
     for end in endings {
         let mut lab = Lab::new(&bed);
-        let mut window = bed.pd().alloc_window::<Type2>().unwrap();
+        let mut window = bed.pd().alloc_window::<WindowType2>().unwrap();
         let region = bed.pd().allocate(LEN, BINDABLE).unwrap();
         submit(&mut lab.b.qp, |batch| {
             let op = batch.op().signaled();
@@ -455,7 +455,7 @@ fn a_queue_pair_takes_its_windows_with_it() {
     for end in endings {
         let mut lab = Lab::new(&bed);
         let [mut first, mut second, mut other, mut free] =
-            [(); 4].map(|()| bed.pd().alloc_window::<Type2>().unwrap());
+            [(); 4].map(|()| bed.pd().alloc_window::<WindowType2>().unwrap());
         let region = bed.pd().allocate(LEN, BINDABLE).unwrap();
         lab.bind(&mut first, 0..8, READ);
         lab.bind(&mut second, 8..16, READ);
@@ -495,7 +495,7 @@ fn a_queue_pair_that_was_dropped_within_a_poll_takes_its_windows_with_it_later()
     let Some(bed) = bed() else { return };
     let start = Instant::now();
     let mut lab = Lab::new(&bed);
-    let mut window = bed.pd().alloc_window::<Type2>().unwrap();
+    let mut window = bed.pd().alloc_window::<WindowType2>().unwrap();
     lab.bind(&mut window, 0..8, READ);
     let key = window.rkey();
     let Lab { b, .. } = lab;
@@ -530,7 +530,8 @@ fn an_unreliable_connection_has_windows_for_writes() {
     let (from, target) = (bed.mem(LEN), bed.mem_with(LEN, BINDABLE));
     let data = pattern(LEN, 9);
     from.write(0, &data);
-    let [mut writable, mut readable] = [(); 2].map(|()| bed.pd().alloc_window::<Type2>().unwrap());
+    let [mut writable, mut readable] =
+        [(); 2].map(|()| bed.pd().alloc_window::<WindowType2>().unwrap());
     let mut remotes = Vec::new();
     submit(&mut b.qp, |batch| {
         for (window, start, access) in [(&mut writable, 0, WRITE), (&mut readable, 1024, READ)] {

@@ -1,6 +1,6 @@
 //! Why a batch is not posted.
 
-use super::advanced::FlushPlacement;
+use super::optional::FlushPlacement;
 use crate::error::Error;
 use crate::mr::AccessFlags;
 use crate::qp::{QueuePairCapacity, SendOps};

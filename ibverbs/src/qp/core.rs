@@ -11,7 +11,7 @@ use crate::cq::drop_or_park;
 use crate::error::{os_error, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::Handle;
-use crate::mw::{MemoryWindow, Type2};
+use crate::mw::{MemoryWindow, WindowType2};
 use crate::pd::PdHandle;
 use crate::post::Refusal;
 
@@ -98,7 +98,10 @@ impl Core {
     }
 
     /// Takes note that this queue pair binds the window.
-    pub(crate) fn add_window(&mut self, window: &mut MemoryWindow<Type2>) -> Result<(), Refusal> {
+    pub(crate) fn add_window(
+        &mut self,
+        window: &mut MemoryWindow<WindowType2>,
+    ) -> Result<(), Refusal> {
         self.inner.windows.add(window)
     }
 

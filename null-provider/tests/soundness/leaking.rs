@@ -1,7 +1,7 @@
 //! Rule 9: what the device may still use is leaked, never freed. These tests leak on purpose: a leak
 //! detector must skip them.
 
-use ibverbs::{AccessFlags, Error, MemoryRegion, Rc, Type1, Type2};
+use ibverbs::{AccessFlags, Error, MemoryRegion, Rc, WindowType1, WindowType2};
 use null_provider::{Kind, Verb};
 
 use crate::common::{
@@ -73,7 +73,7 @@ fn a_shared_queue_that_cannot_be_destroyed_keeps_its_domain() {
 fn a_window_that_cannot_be_freed_keeps_its_domain() {
     let null = null();
     let Parts { ctx, pd, cq } = parts();
-    let window = pd.alloc_window::<Type1>().unwrap();
+    let window = pd.alloc_window::<WindowType1>().unwrap();
     null.fail(Verb::DeallocMw, libc::EIO);
     let failed = window.close().unwrap_err();
     assert_eq!(failed.error.os_error(), Some(libc::EIO));
@@ -91,7 +91,7 @@ fn memory_to_which_a_window_is_bound_stays_mapped() {
     let null = null();
     let Parts { ctx, pd, cq } = parts();
     let (region, address) = filled(&pd, AccessFlags::LOCAL_WRITE | AccessFlags::MW_BIND);
-    let mut window = pd.alloc_window::<Type2>().unwrap();
+    let mut window = pd.alloc_window::<WindowType2>().unwrap();
     let mut qp = with_windows(&pd, &cq);
     bind(&mut qp, &mut window, &region);
     let failed = region.close().unwrap_err();

@@ -2,7 +2,7 @@
 
 use ibverbs::{
     ffi, AccessFlags, CanSend, Error, MemoryRegion, MemoryWindow, ProtectionDomain, QpState,
-    QueuePair, QueuePairAttr, Rc, RemoteMemorySlice, Result, SendOps, Type1, Type2,
+    QueuePair, QueuePairAttr, Rc, RemoteMemorySlice, Result, SendOps, WindowType1, WindowType2,
 };
 use null_provider::{Kind, Operation, Verb};
 
@@ -37,7 +37,7 @@ fn try_bind(
 /// Binds a window of type 1 to a region.
 fn bind_1(
     qp: &mut QueuePair<Rc>,
-    window: &mut MemoryWindow<Type1>,
+    window: &mut MemoryWindow<WindowType1>,
     region: &MemoryRegion,
 ) -> Result<RemoteMemorySlice> {
     // SAFETY: there is no peer.
@@ -47,7 +47,7 @@ fn bind_1(
 /// Unbinds one.
 fn unbind_1(
     qp: &mut QueuePair<Rc, impl CanSend>,
-    window: &mut MemoryWindow<Type1>,
+    window: &mut MemoryWindow<WindowType1>,
     region: &MemoryRegion,
 ) -> Result<()> {
     // SAFETY: the null provider always has room.
@@ -64,7 +64,7 @@ fn windows_and_regions_of_another_domain_are_refused() {
     for other_pd in &other_pds {
         let regions = [region(&pd), region(other_pd)];
         let mut type_2 = [window(&pd), window(other_pd)];
-        let mut type_1 = [&pd, other_pd].map(|pd| pd.alloc_window::<Type1>().unwrap());
+        let mut type_1 = [&pd, other_pd].map(|pd| pd.alloc_window::<WindowType1>().unwrap());
         null.take_calls();
         for (which, of) in [(0, 1), (1, 0), (1, 1)] {
             let (window, region) = (&mut type_2[which], &regions[of]);
@@ -88,7 +88,7 @@ fn windows_are_bound_only_as_their_region_allows() {
     let null = null();
     let Parts { pd, cq, .. } = parts();
     let mut qp = with_windows(&pd, &cq);
-    let mut type_1 = pd.alloc_window::<Type1>().unwrap();
+    let mut type_1 = pd.alloc_window::<WindowType1>().unwrap();
     let mut type_2 = window(&pd);
     let (write, atomic) = (AccessFlags::REMOTE_WRITE, AccessFlags::REMOTE_ATOMIC);
     let regions = [
@@ -134,7 +134,7 @@ fn a_window_of_type_1_is_bound_and_unbound_with_a_region() {
     let Parts { pd, cq, .. } = parts();
     let region = region(&pd);
     let mut qp = with_windows(&pd, &cq);
-    let mut window = pd.alloc_window::<Type1>().unwrap();
+    let mut window = pd.alloc_window::<WindowType1>().unwrap();
     let old = window.rkey();
     null.take_calls();
     let remote = bind_1(&mut qp, &mut window, &region).unwrap();
@@ -168,7 +168,7 @@ fn a_forgotten_batch_is_aborted_by_binding_a_window_of_type_1() {
     let Parts { pd, cq, .. } = parts();
     let region = region(&pd);
     let mut qp = with_windows(&pd, &cq);
-    let mut window = pd.alloc_window::<Type1>().unwrap();
+    let mut window = pd.alloc_window::<WindowType1>().unwrap();
     for bound in [true, false] {
         std::mem::forget(qp.start_send());
         null.take_calls();
@@ -185,7 +185,7 @@ fn a_queue_pair_that_cannot_send_binds_nothing() {
     let null = null();
     let Parts { pd, cq, .. } = parts();
     let region = region(&pd);
-    let mut type_1 = pd.alloc_window::<Type1>().unwrap();
+    let mut type_1 = pd.alloc_window::<WindowType1>().unwrap();
     let mut type_2 = window(&pd);
     let keys = (type_1.rkey(), type_2.rkey());
     let builder = || pd.create_qp::<Rc>(&cq, &cq, 1).unwrap().set_send_ops(SendOps::all());
@@ -224,7 +224,7 @@ fn a_queue_pair_that_was_not_built_for_it_binds_no_window_of_type_1() {
     let Parts { pd, cq, .. } = parts();
     let region = region(&pd);
     let mut qp = connected(&pd, &cq);
-    let mut window = pd.alloc_window::<Type1>().unwrap();
+    let mut window = pd.alloc_window::<WindowType1>().unwrap();
     null.take_calls();
     let bound = bind_1(&mut qp, &mut window, &region).map(drop);
     for result in [bound, unbind_1(&mut qp, &mut window, &region)] {
@@ -262,7 +262,7 @@ fn binding_a_window_of_type_1_fails_cleanly() {
     let Parts { pd, cq, .. } = parts();
     let region = region(&pd);
     let mut qp = with_windows(&pd, &cq);
-    let mut window = pd.alloc_window::<Type1>().unwrap();
+    let mut window = pd.alloc_window::<WindowType1>().unwrap();
     let key = window.rkey();
     null.fail(Verb::BindMw, libc::ENOMEM);
     let error = bind_1(&mut qp, &mut window, &region).unwrap_err();
@@ -280,13 +280,16 @@ fn windows_that_a_device_does_not_have_are_unsupported() {
     let Parts { pd, .. } = parts();
     for code in [libc::EINVAL, libc::EOPNOTSUPP, libc::ENOSYS] {
         null.fail(Verb::AllocMw, code);
-        let results = [pd.alloc_window::<Type1>().map(drop), pd.alloc_window::<Type2>().map(drop)];
+        let results = [
+            pd.alloc_window::<WindowType1>().map(drop),
+            pd.alloc_window::<WindowType2>().map(drop),
+        ];
         for result in results {
             assert!(matches!(result, Err(Error::Unsupported { .. })), "{code}: {result:?}");
         }
     }
     null.fail(Verb::AllocMw, libc::ENOMEM);
-    assert_eq!(pd.alloc_window::<Type2>().unwrap_err().os_error(), Some(libc::ENOMEM));
+    assert_eq!(pd.alloc_window::<WindowType2>().unwrap_err().os_error(), Some(libc::ENOMEM));
 }
 
 /// What ends a queue pair.

@@ -9,7 +9,7 @@ use super::payload::Payload;
 use super::refusal::Refusal;
 use crate::ffi;
 use crate::mr::{AccessFlags, MemoryRegion, RemoteMemorySlice};
-use crate::mw::{bind_info, check_length, MemoryWindow, Type2};
+use crate::mw::{bind_info, check_length, MemoryWindow, WindowType2};
 use crate::qp::{Connected, Core, Reliable, SendOps, Transport};
 
 impl<T: Transport, I> SendOp<'_, T, I> {
@@ -40,7 +40,7 @@ impl<T: Transport, I> SendOp<'_, T, I> {
     pub unsafe fn bind_window<B>(
         self,
         wr_id: u64,
-        window: &mut MemoryWindow<Type2>,
+        window: &mut MemoryWindow<WindowType2>,
         region: &MemoryRegion<B>,
         range: impl RangeBounds<usize>,
         access: AccessFlags,
@@ -182,7 +182,7 @@ impl<T: Transport, I> SendOp<'_, T, I> {
 #[track_caller]
 fn prepare_bind<B>(
     core: &mut Core,
-    window: &mut MemoryWindow<Type2>,
+    window: &mut MemoryWindow<WindowType2>,
     region: &MemoryRegion<B>,
     range: impl RangeBounds<usize>,
     access: AccessFlags,
