@@ -567,3 +567,16 @@ impl<R> std::error::Error for Failed<R> {
         self.error.source()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_without_a_reason_is_not_what_failed_before() {
+        // What another call has left.
+        assert!(std::fs::File::open("/there/is/no/such/file").is_err());
+        assert_eq!(last_errno(), libc::ENOENT);
+        assert_eq!(created(std::ptr::null_mut::<u8>), Err(libc::EIO));
+    }
+}

@@ -143,13 +143,17 @@ fn what_cannot_be_is_refused_before_the_provider_sees_it() {
     let mut batch = qp.start_send();
     batch.op().flush(1, REMOTE, nowhere, FlushLevel::Range);
     assert!(matches!(submit(batch), Err(Error::InvalidArgument { value: 0, .. })));
+    let too_long = RemoteMemorySlice { len: 1 << 32, ..REMOTE };
+    let mut batch = qp.start_send();
+    batch.op().flush(1, too_long, FlushPlacement::GLOBAL, FlushLevel::Range);
+    assert!(matches!(submit(batch), Err(Error::InvalidArgument { value: 0x1_0000_0000, .. })));
     let mut batch = qp.start_send();
     batch.op().atomic_write(1, REMOTE.slice(..7), 1);
     assert!(matches!(submit(batch), Err(Error::BeyondRemote { bytes: 8, len: 7 })));
     let mut batch = qp.start_send();
     batch.op().atomic_write(1, REMOTE.slice(4..), 1);
     assert!(matches!(submit(batch), Err(Error::InvalidArgument { value: 0x1004, .. })));
-    assert_eq!(null.verbs(), [Verb::WrStart, Verb::WrAbort].repeat(3));
+    assert_eq!(null.verbs(), [Verb::WrStart, Verb::WrAbort].repeat(4));
 }
 
 #[test]
