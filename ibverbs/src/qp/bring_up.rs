@@ -158,6 +158,14 @@ impl Core {
     }
 }
 
+/// The first step of a bring-up, unless it was taken.
+fn enter_init_from<S: State>(core: &mut Core) -> Result<()> {
+    if S::IS_RESET {
+        core.enter_init()?;
+    }
+    Ok(())
+}
+
 impl<T: Transport> QueuePair<T, Reset> {
     /// Hands the states over to the program: see [`modify`](QueuePair::modify). A send that is begun
     /// before the queue pair was asked for RTS is refused when its batch is submitted.
@@ -171,11 +179,8 @@ impl<T: Transport> QueuePair<T, Reset> {
     ///
     /// [`Error::Transition`] or [`Error::Verb`] if the device refuses.
     #[doc(alias = "ibv_modify_qp")]
-    pub fn init(mut self) -> Result<QueuePair<T, Init>, Failed<Self>> {
-        match self.core.enter_init() {
-            Ok(()) => Ok(QueuePair::new(self.core)),
-            Err(error) => Err(Failed { resource: self, error }),
-        }
+    pub fn init(self) -> Result<QueuePair<T, Init>, Failed<Self>> {
+        self.into_state(|qp| qp.core.enter_init())
     }
 }
 
@@ -213,15 +218,16 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// # }
     /// ```
     #[doc(alias = "ibv_modify_qp")]
-    pub fn handshake(mut self, remote: QueuePairEndpoint) -> Result<QueuePair<T>, Failed<Self>>
+    pub fn handshake(self, remote: QueuePairEndpoint) -> Result<QueuePair<T>, Failed<Self>>
     where
         T: Connected,
         S: Unconnected,
     {
-        match self.bring_up(|core| core.enter_rtr(&remote).and_then(|()| core.enter_rts())) {
-            Ok(()) => Ok(QueuePair::new(self.core)),
-            Err(error) => Err(Failed { resource: self, error }),
-        }
+        self.bring_up(|core| {
+            enter_init_from::<S>(core)?;
+            core.enter_rtr(&remote)?;
+            core.enter_rts()
+        })
     }
 
     /// Makes a datagram queue pair ready, in one call: through all states to ready to send. It receives what
@@ -235,28 +241,41 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// the user is not. The queue pair comes back in the state that it had, as from
     /// [`handshake`](Self::handshake).
     #[doc(alias = "ibv_modify_qp")]
-    pub fn activate(mut self, qkey: u32) -> Result<QueuePair<T>, Failed<Self>>
+    pub fn activate(self, qkey: u32) -> Result<QueuePair<T>, Failed<Self>>
     where
         T: Datagram,
         S: Unconnected,
     {
-        match self.bring_up(|core| core.activate(qkey)) {
+        self.bring_up(|core| {
+            enter_init_from::<S>(core)?;
+            core.activate(qkey)
+        })
+    }
+
+    /// Goes from the state that the type says to ready to send, which is what `steps` does. If that fails, the
+    /// queue pair is in the state of the type again, as far as the device lets us.
+    pub(super) fn bring_up(
+        self,
+        steps: impl FnOnce(&mut Core) -> Result<()>,
+    ) -> Result<QueuePair<T>, Failed<Self>> {
+        self.into_state(|qp| {
+            let result = steps(&mut qp.core);
+            if result.is_err() {
+                qp.step_back();
+            }
+            result
+        })
+    }
+
+    /// The queue pair in another state, when `step` has brought it there.
+    pub(super) fn into_state<Next: State>(
+        mut self,
+        step: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<QueuePair<T, Next>, Failed<Self>> {
+        match step(&mut self) {
             Ok(()) => Ok(QueuePair::new(self.core)),
             Err(error) => Err(Failed { resource: self, error }),
         }
-    }
-
-    /// Goes from the state that the type says to ready to send: `rest` does so from INIT on. If that fails, the
-    /// queue pair is in the state of the type again, as far as the device lets us.
-    fn bring_up(&mut self, rest: impl FnOnce(&mut Core) -> Result<()>) -> Result<()> {
-        let mut result = if S::IS_RESET { self.core.enter_init() } else { Ok(()) };
-        if result.is_ok() {
-            result = rest(&mut self.core);
-        }
-        if result.is_err() {
-            self.step_back();
-        }
-        result
     }
 
     /// What sending to a remote queue pair takes beside its number, as this queue pair's builder says (the
@@ -292,16 +311,13 @@ impl<T: Transport> QueuePair<T, Init> {
     /// As [`handshake`](Self::handshake).
     #[doc(alias = "ibv_modify_qp")]
     pub fn ready_to_receive(
-        mut self,
+        self,
         remote: QueuePairEndpoint,
     ) -> Result<QueuePair<T, Rtr>, Failed<Self>>
     where
         T: Connected,
     {
-        match self.core.enter_rtr(&remote) {
-            Ok(()) => Ok(QueuePair::new(self.core)),
-            Err(error) => Err(Failed { resource: self, error }),
-        }
+        self.into_state(|qp| qp.core.enter_rtr(&remote))
     }
 }
 
@@ -312,14 +328,11 @@ impl<T: Transport> QueuePair<T, Rtr> {
     ///
     /// [`Error::Transition`] or [`Error::Verb`] if the device refuses.
     #[doc(alias = "ibv_modify_qp")]
-    pub fn ready_to_send(mut self) -> Result<QueuePair<T, Rts>, Failed<Self>>
+    pub fn ready_to_send(self) -> Result<QueuePair<T, Rts>, Failed<Self>>
     where
         T: Connected,
     {
-        match self.core.enter_rts() {
-            Ok(()) => Ok(QueuePair::new(self.core)),
-            Err(error) => Err(Failed { resource: self, error }),
-        }
+        self.into_state(|qp| qp.core.enter_rts())
     }
 }
 
