@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
+#[cfg(feature = "tokio")]
+pub(crate) mod task;
+
 /// Waits until `fd` can be read: `false` if the deadline comes first. What was there may be gone again
 /// when it is read.
 ///

@@ -3,14 +3,11 @@
 use std::fmt;
 
 use tokio::io::unix::AsyncFd;
-use tokio::io::Interest;
 
 use super::channel::CompletionChannel;
 use super::{CompletionQueue, CompletionQueueBuilder, Completions};
 use crate::error::{Error, Result};
-
-/// A device that was removed makes the descriptor report an error, and nothing else.
-const INTEREST: Interest = Interest::READABLE.add(Interest::ERROR);
+use crate::readiness::task::{watch, INTEREST};
 
 /// A completion queue whose completions are awaited on tokio; from [`CompletionQueueBuilder::build_async`].
 ///
@@ -62,12 +59,7 @@ impl CompletionQueueBuilder<'_> {
     pub fn build_async(self) -> Result<AsyncCompletionQueue> {
         let queue = self.set_private_channel().build()?;
         let channel = CompletionChannel::from_handle(queue.private_channel()?.channel.clone());
-        // `register_with_interest`, which newer releases of tokio prefer, is missing in older ones. What it
-        // asks of its caller holds: the descriptor is one and the same for as long as `channel` lives.
-        #[allow(deprecated)]
-        let channel = AsyncFd::with_interest(channel, INTEREST)
-            .map_err(|source| Error::Verb { verb: "epoll_ctl", source })?;
-        Ok(AsyncCompletionQueue { channel, queue })
+        Ok(AsyncCompletionQueue { channel: watch(channel)?, queue })
     }
 }
 

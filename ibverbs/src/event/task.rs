@@ -4,11 +4,11 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 
 use tokio::io::unix::AsyncFd;
-use tokio::io::Interest;
 
 use super::{AsyncEvent, GET};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::readiness::task::{next, watch};
 
 impl Context {
     /// The asynchronous events of this context, to be awaited on tokio. Needs the feature `tokio`.
@@ -27,17 +27,9 @@ impl Context {
         // A descriptor can be registered with a runtime once, so that each needs its own.
         let fd = self.async_event_fd()?.try_clone_to_owned();
         let fd = fd.map_err(|source| Error::Verb { verb: "dup", source })?;
-        // Its unsafe successor came with tokio 1.53.3. What that demands holds for an `OwnedFd`: it stays open,
-        // and is always the same descriptor.
-        #[allow(deprecated)]
-        let fd = AsyncFd::with_interest(fd, INTEREST);
-        let fd = fd.map_err(|source| Error::Verb { verb: "epoll_ctl", source })?;
-        Ok(AsyncEvents { fd, context: self.clone() })
+        Ok(AsyncEvents { fd: watch(fd)?, context: self.clone() })
     }
 }
-
-/// A device that was removed makes its descriptor report an error, and nothing else.
-const INTEREST: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// The asynchronous events of a context as something to await; from [`Context::async_events`].
 ///
@@ -70,18 +62,7 @@ impl AsyncEvents {
     /// # }
     /// ```
     pub async fn next(&mut self) -> Result<AsyncEvent> {
-        loop {
-            let ready = self.fd.ready(INTEREST).await;
-            let mut ready = ready.map_err(|source| Error::Verb { verb: "epoll_wait", source })?;
-            if let Some(event) = self.context.poll_async_event()? {
-                return Ok(event);
-            }
-            // The kernel reports an error; a descriptor of another provider may be closed instead.
-            if ready.ready().is_error() || ready.ready().is_read_closed() {
-                return Err(Error::from_code(GET, libc::EIO));
-            }
-            ready.clear_ready();
-        }
+        next(GET, &self.fd, || self.context.poll_async_event()).await
     }
 }
 
