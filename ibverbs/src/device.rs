@@ -215,10 +215,6 @@ impl<'l> Device<'l> {
         Context::open(self)
     }
 
-    pub(crate) fn raw(&self) -> NonNull<ffi::ibv_device> {
-        self.raw
-    }
-
     /// The C structure.
     pub fn as_raw(&self) -> *mut ffi::ibv_device {
         self.raw.as_ptr()

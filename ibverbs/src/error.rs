@@ -1,12 +1,25 @@
 //! What can go wrong, and what a person needs to know to put it right.
 
+mod code;
+mod failed;
+mod hint;
+
 use std::io;
-use std::ptr::NonNull;
+#[cfg(feature = "rdmacm")]
+use std::net::SocketAddr;
+#[cfg(feature = "rdmacm")]
+use std::time::Duration;
 
 use crate::ffi;
 use crate::gid::Gid;
 use crate::mr::{AccessFlags, Advice};
 use crate::qp::{QpState, RouteFailure, SendOps, TransitionFailure};
+#[cfg(feature = "rdmacm")]
+use crate::rdmacm::ConnectionFailure;
+
+pub(crate) use code::{at_least_one, check, created, error_number, last_errno, os_error};
+pub use failed::Failed;
+use hint::*;
 
 /// The result of a call into this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -370,6 +383,99 @@ pub enum Error {
     #[error("ibv_fork_init comes too late: a device was opened, and its memory may be registered")]
     ForkInitTooLate,
 
+    /// An event channel of the connection manager could not be opened.
+    #[cfg(feature = "rdmacm")]
+    #[error("cannot open an event channel (rdma_create_event_channel){}", channel_hint(.source))]
+    EventChannel {
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// An identifier of the connection manager could not be bound to a local address.
+    #[cfg(feature = "rdmacm")]
+    #[error("cannot bind to {address} (rdma_bind_addr){}", bind_hint(.source))]
+    BindAddress {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
+    /// An identifier of the connection manager has no device yet.
+    #[cfg(feature = "rdmacm")]
+    #[error(
+        "the connection identifier has no device: resolve an address first, or bind it to one of an RDMA device \
+         that is not a wildcard"
+    )]
+    NotBound,
+
+    /// An identifier shares its event channel with others, whose events would be taken as well.
+    #[cfg(feature = "rdmacm")]
+    #[error(
+        "the connection identifier has no event channel of its own: take its events from the channel that it \
+         was created on or moved to, or use `migrate_to_own_channel`"
+    )]
+    SharedEventChannel,
+
+    /// The identifier's port space is not for this kind of queue pair.
+    #[cfg(feature = "rdmacm")]
+    #[error("the connection identifier is of port space {port_space}, which is not for {transport} queue pairs")]
+    PortSpaceMismatch {
+        /// The identifier's port space.
+        port_space: &'static str,
+        /// What kind of queue pair it was used with.
+        transport: &'static str,
+    },
+
+    /// A message of the connection manager cannot carry that much private data.
+    #[cfg(feature = "rdmacm")]
+    #[error(
+        "{bytes} bytes of private data are too many for {message}: it carries at most {available}"
+    )]
+    PrivateDataTooLong {
+        /// Which message.
+        message: &'static str,
+        /// How many bytes there were.
+        bytes: usize,
+        /// How many it carries.
+        available: usize,
+    },
+
+    /// The identifier is no member of this multicast group.
+    #[cfg(feature = "rdmacm")]
+    #[error("the connection identifier has not joined the multicast group {group}")]
+    NotJoined {
+        /// The group's address.
+        group: SocketAddr,
+    },
+
+    /// The connection manager reported that a connection could not be set up, or is gone.
+    #[cfg(feature = "rdmacm")]
+    #[error(transparent)]
+    Connection(Box<ConnectionFailure>),
+
+    /// A step of setting up a connection took too long.
+    #[cfg(feature = "rdmacm")]
+    #[error("cannot {step} (peer {peer}): no answer within {timeout:?}")]
+    TimedOut {
+        /// What was tried, in words.
+        step: &'static str,
+        /// The peer's address.
+        peer: Box<str>,
+        /// How long it was waited for.
+        timeout: Duration,
+    },
+
+    /// The name of a host or a service could not be resolved.
+    #[cfg(feature = "rdmacm")]
+    #[error("cannot resolve the address of {name} (rdma_getaddrinfo): {reason}")]
+    ResolveName {
+        /// The host and the service.
+        name: Box<str>,
+        /// What the resolver said.
+        reason: Box<str>,
+    },
+
     /// The operating system, the driver or the library refused a verb for another reason.
     #[error("{verb} failed")]
     Verb {
@@ -380,40 +486,9 @@ pub enum Error {
     },
 }
 
-fn place(index: u32, entries: u32) -> String {
-    if index < entries {
-        "that entry of its table is empty (`Context::gid_table` lists those in use)".to_owned()
-    } else {
-        format!("its table has {entries} entries")
-    }
-}
-
-fn open_hint(source: &io::Error) -> &'static str {
-    match source.raw_os_error() {
-        Some(libc::EACCES | libc::EPERM) => {
-            ": the user has no right to open /dev/infiniband/uverbs*"
-        }
-        _ => "",
-    }
-}
-
-fn resize_hint(source: &io::Error, requested: u32, capacity: u32) -> &'static str {
-    match source.raw_os_error() {
-        Some(libc::EINVAL) if requested < capacity => {
-            ": it may hold more than that; take completions, or lower its limit, first"
-        }
-        _ => "",
-    }
-}
-
-fn full_hint(source: &io::Error) -> &'static str {
-    match source.raw_os_error() {
-        Some(libc::ENOMEM | libc::ENOSPC) => {
-            ": the queue is full; poll completions of earlier requests first, or build a deeper queue"
-        }
-        _ => "",
-    }
-}
+/// The kernel's own number for what it does not support, which is not meant for programs and reaches them all
+/// the same (`rdma_join_multicast` of an IPv6 group on RoCE).
+const ENOTSUPP: i32 = 524;
 
 impl Error {
     /// The operating system's error number, where there is one.
@@ -432,7 +507,7 @@ impl Error {
     #[cold]
     pub(crate) fn from_code(verb: &'static str, code: i32) -> Error {
         match error_number(code) {
-            libc::EOPNOTSUPP | libc::ENOSYS | libc::EPROTONOSUPPORT => {
+            libc::EOPNOTSUPP | libc::ENOSYS | libc::EPROTONOSUPPORT | ENOTSUPP => {
                 Error::Unsupported { operation: verb }
             }
             number => Error::Verb { verb, source: io::Error::from_raw_os_error(number) },
@@ -457,126 +532,5 @@ impl Error {
             number if in_use.contains(&number) => Error::InUse { resource },
             number => Error::from_code(verb, number),
         }
-    }
-}
-
-/// The `errno` value that a verb's failure code means: most return the value itself, some return -1 and
-/// set `errno`, some (ionic) the negative value; and -2 from a poll is how mlx5 and hns say that they
-/// cannot make sense of a completion.
-pub(crate) fn error_number(code: i32) -> i32 {
-    match code {
-        -1 => last_errno(),
-        -2 => libc::EIO,
-        _ => code.saturating_abs(),
-    }
-}
-
-/// The operating system's error for a verb's failure code.
-pub(crate) fn os_error(code: i32) -> io::Error {
-    io::Error::from_raw_os_error(error_number(code))
-}
-
-/// The calling thread's `errno`; `EIO` if the failing call did not set one.
-pub(crate) fn last_errno() -> i32 {
-    match io::Error::last_os_error().raw_os_error() {
-        None | Some(0) => libc::EIO,
-        Some(code) => code,
-    }
-}
-
-/// What a verb created, or the reason why it returned null.
-///
-/// Some providers return null without a reason (mlx5 and hns for an address handle, among others): then it is
-/// `EIO`, and not what some other call has failed for before.
-pub(crate) fn created<T>(create: impl FnOnce() -> *mut T) -> Result<NonNull<T>, i32> {
-    // SAFETY: the function has no preconditions.
-    let errno = unsafe { libc::__errno_location() };
-    // SAFETY: it returned the address of this thread's `errno`.
-    unsafe { errno.write(0) };
-    NonNull::new(create()).ok_or_else(last_errno)
-}
-
-/// Refuses zero, for which no queue or memory is built.
-pub(crate) fn at_least_one(what: &'static str, value: u32) -> Result<()> {
-    if value == 0 {
-        return Err(Error::InvalidArgument { what, value: 0, expected: "it must be at least 1" });
-    }
-    Ok(())
-}
-
-/// `Ok` if a verb returned zero.
-#[inline]
-pub(crate) fn check(verb: &'static str, code: i32) -> Result<()> {
-    if code == 0 {
-        Ok(())
-    } else {
-        Err(Error::from_code(verb, code))
-    }
-}
-
-/// A call that failed and hands back what it was lent.
-///
-/// Transitions and `close` consume their object. If they fail, the object is in here, and still
-/// usable. It converts into [`Error`], so that `?` works where the object is not needed any more.
-///
-/// ```
-/// # fn close(cq: ibverbs::CompletionQueue) -> ibverbs::Result<()> {
-/// match cq.close() {
-///     Ok(()) => Ok(()),
-///     Err(failed) => {
-///         let cq = failed.resource; // still alive: poll it once more, close what uses it, ...
-///         drop(cq);
-///         Err(failed.error)
-///     }
-/// }
-/// # }
-/// ```
-pub struct Failed<R> {
-    /// What the call had consumed.
-    pub resource: R,
-    /// Why it failed.
-    pub error: Error,
-}
-
-impl<R> Failed<R> {
-    pub(crate) fn map<Q>(self, f: impl FnOnce(R) -> Q) -> Failed<Q> {
-        Failed { resource: f(self.resource), error: self.error }
-    }
-}
-
-impl<R> From<Failed<R>> for Error {
-    fn from(failed: Failed<R>) -> Error {
-        failed.error
-    }
-}
-
-impl<R> std::fmt::Debug for Failed<R> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Failed").field("error", &self.error).finish_non_exhaustive()
-    }
-}
-
-impl<R> std::fmt::Display for Failed<R> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.error.fmt(f)
-    }
-}
-
-impl<R> std::error::Error for Failed<R> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.error.source()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn null_without_a_reason_is_not_what_failed_before() {
-        // What another call has left.
-        assert!(std::fs::File::open("/there/is/no/such/file").is_err());
-        assert_eq!(last_errno(), libc::ENOENT);
-        assert_eq!(created(std::ptr::null_mut::<u8>), Err(libc::EIO));
     }
 }

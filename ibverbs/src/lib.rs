@@ -108,6 +108,8 @@ mod mw;
 mod pd;
 mod post;
 mod qp;
+#[cfg(feature = "rdmacm")]
+pub mod rdmacm;
 mod readiness;
 #[cfg(feature = "serde")]
 mod serialize;

@@ -176,7 +176,7 @@ impl QueuePairAttr {
         QueuePairAttr::default()
     }
 
-    pub(super) fn from_raw(raw: ffi::ibv_qp_attr, mask: QueuePairAttrMask) -> QueuePairAttr {
+    pub(crate) fn from_raw(raw: ffi::ibv_qp_attr, mask: QueuePairAttrMask) -> QueuePairAttr {
         QueuePairAttr { raw, mask }
     }
 

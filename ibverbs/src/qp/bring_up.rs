@@ -92,7 +92,7 @@ impl Core {
         })
     }
 
-    fn activate(&mut self, qkey: u32) -> Result<()> {
+    pub(super) fn activate(&mut self, qkey: u32) -> Result<()> {
         let attr = QueuePairAttr::new().set_state(QpState::RTR).set_qkey(qkey);
         self.modify(&attr)?;
         let psn = self.inner.config().first_psn;
@@ -291,7 +291,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
 
     /// After a failed `bring_up`: back to the state that the type says, as far as the device lets us.
     /// If it does not, the next transition reports that.
-    fn step_back(&mut self) {
+    pub(super) fn step_back(&mut self) {
         let state = self.core.query(QueuePairAttrMask::STATE).ok().and_then(|attr| attr.state());
         if state == Some(QpState::INIT) && !S::IS_RESET {
             return;

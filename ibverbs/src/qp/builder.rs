@@ -41,10 +41,10 @@ pub(crate) struct QpConfig {
     pub(super) path_mtu: Mtu,
     pub(super) min_rnr_timer: RnrTimer,
     pub(super) timeout: AckTimeout,
-    pub(super) retry_count: u8,
-    pub(super) rnr_retry: u8,
-    pub(super) max_rd_atomic: u8,
-    pub(super) max_dest_rd_atomic: u8,
+    pub(crate) retry_count: u8,
+    pub(crate) rnr_retry: u8,
+    pub(crate) max_rd_atomic: u8,
+    pub(crate) max_dest_rd_atomic: u8,
     /// Whether the driver cannot take back a batch: see [`PENSANDO`].
     pub(super) abort_spoils: bool,
 }
@@ -395,7 +395,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             config: self.config,
             send_cq: self.send_cq.handle().clone(),
             recv_cq: self.recv_cq.handle().clone(),
-            _srq: self.srq.map(|srq| srq.handle().clone()),
+            srq: self.srq.map(|srq| srq.handle().clone()),
             groups: Vec::new(),
             windows: BoundWindows::default(),
             pd: self.pd.handle().clone(),

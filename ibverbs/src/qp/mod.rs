@@ -3,6 +3,8 @@
 mod attr;
 mod bring_up;
 mod builder;
+#[cfg(feature = "rdmacm")]
+mod connection;
 mod core;
 mod endpoint;
 mod functions;
@@ -21,6 +23,8 @@ use bitflags::bitflags;
 
 pub use attr::{QueuePairAttr, QueuePairAttrMask};
 pub use builder::QueuePairBuilder;
+#[cfg(feature = "rdmacm")]
+pub(crate) use connection::Depths;
 pub(crate) use core::Core;
 pub use endpoint::QueuePairEndpoint;
 pub use route::RouteFailure;
@@ -71,7 +75,7 @@ pub(crate) struct QpInner {
     config: QpConfig,
     send_cq: CqHandle,
     recv_cq: CqHandle,
-    _srq: Option<SrqHandle>,
+    srq: Option<SrqHandle>,
     groups: Vec<multicast::Group>,
     windows: BoundWindows,
     pd: PdHandle,

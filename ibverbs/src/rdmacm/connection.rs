@@ -1,0 +1,141 @@
+//! A connection that stands.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use super::event::{CmEvent, CmEventType};
+use super::id::CmId;
+use super::step::Step;
+use crate::error::Result;
+use crate::qp::{QpState, QueuePair, QueuePairAttr, Rc};
+use crate::readiness::deadline;
+
+/// A connected queue pair: from [`Resolved::connect`](super::Resolved::connect) or
+/// [`Incoming::accept`](super::Incoming::accept).
+///
+/// Dropping it disconnects: the peer is told at once, and what the queue pair has still to do is not waited for.
+#[must_use = "dropping it disconnects"]
+pub struct Connection {
+    // Dropped first: the peer learns of it from the connection manager, not from requests that fail.
+    id: CmId,
+    /// The queue pair, ready to send.
+    pub queue_pair: QueuePair<Rc>,
+    peer_private_data: Vec<u8>,
+}
+
+impl Connection {
+    pub(super) fn new(
+        id: CmId,
+        queue_pair: QueuePair<Rc>,
+        peer_private_data: Vec<u8>,
+    ) -> Connection {
+        Connection { id, queue_pair, peer_private_data }
+    }
+
+    /// What the peer sent along when it connected or accepted, filled up with zeros: see
+    /// [`CmEvent::private_data`]. It comes from the network: check it.
+    pub fn peer_private_data(&self) -> &[u8] {
+        &self.peer_private_data
+    }
+
+    /// The local address.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.id.local_addr()
+    }
+
+    /// The peer's address, as it says itself.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.id.peer_addr()
+    }
+
+    /// The queue pair, and the identifier to go on with by oneself.
+    pub fn into_parts(self) -> (QueuePair<Rc>, CmId) {
+        (self.queue_pair, self.id)
+    }
+
+    /// Ends the connection: the queue pair is failed, so that what is posted is flushed, and the peer is told. Both sides
+    /// have [disconnected](Self::wait_disconnected) when the peer has answered.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`QueuePair::modify`] and of [`CmId::disconnect`].
+    #[doc(alias = "rdma_disconnect")]
+    pub fn disconnect(&mut self) -> Result<()> {
+        self.queue_pair.modify(&QueuePairAttr::new().set_state(QpState::ERR))?;
+        self.id.disconnect()
+    }
+
+    /// Waits until the connection is over, whoever ended it: `false` if it still stands after `timeout`. Without a
+    /// timeout it waits for as long as it takes. A peer that died is not noticed here, but by requests that fail.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Connection`](crate::Error::Connection) if the device is being removed.
+    pub fn wait_disconnected(&mut self, timeout: Option<Duration>) -> Result<bool> {
+        self.disconnected_until(deadline(timeout))
+    }
+
+    /// Whether the connection is over. It never waits.
+    ///
+    /// Once it has said so, it does not say so again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait_disconnected`](Self::wait_disconnected).
+    pub fn poll_disconnected(&mut self) -> Result<bool> {
+        self.disconnected_until(Some(Instant::now()))
+    }
+
+    fn disconnected_until(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        loop {
+            let Some(event) = self.id.wait_until(deadline)? else { return Ok(false) };
+            if self.is_end(event)? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Whether the event is the end of the connection, which is answered then.
+    pub(super) fn is_end(&mut self, event: CmEvent) -> Result<bool> {
+        match event.event_type() {
+            // Its status may be that the peer did not answer.
+            CmEventType::DISCONNECTED => {
+                // If the peer has ended it, it waits for an answer. If not, there is nothing to answer, and
+                // nothing lost.
+                let _ = self.id.disconnect();
+                Ok(true)
+            }
+            CmEventType::ADDR_CHANGE | CmEventType::TIMEWAIT_EXIT => Ok(false),
+            _ => Err(Step::STAY.failed(&self.id, event)),
+        }
+    }
+
+    pub(super) fn id_mut(&mut self) -> &mut CmId {
+        &mut self.id
+    }
+}
+
+/// For `epoll` and the like: it can be read when something has happened to the connection. Do not read it, but call
+/// [`Connection::poll_disconnected`].
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.id.as_fd()
+    }
+}
+
+impl AsRawFd for Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.id.as_raw_fd()
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("id", &self.id)
+            .field("queue_pair", &self.queue_pair)
+            .finish_non_exhaustive()
+    }
+}

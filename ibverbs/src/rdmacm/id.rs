@@ -1,0 +1,595 @@
+//! Identifiers: what a connection, or a listener, is to the connection manager.
+
+use std::ffi::{c_int, c_void};
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::ptr::{self, NonNull};
+use std::time::{Duration, Instant};
+
+use super::address::{from_storage, RawAddress};
+use super::channel::EventChannel;
+use super::event::CmEvent;
+use super::params::{ConnectionParams, PrivateDataLimit};
+use super::port_space::{self, PortSpace};
+use crate::context::Context;
+use crate::error::{last_errno, Error, Failed, Result};
+use crate::event::EventType;
+use crate::ffi;
+use crate::handle::{Destroy, Handle};
+use crate::readiness::deadline;
+
+/// An identifier of the connection manager: the end of a connection to be, or a listener. It does not wait:
+/// what it is asked for ends with an event.
+///
+/// | a client asks for | which ends with | a server asks for | which ends with |
+/// |---|---|---|---|
+/// | [`resolve_addr`](Self::resolve_addr) | `ADDR_RESOLVED` | [`bind_addr`](Self::bind_addr), [`listen`](Self::listen) | `CONNECT_REQUEST`, with an identifier for each |
+/// | [`resolve_route`](Self::resolve_route) | `ROUTE_RESOLVED` | [`bring_up`](Self::bring_up), [`accept`](Self::accept) | `ESTABLISHED` |
+/// | [`connect`](Self::connect) | `CONNECT_RESPONSE`, or `REJECTED` | | |
+/// | [`bring_up`](Self::bring_up), [`establish`](Self::establish) | | | |
+/// | [`disconnect`](Self::disconnect) | `DISCONNECTED` | [`disconnect`](Self::disconnect) | `DISCONNECTED` |
+///
+/// Its events come on [its own channel](Self::poll_cm_event), or on [one that it shares](Self::create_on). Programs
+/// that may wait are shorter with [`Connector`](super::Connector) and [`Acceptor`](super::Acceptor).
+///
+/// The queue pair is the program's own: the identifier only says which attributes it takes, and
+/// [`bring_up`](Self::bring_up) applies them. Dropping the identifier ends the connection for the peer; a request
+/// that was not accepted is rejected. The queue pair stays as it is.
+#[doc(alias = "rdma_cm_id")]
+#[must_use = "dropping it ends the connection, or rejects the request"]
+pub struct CmId {
+    inner: Handle<IdInner>,
+}
+
+struct IdInner {
+    raw: NonNull<ffi::rdma_cm_id>,
+    channel: EventChannel,
+    /// Whether nobody else's events come on the channel.
+    owns_channel: bool,
+    /// The multicast groups that were joined, or are being joined.
+    groups: Vec<SocketAddr>,
+}
+
+// SAFETY: an identifier may be used by any thread, by one at a time: everything that touches it takes its
+// channel's turn. What librdmacm shares between identifiers is under its own locks (`mut`, `idm_lock` and `acm_lock`
+// in librdmacm/cma.c and acm.c), but for its set-up, which is done when the first channel is created.
+unsafe impl Send for IdInner {}
+
+impl Destroy for IdInner {
+    const RESOURCE: &'static str = "connection identifier";
+    const VERB: &'static str = "rdma_destroy_id";
+
+    unsafe fn destroy(&mut self) -> i32 {
+        // librdmacm would forget what it keeps for a group that was not left.
+        for group in std::mem::take(&mut self.groups) {
+            // The group is gone from the list, even if the kernel refuses.
+            let _ = self.leave(group);
+        }
+        let _turn = self.channel.handle().turn();
+        // SAFETY: the identifier came from librdmacm, and is destroyed once as the caller promises. All its events
+        // were acknowledged, so that this does not wait; it has no queue pair that librdmacm knows of.
+        unsafe { ffi::rdma_destroy_id(self.raw.as_ptr()) }
+    }
+}
+
+impl IdInner {
+    /// Calls a function of librdmacm for this identifier, when it is this thread's turn. Returns the error number.
+    fn call(&self, call: impl FnOnce(*mut ffi::rdma_cm_id) -> c_int) -> Result<(), c_int> {
+        let _turn = self.channel.handle().turn();
+        // Functions of librdmacm return -1 and set `errno`.
+        match call(self.raw.as_ptr()) {
+            0 => Ok(()),
+            _ => Err(last_errno()),
+        }
+    }
+
+    /// Reads something of the identifier, when it is this thread's turn.
+    fn read<R>(&self, read: impl FnOnce(&ffi::rdma_cm_id) -> R) -> R {
+        let _turn = self.channel.handle().turn();
+        // SAFETY: the identifier is alive, and nobody else writes to it while it is this thread's turn.
+        read(unsafe { self.raw.as_ref() })
+    }
+
+    fn leave(&self, group: SocketAddr) -> Result<(), c_int> {
+        let mut raw = RawAddress::new(group);
+        // SAFETY: the identifier is alive, and the address is a whole one of its family. Each event of the
+        // membership was acknowledged, so that this does not wait.
+        self.call(|id| unsafe { ffi::rdma_leave_multicast(id, raw.as_mut_ptr()) })
+    }
+}
+
+impl CmId {
+    /// Creates an identifier with an event channel of its own.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`EventChannel::create`], and [`Error::Verb`] if the kernel refuses.
+    #[doc(alias = "rdma_create_id")]
+    pub fn create<P: PortSpace>(port_space: P) -> Result<CmId> {
+        CmId::new(port_space, EventChannel::create()?, true)
+    }
+
+    /// Creates an identifier whose events come on a channel that it may share with others. What it was given with
+    /// [`set_context`](Self::set_context) tells it from them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verb`] if the kernel refuses.
+    #[doc(alias = "rdma_create_id")]
+    pub fn create_on<P: PortSpace>(channel: &EventChannel, port_space: P) -> Result<CmId> {
+        CmId::new(port_space, channel.clone(), false)
+    }
+
+    fn new<P: PortSpace>(_: P, channel: EventChannel, owns_channel: bool) -> Result<CmId> {
+        let mut raw = ptr::null_mut();
+        // SAFETY: the channel is alive, and the second argument points to a pointer. Nothing is done with the
+        // context, which is null.
+        let code = unsafe {
+            ffi::rdma_create_id(channel.handle().as_raw(), &mut raw, ptr::null_mut(), P::RAW)
+        };
+        match NonNull::new(raw) {
+            Some(raw) if code == 0 => {
+                Ok(CmId::from_parts(IdInner { raw, channel, owns_channel, groups: Vec::new() }))
+            }
+            _ => Err(Error::last_os_error("rdma_create_id")),
+        }
+    }
+
+    fn from_parts(inner: IdInner) -> CmId {
+        CmId { inner: Handle::new(inner) }
+    }
+
+    /// The identifier that came with a connection request.
+    ///
+    /// # Safety
+    ///
+    /// librdmacm has created it for an event of this channel, and nobody else destroys it.
+    pub(super) unsafe fn from_request(raw: *mut ffi::rdma_cm_id, channel: &EventChannel) -> CmId {
+        // SAFETY: librdmacm points to a new identifier with each connection request.
+        let raw = unsafe { NonNull::new_unchecked(raw) };
+        let (channel, owns_channel) = (channel.clone(), false);
+        CmId::from_parts(IdInner { raw, channel, owns_channel, groups: Vec::new() })
+    }
+
+    /// What comes with the events of this identifier: a number that tells it from others on its channel. The
+    /// identifier of a connection request begins with that of the listening one.
+    pub fn set_context(&mut self, context: u64) {
+        let context = ptr::null_mut::<c_void>().wrapping_byte_add(context as usize);
+        let _turn = self.inner.channel.handle().turn();
+        // SAFETY: the identifier is alive, and it is this thread's turn. librdmacm keeps the value and does not
+        // follow it.
+        unsafe { (*self.inner.raw.as_ptr()).context = context };
+    }
+
+    /// What [`set_context`](Self::set_context) was given; 0 before.
+    pub fn context_value(&self) -> u64 {
+        self.inner.read(|id| id.context) as u64
+    }
+
+    /// Takes the next event of this identifier: `None` if there is none. It never waits.
+    ///
+    /// The event is acknowledged already (`rdma_ack_cm_event`). The identifier of a
+    /// [connection request](CmEvent::take_request) gets a channel of its own; if there are no file descriptors for
+    /// one, the request is rejected and the error returned.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::SharedEventChannel`] if the identifier shares its channel with others.
+    /// - [`Error::Verb`] if the kernel refuses.
+    #[doc(alias = "rdma_get_cm_event")]
+    #[doc(alias = "rdma_ack_cm_event")]
+    pub fn poll_cm_event(&mut self) -> Result<Option<CmEvent>> {
+        let event = self.own_channel()?.poll_cm_event()?;
+        event.map(separate).transpose()
+    }
+
+    /// Waits for the next event of this identifier: `None` if none came within `timeout`. Without a timeout it
+    /// waits for as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`poll_cm_event`](Self::poll_cm_event).
+    #[doc(alias = "rdma_get_cm_event")]
+    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<CmEvent>> {
+        self.wait_until(deadline(timeout))
+    }
+
+    pub(super) fn wait_until(&mut self, deadline: Option<Instant>) -> Result<Option<CmEvent>> {
+        let event = self.own_channel()?.wait_until(deadline)?;
+        event.map(separate).transpose()
+    }
+
+    pub(super) fn own_channel(&self) -> Result<&EventChannel> {
+        if self.inner.owns_channel {
+            Ok(&self.inner.channel)
+        } else {
+            Err(Error::SharedEventChannel)
+        }
+    }
+
+    /// Moves the identifier to another channel, together with its events that were not taken yet.
+    ///
+    /// A loop that waits for the channel already does not learn of those: poll the channel once after this.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verb`] if the kernel refuses.
+    #[doc(alias = "rdma_migrate_id")]
+    pub fn migrate(&mut self, channel: &EventChannel) -> Result<()> {
+        self.move_to(channel.clone(), false)
+    }
+
+    /// Moves the identifier to a channel of its own, together with its events that were not taken yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`EventChannel::create`], and [`Error::Verb`] if the kernel refuses.
+    #[doc(alias = "rdma_migrate_id")]
+    pub fn migrate_to_own_channel(&mut self) -> Result<()> {
+        if self.inner.owns_channel {
+            return Ok(());
+        }
+        self.move_to(EventChannel::create()?, true)
+    }
+
+    fn move_to(&mut self, channel: EventChannel, owns_channel: bool) -> Result<()> {
+        let inner = &mut *self.inner;
+        if !channel.is(&inner.channel) {
+            // Whoever takes the turns of two channels takes them in one order.
+            let (old, new) = (inner.channel.handle().clone(), channel.handle().clone());
+            let (first, second) =
+                if old.as_raw() < new.as_raw() { (&old, &new) } else { (&new, &old) };
+            let (_first, _second) = (first.turn(), second.turn());
+            // SAFETY: the identifier and the channel are alive, and it is this thread's turn on both channels, so
+            // that no event of the identifier is taken meanwhile. Each that was is acknowledged, so that this
+            // does not wait.
+            let code = unsafe { ffi::rdma_migrate_id(inner.raw.as_ptr(), new.as_raw()) };
+            if code != 0 {
+                return Err(Error::last_os_error("rdma_migrate_id"));
+            }
+            inner.channel = channel;
+        }
+        inner.owns_channel = owns_channel;
+        Ok(())
+    }
+
+    /// Binds the identifier to a local address, and to its device unless it is a wildcard. Port 0 takes any that is
+    /// free; [`local_addr`](Self::local_addr) tells which.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BindAddress`] if the address is in use, is no address of an RDMA device, or the identifier is bound.
+    #[doc(alias = "rdma_bind_addr")]
+    pub fn bind_addr(&mut self, address: SocketAddr) -> Result<()> {
+        let mut raw = RawAddress::new(address);
+        // SAFETY: the identifier is alive, and the address is a whole one of its family.
+        let bound = self.inner.call(|id| unsafe { ffi::rdma_bind_addr(id, raw.as_mut_ptr()) });
+        bound.map_err(|code| Error::BindAddress { address, source: os_error(code) })
+    }
+
+    /// Takes connection requests from now on: each is an event, and comes with an identifier. `backlog` is how many
+    /// may wait; 0 lets the kernel choose.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verb`] if the kernel refuses.
+    #[doc(alias = "rdma_listen")]
+    pub fn listen(&mut self, backlog: u32) -> Result<()> {
+        let backlog = c_int::try_from(backlog).unwrap_or(c_int::MAX);
+        // SAFETY: the identifier is alive.
+        self.verb("rdma_listen", |id| unsafe { ffi::rdma_listen(id, backlog) })
+    }
+
+    /// Begins to resolve the address of a peer: finds out which device leads there. `source` is the local address to
+    /// use, if it matters. Ends with `ADDR_RESOLVED` or `ADDR_ERROR`, within about `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verb`] with `EINVAL` if the identifier has resolved an address before or the two addresses are of
+    /// different families, with `ENODEV` or `EADDRNOTAVAIL` if no RDMA device has the address `source`.
+    #[doc(alias = "rdma_resolve_addr")]
+    pub fn resolve_addr(
+        &mut self,
+        source: Option<SocketAddr>,
+        destination: SocketAddr,
+        timeout: Duration,
+    ) -> Result<()> {
+        let mut source = source.map(RawAddress::new);
+        let source = source.as_mut().map_or(ptr::null_mut(), RawAddress::as_mut_ptr);
+        let mut destination = RawAddress::new(destination);
+        let timeout = milliseconds(timeout);
+        self.verb("rdma_resolve_addr", |id| {
+            // SAFETY: the identifier is alive; the addresses are whole ones of their families, or the first is
+            // null.
+            unsafe { ffi::rdma_resolve_addr(id, source, destination.as_mut_ptr(), timeout) }
+        })
+    }
+
+    /// Begins to resolve the route to the peer. Ends with `ROUTE_RESOLVED` or `ROUTE_ERROR`, within about `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::NotBound`] if the identifier has no device yet.
+    /// - [`Error::Verb`] if the kernel refuses.
+    #[doc(alias = "rdma_resolve_route")]
+    pub fn resolve_route(&mut self, timeout: Duration) -> Result<()> {
+        self.check_device()?;
+        let timeout = milliseconds(timeout);
+        // SAFETY: the identifier is alive, and has a device, which this function looks at.
+        self.verb("rdma_resolve_route", |id| unsafe { ffi::rdma_resolve_route(id, timeout) })
+    }
+
+    /// Begins to connect: sends the request. Ends with `CONNECT_RESPONSE`, after which the queue pair is
+    /// [brought up](Self::bring_up) and the connection [established](Self::establish); or with `REJECTED` or
+    /// `UNREACHABLE`. In a datagram port space, ends with `ESTABLISHED`, which tells the peer's queue pair.
+    ///
+    /// See [`ConnectionParams::for_queue_pair`]; datagrams only take the private data.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::NotBound`] if the identifier has no device yet.
+    /// - [`Error::PrivateDataTooLong`] if there is more private data than the request carries.
+    /// - [`Error::InvalidArgument`] if a retry count is out of its range.
+    /// - [`Error::Verb`] with `EINVAL` if more reads and atomics are asked for than the device can do, or the route
+    ///   is not resolved.
+    #[doc(alias = "rdma_connect")]
+    pub fn connect(&mut self, params: &ConnectionParams) -> Result<()> {
+        let limit = self.limit(PrivateDataLimit::CONNECT, PrivateDataLimit::CONNECT_DATAGRAM)?;
+        let mut raw = params.to_raw(limit)?;
+        // SAFETY: the identifier is alive and has a device, which this function looks at. The parameters are a whole
+        // structure, whose private data is borrowed from `params`.
+        self.verb("rdma_connect", |id| unsafe { ffi::rdma_connect(id, &mut raw) })
+    }
+
+    /// Accepts a connection request, when the queue pair was [brought up](Self::bring_up). Ends with
+    /// `ESTABLISHED`. In a datagram port space, tells the peer the queue pair of
+    /// [these parameters](ConnectionParams::set_qp_num), and nothing follows.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`](Self::connect). The peer may also have given up since.
+    #[doc(alias = "rdma_accept")]
+    pub fn accept(&mut self, params: &ConnectionParams) -> Result<()> {
+        let limit = self.limit(PrivateDataLimit::ACCEPT, PrivateDataLimit::ACCEPT_DATAGRAM)?;
+        let mut raw = params.to_raw(limit)?;
+        // SAFETY: as for `connect`.
+        self.verb("rdma_accept", |id| unsafe { ffi::rdma_accept(id, &mut raw) })
+    }
+
+    /// Rejects a connection request. What the peer sees is [`RejectReason::CONSUMER_DEFINED`], and the private data.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::NotBound`] if this is no connection request.
+    /// - [`Error::PrivateDataTooLong`] if there is more private data than a refusal carries.
+    /// - [`Error::Verb`] if the kernel refuses.
+    ///
+    /// [`RejectReason::CONSUMER_DEFINED`]: super::RejectReason::CONSUMER_DEFINED
+    #[doc(alias = "rdma_reject")]
+    pub fn reject(&mut self, private_data: &[u8]) -> Result<()> {
+        self.reject_with("rdma_reject", ffi::rdma_reject, private_data)
+    }
+
+    /// Rejects a connection request because of the vendor's options that it asks for. What the peer sees is
+    /// [`RejectReason::VENDOR_OPTION_NOT_SUPPORTED`], and the private data.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`reject`](Self::reject).
+    ///
+    /// [`RejectReason::VENDOR_OPTION_NOT_SUPPORTED`]: super::RejectReason::VENDOR_OPTION_NOT_SUPPORTED
+    #[doc(alias = "rdma_reject_ece")]
+    pub fn reject_ece(&mut self, private_data: &[u8]) -> Result<()> {
+        self.reject_with("rdma_reject_ece", ffi::rdma_reject_ece, private_data)
+    }
+
+    fn reject_with(
+        &mut self,
+        verb: &'static str,
+        reject: unsafe fn(*mut ffi::rdma_cm_id, *const c_void, u8) -> c_int,
+        private_data: &[u8],
+    ) -> Result<()> {
+        let limit = self.limit(PrivateDataLimit::REJECT, PrivateDataLimit::ACCEPT_DATAGRAM)?;
+        let len = limit.check(private_data)?;
+        // SAFETY: the identifier is alive, and the private data has this length.
+        self.verb(verb, |id| unsafe { reject(id, private_data.as_ptr().cast(), len) })
+    }
+
+    /// Confirms a connection, after `CONNECT_RESPONSE` and when the queue pair was brought up: the peer's event is
+    /// `ESTABLISHED`. Here, nothing follows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verb`] if there is nothing to confirm, or the kernel refuses.
+    #[doc(alias = "rdma_establish")]
+    pub fn establish(&mut self) -> Result<()> {
+        // SAFETY: the identifier is alive.
+        self.verb("rdma_establish", |id| unsafe { ffi::rdma_establish(id) })
+    }
+
+    /// Ends the connection, or answers the peer that has ended it. Ends with `DISCONNECTED`.
+    ///
+    /// What the queue pair has still to do is not waited for. To flush it, ask it for
+    /// [`QpState::ERR`](crate::QpState::ERR) before.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::NotBound`] if the identifier has no device yet.
+    /// - [`Error::Verb`] if there is no connection.
+    #[doc(alias = "rdma_disconnect")]
+    pub fn disconnect(&mut self) -> Result<()> {
+        self.check_device()?;
+        // SAFETY: the identifier is alive, and has a device, which this function looks at.
+        self.verb("rdma_disconnect", |id| unsafe { ffi::rdma_disconnect(id) })
+    }
+
+    /// Tells the connection manager of an asynchronous event of the queue pair. The one that matters is
+    /// [`EventType::COMM_EST`]: data has arrived before the peer's confirmation, which may be lost.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verb`] if there is no connection, or the event is of another kind.
+    #[doc(alias = "rdma_notify")]
+    pub fn notify(&mut self, event: EventType) -> Result<()> {
+        // SAFETY: the identifier is alive.
+        self.verb("rdma_notify", |id| unsafe { ffi::rdma_notify(id, event.0) })
+    }
+
+    /// The local address: where a listener listens, and from where a connection goes. `None` before it is known.
+    #[doc(alias = "rdma_get_local_addr")]
+    #[doc(alias = "rdma_get_src_port")]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.inner.read(|id| {
+            // SAFETY: every bit pattern is valid for the storage, which is the largest member of the union.
+            from_storage(unsafe { &id.route.addr.__bindgen_anon_1.src_storage })
+        })
+    }
+
+    /// The peer's address. `None` before it is known.
+    #[doc(alias = "rdma_get_peer_addr")]
+    #[doc(alias = "rdma_get_dst_port")]
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.inner.read(|id| {
+            // SAFETY: as for `local_addr`.
+            from_storage(unsafe { &id.route.addr.__bindgen_anon_2.dst_storage })
+        })
+    }
+
+    /// The port of the device, for [`create_qp`](crate::ProtectionDomain::create_qp). `None` if the identifier has no
+    /// device yet.
+    pub fn port(&self) -> Option<u8> {
+        self.inner.read(|id| (!id.verbs.is_null()).then_some(id.port_num))
+    }
+
+    /// The device, as librdmacm has opened it: all identifiers of one device have the same. Queue pairs may be created
+    /// from it, or from another context of the same device.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::NotBound`] if the identifier has no device yet.
+    /// - [`Error::Verb`] if the device is being removed.
+    pub fn context(&self) -> Result<Context> {
+        // The identifier keeps the device open until the context does.
+        let context = NonNull::new(self.raw_context()).ok_or(Error::NotBound)?;
+        // SAFETY: librdmacm has opened the context, and keeps it open at least for as long as this identifier is
+        // there, which the borrow of self sees to.
+        unsafe { super::device::context(context) }
+    }
+
+    /// The device as librdmacm has opened it, or null.
+    pub(super) fn raw_context(&self) -> *mut ffi::ibv_context {
+        self.inner.read(|id| id.verbs)
+    }
+
+    pub(super) fn check_device(&self) -> Result<()> {
+        if self.raw_context().is_null() {
+            return Err(Error::NotBound);
+        }
+        Ok(())
+    }
+
+    /// Whether its queue pairs are of datagrams.
+    pub(super) fn is_datagram(&self) -> bool {
+        self.inner.read(|id| id.qp_type) == ffi::IBV_QPT_UD
+    }
+
+    /// Whether it is of this port space.
+    pub(super) fn is_of<P: PortSpace>(&self, _: P) -> bool {
+        self.inner.read(|id| id.ps) == P::RAW
+    }
+
+    /// The name of its port space.
+    pub(super) fn port_space(&self) -> &'static str {
+        port_space::name(self.inner.read(|id| id.ps))
+    }
+
+    /// How much private data a message can carry, if the identifier has a device.
+    fn limit(
+        &self,
+        connected: PrivateDataLimit,
+        datagram: PrivateDataLimit,
+    ) -> Result<PrivateDataLimit> {
+        let context = NonNull::new(self.raw_context()).ok_or(Error::NotBound)?;
+        // SAFETY: the context is open for as long as the identifier is there; the field is not written after it
+        // was opened.
+        let device = unsafe { (*context.as_ptr()).device };
+        // SAFETY: an open context holds a reference to its device.
+        let transport = unsafe { (*device).transport_type };
+        let limit = if self.is_datagram() { datagram } else { connected };
+        Ok(if transport == ffi::IBV_TRANSPORT_IWARP { limit.on_iwarp() } else { limit })
+    }
+
+    /// Calls a function of librdmacm for this identifier.
+    pub(super) fn verb(
+        &mut self,
+        verb: &'static str,
+        call: impl FnOnce(*mut ffi::rdma_cm_id) -> c_int,
+    ) -> Result<()> {
+        self.inner.call(call).map_err(|code| Error::from_code(verb, code))
+    }
+
+    pub(super) fn groups_mut(&mut self) -> &mut Vec<SocketAddr> {
+        &mut self.inner.groups
+    }
+
+    pub(super) fn leave_group(&mut self, group: SocketAddr) -> Result<(), c_int> {
+        self.inner.leave(group)
+    }
+
+    /// Destroys the identifier. Dropping does the same, but cannot tell what went wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Verb`] if the kernel refuses.
+    #[doc(alias = "rdma_destroy_id")]
+    pub fn close(self) -> Result<(), Failed<Self>> {
+        self.inner.close().map_err(|failed| failed.map(|inner| CmId { inner }))
+    }
+
+    /// The C structure. Taking events writes to it, on whatever thread that happens.
+    pub fn as_raw(&self) -> *mut ffi::rdma_cm_id {
+        self.inner.raw.as_ptr()
+    }
+}
+
+/// Gives the identifier of a connection request a channel of its own.
+fn separate(mut event: CmEvent) -> Result<CmEvent> {
+    if let Some(request) = event.request_mut() {
+        request.migrate_to_own_channel()?;
+    }
+    Ok(event)
+}
+
+fn os_error(code: c_int) -> std::io::Error {
+    std::io::Error::from_raw_os_error(code)
+}
+
+/// A time as librdmacm takes it: at least one millisecond, so that a short one is not none.
+fn milliseconds(time: Duration) -> c_int {
+    c_int::try_from(time.as_millis()).unwrap_or(c_int::MAX).max(1)
+}
+
+/// For `epoll` and the like: the descriptor of its channel. Do not read it, but call
+/// [`CmId::poll_cm_event`] until that returns `None`. It is non-blocking (`O_NONBLOCK`), and must stay so.
+impl AsFd for CmId {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.channel.as_fd()
+    }
+}
+
+impl AsRawFd for CmId {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl fmt::Debug for CmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CmId")
+            .field("port_space", &format_args!("{}", self.port_space()))
+            .field("local_addr", &self.local_addr())
+            .field("peer_addr", &self.peer_addr())
+            .finish_non_exhaustive()
+    }
+}
