@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ibverbs_sys as ffi;
 
+use crate::cm::{Cm, CmConfig};
 use crate::device::DEVICES;
 use crate::event::Element;
 use crate::objects::{Block, Object};
@@ -84,8 +85,20 @@ pub struct Config {
     pub edit_acknowledged: Edit<ffi::ibv_async_event>,
     /// Changes what `ibv_query_qp` answers.
     pub edit_qp_attr: Edit<ffi::ibv_qp_attr>,
-    /// The verbs that fail: after how many calls, and with which `errno` value.
-    failures: BTreeMap<Verb, (usize, c_int)>,
+    /// How librdmacm departs from the ordinary.
+    pub cm: CmConfig,
+    /// The verbs that fail.
+    failures: BTreeMap<Verb, Failure>,
+}
+
+/// How a verb fails.
+struct Failure {
+    /// After how many calls.
+    successes: usize,
+    /// With which `errno` value.
+    code: c_int,
+    /// Whether it works again after that.
+    once: bool,
 }
 
 /// Everything that the provider knows, under one lock.
@@ -103,6 +116,7 @@ pub(crate) struct State {
     pub(crate) unacknowledged: Vec<usize>,
     /// How events of completion queues were moderated: count and period.
     pub(crate) moderations: Vec<(u16, u16)>,
+    pub(crate) cm: Cm,
     /// Objects that a test left alive on purpose, and that nobody may use any more.
     abandoned: Vec<Object>,
     calls: Vec<Call>,
@@ -123,9 +137,14 @@ impl State {
     pub(crate) fn failure(&mut self, verb: Verb) -> Result<(), c_int> {
         match self.config.failures.get_mut(&verb) {
             None => Ok(()),
-            Some((0, code)) => Err(*code),
-            Some((successes, _)) => {
-                *successes -= 1;
+            Some(&mut Failure { successes: 0, code, once }) => {
+                if once {
+                    self.config.failures.remove(&verb);
+                }
+                Err(code)
+            }
+            Some(failure) => {
+                failure.successes -= 1;
                 Ok(())
             }
         }
@@ -223,6 +242,7 @@ impl Controls {
         state.requests.clear();
         state.unacknowledged.clear();
         state.moderations.clear();
+        state.cm = Cm::default();
         state.calls.clear();
         state.violations.clear();
     }
@@ -239,7 +259,14 @@ impl Controls {
 
     /// The same, after so many more calls that succeed.
     pub fn fail_after(&self, verb: Verb, successes: usize, code: c_int) {
-        lock().config.failures.insert(verb, (successes, code));
+        let failure = Failure { successes, code, once: false };
+        lock().config.failures.insert(verb, failure);
+    }
+
+    /// Makes the next call of a verb fail with this `errno` value.
+    pub fn fail_once(&self, verb: Verb, code: c_int) {
+        let failure = Failure { successes: 0, code, once: true };
+        lock().config.failures.insert(verb, failure);
     }
 
     /// Makes a verb work again.
@@ -249,12 +276,15 @@ impl Controls {
 
     /// How many objects of this kind are alive.
     pub fn live(&self, kind: Kind) -> usize {
-        lock().objects.values().filter(|object| object.data.kind() == kind).count()
+        self.all_live().into_iter().filter(|&found| found == kind).count()
     }
 
-    /// The kinds of all objects that are alive.
+    /// The kinds of all objects that are alive, without those that librdmacm has created for itself.
     pub fn all_live(&self) -> Vec<Kind> {
-        lock().objects.values().map(|object| object.data.kind()).collect()
+        let state = lock();
+        let objects = state.objects.iter();
+        let objects = objects.filter(|(&address, _)| !state.is_of_librdmacm(address));
+        objects.map(|(_, object)| object.data.kind()).collect()
     }
 
     /// The calls that reached the provider since the last [`reset`](Self::reset) or `take_calls`.

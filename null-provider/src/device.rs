@@ -38,7 +38,7 @@ fn hold(state: &mut State, number: usize) -> *mut ffi::ibv_device {
     block.ptr().cast()
 }
 
-fn release(state: &mut State, number: usize) {
+pub(crate) fn release(state: &mut State, number: usize) {
     if let Some((_, references)) = &mut state.devices[number] {
         *references -= 1;
         if *references == 0 {
@@ -114,6 +114,11 @@ pub(crate) unsafe extern "C" fn open_device(device: *mut ffi::ibv_device) -> *mu
     let Some(number) = number_of(&mut state, Verb::OpenDevice, device) else {
         return null(libc::ENODEV);
     };
+    open(&mut state, number).unwrap_or_else(null)
+}
+
+/// Opens the device of this number.
+pub(crate) fn open(state: &mut State, number: usize) -> Result<*mut ffi::ibv_context, c_int> {
     let mut context = ffi::verbs_context {
         query_port: Some(query::query_port),
         query_device_ex: Some(query::query_device_ex),
@@ -128,7 +133,6 @@ pub(crate) unsafe extern "C" fn open_device(device: *mut ffi::ibv_device) -> *mu
         sz: size_of::<ffi::verbs_context>(),
         ..Default::default()
     };
-    context.context.device = device;
     let data_path = state.config.data_path;
     context.context.ops.post_recv = Some(match data_path {
         DataPath::Checked => recv::post_recv,
@@ -144,19 +148,19 @@ pub(crate) unsafe extern "C" fn open_device(device: *mut ffi::ibv_device) -> *mu
     });
     context.context.ops.req_notify_cq = Some(channel::req_notify_cq);
     context.context.num_comp_vectors = 1;
-    let Ok(events) = Events::new() else { return null(libc::EMFILE) };
+    let events = Events::new().map_err(|_| libc::EMFILE)?;
     context.context.async_fd = events.fd();
     context.context.abi_compat = ABI_IS_EXTENDED;
+    context.context.device = hold(state, number);
     if let Some(edit) = &state.config.edit_context {
         edit(&mut context);
     }
-    hold(&mut state, number);
     let block = Block::new(context.sz);
     block.write_suffix(&context);
     let offset = context.sz - size_of::<ffi::ibv_context>();
     let raw = block.ptr().wrapping_add(offset).cast();
     state.insert(block, offset, Vec::new(), Data::Context { device: number, data_path, events });
-    raw
+    Ok(raw)
 }
 
 pub(crate) unsafe extern "C" fn close_device(context: *mut ffi::ibv_context) -> c_int {

@@ -14,6 +14,7 @@
 
 mod ah;
 mod channel;
+mod cm;
 mod controls;
 mod cq;
 mod device;
@@ -38,6 +39,10 @@ use std::ffi::c_int;
 use ibverbs_sys as ffi;
 use ibverbs_sys::provider::{self, AlreadyChosen, Provider};
 
+pub use cm::{
+    CmAddrInfo, CmArgs, CmCall, CmConfig, CmConn, CmDatagrams, CmEvent, CmReplies, CmRequest,
+    EditQpAttr,
+};
 pub use controls::{Config, Controls, DataPath, Edit};
 pub use event::Element;
 pub use record::{
@@ -107,7 +112,7 @@ static VERBS: ffi::Verbs = ffi::Verbs {
 /// those of the first version that had them. And what [`DataPath::Minimal`] demands is kept.
 pub unsafe fn install() -> Result<&'static Controls, AlreadyChosen> {
     static NULL: Provider =
-        Provider { name: NAME, verbs: &VERBS, rdmacm: &ffi::Rdmacm::EMPTY, efa: &ffi::Efa::EMPTY };
+        Provider { name: NAME, verbs: &VERBS, rdmacm: &cm::RDMACM, efa: &ffi::Efa::EMPTY };
     // SAFETY: the functions do what their manual pages say: they create, count and destroy objects,
     // and report failures by the convention of each. Whatever departs from that is the promise of
     // whoever uses the controls.

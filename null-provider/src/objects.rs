@@ -9,6 +9,7 @@ use std::thread::ThreadId;
 use ibverbs_sys as ffi;
 
 use crate::channel::{Channel, CqEvents};
+use crate::cm::{EventChannel, IdData, Reported};
 use crate::controls::{DataPath, State};
 use crate::event::Events;
 use crate::record::{Completion, Kind, Request, Verb};
@@ -67,7 +68,7 @@ impl Drop for Block {
 /// A live object.
 pub(crate) struct Object {
     /// Where it lies: freed with it.
-    _block: Block,
+    block: Block,
     /// The addresses of the objects that must outlive this one.
     pub(crate) refers_to: Vec<usize>,
     pub(crate) data: Data,
@@ -91,6 +92,15 @@ pub(crate) enum Data {
     Qp(QpData),
     Ah,
     Mw(MwData),
+    EventChannel(EventChannel),
+    CmId(Box<IdData>),
+    CmEvent(Reported),
+    /// With the numbers of the devices.
+    CmDevices(Vec<usize>),
+    AddrInfo {
+        /// What belongs to the first entry: freed with it.
+        _rest: Vec<Block>,
+    },
 }
 
 impl Data {
@@ -107,6 +117,11 @@ impl Data {
             Data::Qp(_) => Kind::Qp,
             Data::Ah => Kind::Ah,
             Data::Mw(_) => Kind::Mw,
+            Data::EventChannel(_) => Kind::EventChannel,
+            Data::CmId(_) => Kind::CmId,
+            Data::CmEvent(_) => Kind::CmEvent,
+            Data::CmDevices(_) => Kind::CmDevices,
+            Data::AddrInfo { .. } => Kind::AddrInfo,
         }
     }
 
@@ -214,7 +229,7 @@ impl State {
         data: Data,
     ) {
         let address = block.ptr() as usize + offset;
-        self.objects.insert(address, Object { _block: block, refers_to, data });
+        self.objects.insert(address, Object { block, refers_to, data });
     }
 
     /// Whether an object of this kind lives at this address; if not, that is a violation.
@@ -244,13 +259,34 @@ impl State {
             return Err(libc::EINVAL);
         }
         self.failure(verb)?;
-        let users = self.objects.values().filter(|user| user.refers_to.contains(&address));
-        let users: Vec<Kind> = users.map(|user| user.data.kind()).collect();
-        if !users.is_empty() {
-            self.violation(format!("{verb:?}: the {kind:?} is still used by {users:?}"));
+        if self.is_of_librdmacm(address) {
+            self.violation(format!("{verb:?}: the {kind:?} belongs to librdmacm"));
+            return Err(libc::EPERM);
+        }
+        if !self.expect_unused(verb, address) {
             return Err(libc::EBUSY);
         }
         Ok(())
+    }
+
+    /// Whether no object refers to this one; if one does, that is a violation.
+    pub(crate) fn expect_unused(&mut self, verb: Verb, address: usize) -> bool {
+        let users = self.objects.values().filter(|user| user.refers_to.contains(&address));
+        let users: Vec<Kind> = users.map(|user| user.data.kind()).collect();
+        if users.is_empty() {
+            return true;
+        }
+        let kind = self.objects.get(&address).map(|object| object.data.kind());
+        let kind = kind.map_or_else(String::new, |kind| format!("{kind:?} "));
+        self.violation(format!("{verb:?}: the {kind}is still used by {users:?}"));
+        false
+    }
+
+    /// What points to an object; null if there is none.
+    pub(crate) fn pointer<T>(&self, address: usize) -> *mut T {
+        let Some(object) = self.objects.get(&address) else { return std::ptr::null_mut() };
+        let start = object.block.ptr();
+        start.wrapping_add(address - start as usize).cast()
     }
 
     /// Frees an object.

@@ -49,6 +49,11 @@ fn device_attr(
     context: *mut ffi::ibv_context,
 ) -> Result<ffi::ibv_device_attr, c_int> {
     begin(state, Verb::QueryDevice, context)?;
+    Ok(attr_of_devices(state))
+}
+
+/// What every device says of itself.
+pub(crate) fn attr_of_devices(state: &State) -> ffi::ibv_device_attr {
     let mut answer = ffi::ibv_device_attr {
         // That of adapters whose memory the host can copy to and from.
         vendor_id: 0x02c9,
@@ -77,7 +82,7 @@ fn device_attr(
     if let Some(edit) = &state.config.edit_device_attr {
         edit(&mut answer);
     }
-    Ok(answer)
+    answer
 }
 
 pub(crate) unsafe extern "C" fn query_device(
@@ -191,11 +196,20 @@ pub(crate) unsafe extern "C" fn query_port_compat(
     unsafe { answer_port(port_attr(context, port), attr.cast(), len) }
 }
 
+/// The addresses of a device.
+pub(crate) fn ipv6(device: usize) -> Ipv6Addr {
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 1 + device as u16)
+}
+
+pub(crate) fn ipv4(device: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, 1 + device as u8)
+}
+
 /// The GID at this place of a port's table.
 fn gid(device: usize, index: usize) -> ffi::ibv_gid {
     let address = match index {
-        0 => Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 1 + device as u16),
-        1 => Ipv4Addr::new(10, 0, 0, 1 + device as u8).to_ipv6_mapped(),
+        0 => ipv6(device),
+        1 => ipv4(device).to_ipv6_mapped(),
         _ => Ipv6Addr::UNSPECIFIED,
     };
     ffi::ibv_gid { raw: address.octets() }

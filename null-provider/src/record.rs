@@ -29,6 +29,16 @@ pub enum Kind {
     Srq,
     /// A memory window.
     Mw,
+    /// An event channel of librdmacm.
+    EventChannel,
+    /// A communication identifier.
+    CmId,
+    /// An event of librdmacm that was read and not acknowledged.
+    CmEvent,
+    /// A list of the devices that librdmacm has opened.
+    CmDevices,
+    /// A list of addresses.
+    AddrInfo,
 }
 
 /// The entry points of the provider.
@@ -154,6 +164,63 @@ pub enum Verb {
     WrAddress,
     /// any `ibv_wr_set_*` of a payload
     WrPayload,
+    /// `rdma_create_event_channel`
+    CreateEventChannel,
+    /// `rdma_destroy_event_channel`
+    DestroyEventChannel,
+    /// `rdma_get_cm_event`
+    GetCmEvent,
+    /// `rdma_ack_cm_event`
+    AckCmEvent,
+    /// `rdma_create_id`
+    CreateCmId,
+    /// `rdma_destroy_id`
+    DestroyCmId,
+    /// `rdma_migrate_id`
+    MigrateCmId,
+    /// `rdma_bind_addr`
+    BindAddr,
+    /// `rdma_listen`
+    Listen,
+    /// `rdma_resolve_addr`
+    ResolveAddr,
+    /// `rdma_resolve_route`
+    ResolveRoute,
+    /// `rdma_connect`
+    Connect,
+    /// `rdma_accept`
+    Accept,
+    /// `rdma_reject` and `rdma_reject_ece`
+    Reject,
+    /// `rdma_establish`
+    Establish,
+    /// `rdma_disconnect`
+    Disconnect,
+    /// `rdma_init_qp_attr`
+    InitQpAttr,
+    /// `rdma_set_option`
+    SetCmOption,
+    /// `rdma_set_local_ece`
+    SetLocalEce,
+    /// `rdma_get_remote_ece`
+    GetRemoteEce,
+    /// `rdma_get_src_port` and `rdma_get_dst_port`
+    GetCmPort,
+    /// `rdma_join_multicast_ex`
+    JoinMulticast,
+    /// `rdma_leave_multicast`
+    LeaveMulticast,
+    /// `rdma_get_devices`
+    GetCmDevices,
+    /// `rdma_free_devices`
+    FreeCmDevices,
+    /// `rdma_getaddrinfo`
+    GetAddrInfo,
+    /// `rdma_freeaddrinfo`
+    FreeAddrInfo,
+    /// What librdmacm asks the kernel about an identifier, after it was bound and when an event is read.
+    /// It is no call of the program's, but may fail.
+    QueryCmId,
 }
 
 /// A call that reached the provider.
