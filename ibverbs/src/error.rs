@@ -325,7 +325,7 @@ pub enum Error {
     },
 
     /// A work request carries more inline data than the queue pair was created with.
-    #[error("a work request carries {bytes} bytes inline, but the queue pair was granted {granted} (see `set_max_inline_data`)")]
+    #[error("a work request carries {bytes} bytes inline, but the queue pair was granted {granted} for it (see `set_max_inline_data`, and for writes of SRD `set_inline_write`)")]
     InlineTooLong {
         /// The bytes of all inline buffers together.
         bytes: usize,

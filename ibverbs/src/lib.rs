@@ -74,11 +74,12 @@
 //! `ibverbs-sys` says more.
 //!
 //! `tokio` adds what can be awaited: completion queues, and asynchronous events of devices. `serde` makes what
-//! peers exchange serializable: [`QueuePairEndpoint`], [`RemoteMemorySlice`], [`Gid`] and [`Guid`].
+//! peers exchange serializable: [`QueuePairEndpoint`], [`RemoteMemorySlice`], [`Gid`] and [`Guid`]. `efa` adds what the
+//! adapters of Amazon EC2 have of their own: the transport `Srd` and the module `efa`.
 //!
 //! # What is not here yet
 //!
-//! The connection manager, and EFA's own transport. `ffi` has the C API for these, and for what is rarely used:
+//! The connection manager. `ffi` has the C API for it, and for what is rarely used:
 //! the repository's page *Coming from C* has the place of each verb.
 //!
 //! # Threads and `fork`
@@ -97,6 +98,8 @@ mod context;
 mod cq;
 mod device;
 mod dm;
+#[cfg(feature = "efa")]
+pub mod efa;
 mod error;
 mod event;
 mod fork;
@@ -130,6 +133,8 @@ pub use cq::{
 };
 pub use device::{devices, Device, DeviceIter, DeviceList, Guid, NodeType, TransportType};
 pub use dm::DeviceMemory;
+#[cfg(feature = "efa")]
+pub use efa::Srd;
 pub use error::{Error, Failed, Result};
 #[cfg(feature = "tokio")]
 pub use event::AsyncEvents;
@@ -150,7 +155,7 @@ pub use qp::{
     AckTimeout, Atomic, CanModify, CanReceive, CanSend, Connected, DataInOrder, DataOperation,
     Datagram, Init, Manual, PreparedQueuePair, QpState, QueuePair, QueuePairAttr,
     QueuePairAttrMask, QueuePairBuilder, QueuePairCapacity, QueuePairEndpoint, Rc, RdmaRead,
-    RdmaWrite, Reliable, Reset, RnrTimer, RouteFailure, Rtr, Rts, SendOps, State,
+    RdmaWrite, Reliable, Reset, RnrRetry, RnrTimer, RouteFailure, Rtr, Rts, SendOps, State,
     TransitionFailure, Transport, Uc, Ud, Unconnected,
 };
 pub use srq::{SharedReceiveQueue, SharedReceiveQueueAttr, SharedReceiveQueueBuilder};

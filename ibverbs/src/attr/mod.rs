@@ -49,7 +49,7 @@ macro_rules! attributes {
         }
     };
 }
-use attributes;
+pub(crate) use attributes;
 
 /// Shows a number in base 16.
 struct Hex<T>(T);

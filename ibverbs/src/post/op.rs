@@ -50,7 +50,8 @@ pub struct SendOp<'b, T: Transport, I = NoImm> {
 impl<'b, T: Transport> SendOp<'b, T> {
     #[inline]
     pub(super) fn new(core: &'b mut Core, address: T::Address) -> Self {
-        SendOp { core, flags: 0, imm: NoImm(()), address, _transport: PhantomData }
+        let flags = if T::ALWAYS_SIGNALED { ffi::IBV_SEND_SIGNALED } else { 0 };
+        SendOp { core, flags, imm: NoImm(()), address, _transport: PhantomData }
     }
 }
 
@@ -66,7 +67,8 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
         SendOp { core, flags, imm: Imm(imm), address, _transport: PhantomData }
     }
 
-    /// Asks for a completion. Without it only a failure completes.
+    /// Asks for a completion. Without it only a failure completes; but operations of `Srd` (feature `efa`) complete
+    /// in any case, and datagrams of EFA that are not signaled are refused ([`PostSend`](crate::Error::PostSend)).
     ///
     /// The place of a request in the send queue is free again when the completion of it, or of a later
     /// send request of the same queue pair, was polled.
@@ -178,6 +180,11 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
         let bytes = payload.len();
         if bytes > remote.len {
             return self.core.refuse(Refusal::BeyondRemote { bytes, len: remote.len });
+        }
+        if let Some(capacity) = self.core.rdma_capacity::<T>() {
+            if let Err(refusal) = payload.check(&capacity) {
+                return self.core.refuse_beyond(refusal, &capacity);
+            }
         }
         // SAFETY: passed on to the caller.
         unsafe { self.add(op, wr_id, payload, begin) }

@@ -1,6 +1,7 @@
 //! Moving queue pairs from state to state.
 
 use super::attr::{QueuePairAttr, QueuePairAttrMask};
+use super::builder::DEFAULT_RNR_RETRIES;
 use super::state::{CanModify, Init, Manual, QpState, Reset, Rtr, Rts, State, Unconnected};
 use super::{
     Connected, Core, Datagram, QueuePair, QueuePairEndpoint, RouteFailure, TransitionFailure,
@@ -30,8 +31,11 @@ impl Core {
 
     pub(super) fn modify(&mut self, attr: &QueuePairAttr) -> Result<()> {
         // Resetting removes the queue pair's completions, for which providers lock their queues.
-        if attr.state() == Some(QpState::RESET) && self.inner.is_polling() {
-            return Err(Error::PollInProgress);
+        if attr.state() == Some(QpState::RESET) {
+            if self.inner.is_polling() {
+                return Err(Error::PollInProgress);
+            }
+            self.check_reset()?;
         }
         self.end_forgotten_batch();
         let mut raw = *attr.as_raw();
@@ -46,6 +50,20 @@ impl Core {
             self.set_state(state);
         }
         Ok(())
+    }
+
+    /// That the driver gets over a reset. That of EFA does as long as nothing can have completed.
+    fn check_reset(&mut self) -> Result<()> {
+        if !self.inner.config().is_efa {
+            return Ok(());
+        }
+        match self.query(QueuePairAttrMask::STATE)?.state() {
+            Some(QpState::RESET | QpState::INIT) => Ok(()),
+            _ => Err(Error::Unsupported {
+                operation:
+                    "resetting a queue pair of EFA that was ready to receive (build another one)",
+            }),
+        }
     }
 
     /// Why the device refused this.
@@ -87,7 +105,7 @@ impl Core {
             .set_port(config.port);
         self.modify(&match config.qp_type {
             // The key that counts is that of `activate`.
-            ffi::IBV_QPT_UD => attr.set_qkey(0),
+            ffi::IBV_QPT_UD | ffi::IBV_QPT_DRIVER => attr.set_qkey(0),
             _ => attr.set_access(config.access.intersection(AccessFlags::REMOTE)),
         })
     }
@@ -95,8 +113,12 @@ impl Core {
     pub(super) fn activate(&mut self, qkey: u32) -> Result<()> {
         let attr = QueuePairAttr::new().set_state(QpState::RTR).set_qkey(qkey);
         self.modify(&attr)?;
-        let psn = self.inner.config().first_psn;
-        self.modify(&QueuePairAttr::new().set_state(QpState::RTS).set_sq_psn(psn))
+        let config = *self.inner.config();
+        let mut attr = QueuePairAttr::new().set_state(QpState::RTS).set_sq_psn(config.first_psn);
+        if let Some(rnr_retry) = config.rnr_retry {
+            attr = attr.set_rnr_retry(rnr_retry);
+        }
+        self.modify(&attr)
     }
 
     fn enter_rtr(&mut self, remote: &QueuePairEndpoint) -> Result<()> {
@@ -122,7 +144,7 @@ impl Core {
             attr = attr
                 .set_timeout(config.timeout)
                 .set_retry_count(config.retry_count)
-                .set_rnr_retry(config.rnr_retry)
+                .set_rnr_retry(config.rnr_retry.unwrap_or(DEFAULT_RNR_RETRIES))
                 .set_max_rd_atomic(config.max_rd_atomic);
         }
         self.modify(&attr)

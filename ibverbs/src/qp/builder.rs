@@ -10,12 +10,14 @@ use std::ptr::{self, NonNull};
 use super::endpoint::MASK_24;
 use super::functions;
 use super::timers::{AckTimeout, RnrTimer};
-use super::transport::{Address, Connected, Reliable, SendOps, Transport};
+use super::transport::{Address, Connected, Reliable, RnrRetry, SendOps, Transport};
 use super::{Core, PreparedQueuePair, QpInner, QueuePairCapacity};
 use crate::ah::{check_route, DEFAULT_HOP_LIMIT};
 use crate::attr::{AtomicCap, LinkLayer, Mtu};
 use crate::context::ContextHandle;
 use crate::cq::{drop_or_park, CompletionQueue};
+#[cfg(feature = "efa")]
+use crate::efa::SrdConfig;
 use crate::error::{created, Error, Result};
 use crate::ffi;
 use crate::handle::Handle;
@@ -26,13 +28,13 @@ use crate::srq::SharedReceiveQueue;
 
 /// What a queue pair must know to be brought up.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct QpConfig {
+pub struct QpConfig {
     pub(super) qp_type: ffi::ibv_qp_type,
-    pub(super) send_ops: SendOps,
+    pub(crate) send_ops: SendOps,
     pub(super) port: u8,
     pub(super) gid_index: Option<u8>,
     pub(super) pkey_index: u16,
-    pub(super) service_level: u8,
+    pub(crate) service_level: u8,
     pub(super) traffic_class: u8,
     pub(super) hop_limit: u8,
     pub(super) flow_label: u32,
@@ -45,8 +47,17 @@ pub(crate) struct QpConfig {
     pub(crate) rnr_retry: u8,
     pub(crate) max_rd_atomic: u8,
     pub(crate) max_dest_rd_atomic: u8,
+    pub(super) retry_count: u8,
+    /// If it is not the transport's default.
+    pub(crate) rnr_retry: Option<u8>,
+    pub(super) max_rd_atomic: u8,
+    pub(super) max_dest_rd_atomic: u8,
     /// Whether the driver cannot take back a batch: see [`PENSANDO`].
     pub(super) abort_spoils: bool,
+    /// Whether the driver is EFA's: see [`AMAZON`].
+    pub(super) is_efa: bool,
+    #[cfg(feature = "efa")]
+    pub(crate) srd: SrdConfig,
 }
 
 /// Builds a [`PreparedQueuePair`]; see [`ProtectionDomain::create_qp`].
@@ -62,11 +73,11 @@ pub struct QueuePairBuilder<'a, T: Transport> {
     send_cq: &'a CompletionQueue,
     recv_cq: &'a CompletionQueue,
     srq: Option<&'a SharedReceiveQueue>,
-    config: QpConfig,
+    pub(crate) config: QpConfig,
     capacity: QueuePairCapacity,
     context: u64,
     atomics: bool,
-    ethernet: bool,
+    link_layer: LinkLayer,
     limits: Limits,
     _transport: PhantomData<fn() -> T>,
 }
@@ -87,8 +98,17 @@ const DEFAULT_RD_ATOMIC: u32 = 16;
 /// reports requests as complete that are not (`ionic_wr_abort` in providers/ionic/ionic_verbs.c of rdma-core 65
 /// leaves `msn_prod` as it is).
 const PENSANDO: u32 = 0x1dd8;
+/// The vendor of EFA, whose provider (providers/efa/verbs.c of rdma-core 65)
+///
+/// - divides by the number of receive scatter entries (`efa_calc_rq_max_depth`), and rounds depths up to a power of two
+///   in a way that is undefined for zero (`roundup_pow_of_two`);
+/// - forgets at a reset what was posted, but not what has completed and was not polled: that frees a place which
+///   is free already, and writes beyond the array of places (`efa_qp_init_indices`, `efa_wq_put_wrid_idx_locked`).
+const AMAZON: u32 = 0x1d0f;
 /// One less than there could be: SoftRoCE repeats without end if it is the most.
 const DEFAULT_RETRIES: u8 = 6;
+/// Without end.
+pub(super) const DEFAULT_RNR_RETRIES: u8 = 7;
 
 impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     pub(crate) fn new(
@@ -142,10 +162,13 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
                 min_rnr_timer: RnrTimer::DEFAULT,
                 timeout: AckTimeout::DEFAULT,
                 retry_count: DEFAULT_RETRIES,
-                rnr_retry: 7,
+                rnr_retry: None,
                 max_rd_atomic: limits.init_rd_atomic.min(DEFAULT_RD_ATOMIC) as u8,
                 max_dest_rd_atomic: limits.dest_rd_atomic.min(DEFAULT_RD_ATOMIC) as u8,
                 abort_spoils: device.vendor_id() == PENSANDO,
+                is_efa: device.vendor_id() == AMAZON,
+                #[cfg(feature = "efa")]
+                srd: SrdConfig::default(),
             },
             capacity: QueuePairCapacity {
                 max_send_wr: depth,
@@ -156,7 +179,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             },
             context: 0,
             atomics,
-            ethernet: port_attr.link_layer() == LinkLayer::ETHERNET,
+            link_layer: port_attr.link_layer(),
             limits,
             _transport: PhantomData,
         })
@@ -164,7 +187,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
 
     /// Which GID of the port to send from; see [`Context::gid_table`](crate::Context::gid_table).
     ///
-    /// Default: on Ethernet the [`routable_gid`](crate::Context::routable_gid), on InfiniBand none.
+    /// Default: on Ethernet the [`routable_gid`](crate::Context::routable_gid), on EFA the only one, on InfiniBand none.
     pub fn set_gid_index(mut self, gid_index: u8) -> Self {
         self.config.gid_index = Some(gid_index);
         self
@@ -176,7 +199,8 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         self
     }
 
-    /// The service level, 0 to 15; on Ethernet the priority, 0 to 7. Default: 0.
+    /// The service level, 0 to 15; on Ethernet the priority, 0 to 7; with `Srd` (feature `efa`) that of the queue pair,
+    /// where 0 is the device's ordinary one. Default: 0.
     pub fn set_service_level(mut self, service_level: u8) -> Self {
         self.config.service_level = service_level;
         self
@@ -293,8 +317,17 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             }
             (self.capacity.max_recv_wr, self.capacity.max_recv_sge) = (0, 0);
         }
+        if self.config.is_efa {
+            let capacity = &mut self.capacity;
+            for number in
+                [&mut capacity.max_send_wr, &mut capacity.max_recv_wr, &mut capacity.max_recv_sge]
+            {
+                *number = (*number).max(1);
+            }
+        }
         self.check_ranges()?;
         self.config.send_ops.check_capabilities(&self.pd.context())?;
+        T::prepare(&self.pd.context(), &mut self.config)?;
         self.check_pkey()?;
         self.choose_gid()?;
         let (inner, capacity) = self.create(self.capacity).map_err(|code| self.explain(code))?;
@@ -319,7 +352,12 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         check_route(config.service_level, config.flow_label)?;
         let ranges: [(&'static str, u32, u32, &'static str); 3] = [
             ("the retry count", config.retry_count.into(), 7, "it must be at most 7"),
-            ("the RNR retry count", config.rnr_retry.into(), 7, "it must be at most 7"),
+            (
+                "the RNR retry count",
+                config.rnr_retry.unwrap_or_default().into(),
+                7,
+                "it must be at most 7",
+            ),
             ("the first packet sequence number", config.first_psn, MASK_24, "it has 24 bits"),
         ];
         for (what, value, max, expected) in ranges {
@@ -337,7 +375,9 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             ("incoming reads and atomics", config.max_dest_rd_atomic, self.limits.dest_rd_atomic),
         ] {
             if u32::from(requested) > available {
-                return Err(capacity_error(what, requested.into(), available, None));
+                // What is not tried here would be refused on the way to RTR or RTS.
+                let requested = requested.into();
+                return Err(capacity_error("ibv_modify_qp", what, requested, available, None));
             }
         }
         Ok(())
@@ -355,12 +395,16 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     fn choose_gid(&mut self) -> Result<()> {
         let port = self.config.port;
         let context = self.pd.handle().context();
-        let index = match self.config.gid_index {
-            Some(index) => Some(index),
-            None if !self.ethernet => return Ok(()),
-            None => context.routable_gid(port)?.and_then(|entry| entry.gid_index()),
+        let index = match (self.config.gid_index, self.link_layer) {
+            (Some(index), _) => index,
+            (None, LinkLayer::ETHERNET) => {
+                let entry = context.routable_gid(port)?;
+                entry.and_then(|entry| entry.gid_index()).ok_or(Error::NoGid { port })?
+            }
+            // The only one there is, and the only address of the port.
+            (None, _) if self.config.is_efa => 0,
+            (None, _) => return Ok(()),
         };
-        let index = index.ok_or(Error::NoGid { port })?;
         context.check_source_gid(port, index)?;
         self.config.gid_index = Some(index);
         Ok(())
@@ -389,7 +433,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         // SAFETY: the context, the domain, the completion queues and the shared receive queue are alive and, as
         // `new` and `build` checked, of one device; `qp_context` is kept and never followed
         // (ibv_create_qp_ex(3)); the other pointers of the attributes are null, and not claimed by `comp_mask`.
-        let raw = created(|| unsafe { ffi::ibv_create_qp_ex(context, &mut attr) })?;
+        let raw = created(|| unsafe { T::create(context, &mut attr, &self.config) })?;
         let inner = Handle::new(QpInner {
             raw,
             config: self.config,
@@ -413,6 +457,9 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     #[cold]
     fn explain(&self, code: i32) -> Error {
         let (asked, limits) = (self.capacity, self.limits);
+        if let Some(error) = T::explain(&self.pd.context(), &self.config, &asked, code) {
+            return error;
+        }
         for (what, requested, available) in [
             ("send requests", asked.max_send_wr, limits.qp_wr),
             ("receive requests", asked.max_recv_wr, limits.qp_wr),
@@ -420,7 +467,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             ("receive scatter entries", asked.max_recv_sge, limits.sge),
         ] {
             if requested > available {
-                return capacity_error(what, requested, available, Some(code));
+                return capacity_error(T::CREATE, what, requested, available, Some(code));
             }
         }
         if code == libc::EOPNOTSUPP {
@@ -434,9 +481,10 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         match self.inline_limit() {
             Some(available) => {
                 let requested = asked.max_inline_data;
-                capacity_error("bytes of inline data", requested, available, Some(code))
+                let what = "bytes of inline data";
+                capacity_error(T::CREATE, what, requested, available, Some(code))
             }
-            None => Error::from_code("ibv_create_qp_ex", code),
+            None => Error::from_code(T::CREATE, code),
         }
     }
 
@@ -524,12 +572,12 @@ impl<T: Transport> QueuePairBuilder<'_, T> {
     }
 
     /// How often to send again to a peer that was not ready to receive, 0 to 6; 7 means without end.
-    /// Default: 7.
+    /// Default: 7; with `Srd` (feature `efa`), what the device does by itself.
     pub fn set_rnr_retry(mut self, rnr_retry: u8) -> Self
     where
-        T: Reliable,
+        T: RnrRetry,
     {
-        self.config.rnr_retry = rnr_retry;
+        self.config.rnr_retry = Some(rnr_retry);
         self
     }
 
@@ -554,10 +602,15 @@ impl<T: Transport> QueuePairBuilder<'_, T> {
 }
 
 #[cold]
-fn capacity_error(what: &'static str, requested: u32, available: u32, code: Option<i32>) -> Error {
+pub(crate) fn capacity_error(
+    verb: &'static str,
+    what: &'static str,
+    requested: u32,
+    available: u32,
+    code: Option<i32>,
+) -> Error {
     Error::Capacity {
-        // What was not tried would have been refused on the way to RTR or RTS.
-        verb: if code.is_some() { "ibv_create_qp_ex" } else { "ibv_modify_qp" },
+        verb,
         what,
         requested: u64::from(requested),
         available: u64::from(available),

@@ -5,7 +5,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::state::QpState;
-use super::transport::SendOps;
+use super::transport::{SendOps, Transport};
 use super::{QpInner, QueuePairCapacity};
 use crate::cq::drop_or_park;
 use crate::error::{os_error, Error, Failed, Result};
@@ -160,6 +160,12 @@ impl Core {
         refusal.into_error(self.granted_ops(), &self.granted)
     }
 
+    /// What a write or a read may carry, if that is less than was granted for sends.
+    #[inline]
+    pub(crate) fn rdma_capacity<T: Transport>(&self) -> Option<QueuePairCapacity> {
+        T::rdma_capacity(&self.inner.config, &self.granted)
+    }
+
     /// How many scatter entries a receive may have, if receives can be posted to the queue pair itself. Ends
     /// a forgotten batch.
     #[inline]
@@ -175,9 +181,16 @@ impl Core {
     #[cold]
     #[inline(never)]
     pub(crate) fn refuse(&mut self, refusal: Refusal) {
+        self.refuse_beyond(refusal, &{ self.granted });
+    }
+
+    /// The same, of an operation that goes beyond `capacity`.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refuse_beyond(&mut self, refusal: Refusal, capacity: &QueuePairCapacity) {
         if self.batch == Batch::Open {
             self.batch = Batch::Refused;
-            self.refusal = Some(Box::new(self.explain_refusal(refusal)));
+            self.refusal = Some(Box::new(refusal.into_error(self.granted_ops(), capacity)));
         }
     }
 

@@ -22,6 +22,8 @@ use std::ptr::NonNull;
 use bitflags::bitflags;
 
 pub use attr::{QueuePairAttr, QueuePairAttrMask};
+#[cfg(feature = "efa")]
+pub(crate) use builder::capacity_error;
 pub use builder::QueuePairBuilder;
 #[cfg(feature = "rdmacm")]
 pub(crate) use connection::Depths;
@@ -34,9 +36,12 @@ pub use state::{
 pub(crate) use timers::exponent_time;
 pub use timers::{AckTimeout, RnrTimer};
 pub use transition::TransitionFailure;
+#[cfg(feature = "efa")]
+pub(crate) use transport::sealed::TransportSpec;
 pub(crate) use transport::{Address, DatagramAddress, Peer};
 pub use transport::{
-    Atomic, Connected, Datagram, Rc, RdmaRead, RdmaWrite, Reliable, SendOps, Transport, Uc, Ud,
+    Atomic, Connected, Datagram, Rc, RdmaRead, RdmaWrite, Reliable, RnrRetry, SendOps, Transport,
+    Uc, Ud,
 };
 
 use crate::context::ContextHandle;
@@ -49,7 +54,7 @@ use crate::handle::Destroy;
 use crate::mw::BoundWindows;
 use crate::pd::PdHandle;
 use crate::srq::SrqHandle;
-use builder::QpConfig;
+pub(crate) use builder::QpConfig;
 
 /// A queue pair of transport `T`, in state `S`.
 ///
@@ -200,6 +205,13 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// - [`Error::Transition`] or [`Error::Verb`] if the device refuses.
     pub fn reset(self) -> Result<QueuePair<T, Reset>, Failed<Self>> {
         self.into_state(|qp| qp.core.modify(&QueuePairAttr::new().set_state(QpState::RESET)))
+    /// - [`Error::Unsupported`] on EFA, if the queue pair was ready to receive: its driver corrupts its memory when
+    ///   it finds a completion from before the reset.
+    pub fn reset(mut self) -> Result<QueuePair<T, Reset>, Failed<Self>> {
+        match self.core.modify(&QueuePairAttr::new().set_state(QpState::RESET)) {
+            Ok(()) => Ok(QueuePair::new(self.core)),
+            Err(error) => Err(Failed { resource: self, error }),
+        }
     }
 
     /// Destroys the queue pair. Dropping does the same, but cannot tell what went wrong; and if a poll

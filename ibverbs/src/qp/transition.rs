@@ -2,7 +2,8 @@
 //! refused `modify` and for the page `transitions.md`.
 //!
 //! The facts are those of the InfiniBand Architecture Specification, volume 1, section 11.2.5.2, as
-//! Linux applies them.
+//! Linux applies them; those of SRD stand in its driver (drivers/infiniband/hw/efa/efa_verbs.c): they are those of UD,
+//! with one attribute more.
 
 use std::{fmt, io};
 
@@ -110,6 +111,9 @@ pub(super) fn rule(qp_type: ffi::ibv_qp_type, from: QpState, to: QpState) -> Opt
     Some(match qp_type {
         ffi::IBV_QPT_RC => row.rc,
         ffi::IBV_QPT_UC => row.uc,
+        ffi::IBV_QPT_DRIVER if (from, to) == (QpState::RTR, QpState::RTS) => {
+            Rule { optional: row.ud.optional | Mask::RNR_RETRY, ..row.ud }
+        }
         _ => row.ud,
     })
 }
@@ -228,7 +232,12 @@ mod tests {
              This page is made from the table in `ibverbs/src/qp/transition.rs`, which also explains a\n\
              refused transition at run time. `BLESS=1 cargo test -p ibverbs transition` writes it anew.\n",
         );
-        let types = [("RC", ffi::IBV_QPT_RC), ("UC", ffi::IBV_QPT_UC), ("UD", ffi::IBV_QPT_UD)];
+        let types = [
+            ("RC", ffi::IBV_QPT_RC),
+            ("UC", ffi::IBV_QPT_UC),
+            ("UD", ffi::IBV_QPT_UD),
+            ("SRD (EFA)", ffi::IBV_QPT_DRIVER),
+        ];
         for (title, qp_type) in types {
             write!(
                 page,

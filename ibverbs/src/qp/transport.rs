@@ -71,13 +71,18 @@ impl SendOps {
         Ok(())
     }
 
-    const SENDS: SendOps = SendOps::SEND.union(SendOps::SEND_WITH_IMM);
-    const WRITES: SendOps = SendOps::RDMA_WRITE.union(SendOps::RDMA_WRITE_WITH_IMM);
+    pub(crate) const SENDS: SendOps = SendOps::SEND.union(SendOps::SEND_WITH_IMM);
+    pub(crate) const WRITES: SendOps = SendOps::RDMA_WRITE.union(SendOps::RDMA_WRITE_WITH_IMM);
 }
 
 pub(crate) mod sealed {
+    use std::fmt::Debug;
+
     use super::SendOps;
+    use crate::context::Context;
+    use crate::error::{Error, Result};
     use crate::ffi;
+    use crate::qp::{QpConfig, QueuePairCapacity};
 
     /// What the crate knows of a transport. Only the crate's own markers implement it.
     pub trait TransportSpec {
@@ -89,6 +94,47 @@ pub(crate) mod sealed {
         const OPTIONAL_OPS: SendOps;
         /// Where an operation goes: known to the queue pair, or part of each operation.
         type Address: Address;
+        /// The verb that creates its queue pairs.
+        const CREATE: &'static str = "ibv_create_qp_ex";
+        /// Whether every operation completes, also one that was not told to: where they complete in any order, a
+        /// completion tells nothing about those before it.
+        const ALWAYS_SIGNALED: bool = false;
+
+        /// Finds out what the device has, as far as creating the queue pair would not tell.
+        fn prepare(_: &Context, _: &mut QpConfig) -> Result<()> {
+            Ok(())
+        }
+
+        /// Calls [`Self::CREATE`].
+        ///
+        /// # Safety
+        ///
+        /// That of `ibv_create_qp_ex`.
+        unsafe fn create(
+            context: *mut ffi::ibv_context,
+            attr: &mut ffi::ibv_qp_init_attr_ex,
+            _: &QpConfig,
+        ) -> *mut ffi::ibv_qp {
+            // SAFETY: passed on to the caller.
+            unsafe { ffi::ibv_create_qp_ex(context, attr) }
+        }
+
+        /// Why [`Self::CREATE`] refused this with `code`, if the transport knows more than the device's ordinary
+        /// attributes tell.
+        fn explain(
+            _: &Context,
+            _: &QpConfig,
+            _asked: &QueuePairCapacity,
+            _code: i32,
+        ) -> Option<Error> {
+            None
+        }
+
+        /// What a write or a read may carry, if that is less than what was granted for sends.
+        #[inline]
+        fn rdma_capacity(_: &QpConfig, _granted: &QueuePairCapacity) -> Option<QueuePairCapacity> {
+            None
+        }
     }
 
     /// The address of an operation.
@@ -174,6 +220,12 @@ pub trait Datagram: Transport + sealed::TransportSpec<Address = DatagramAddress>
 )]
 pub trait Reliable: Connected {}
 
+/// A transport that sends again to a peer that was not ready to receive. Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not reliable: it has no acknowledgements, timers, retries or fences"
+)]
+pub trait RnrRetry: Transport {}
+
 /// A transport that has RDMA write. Sealed.
 #[diagnostic::on_unimplemented(message = "transport `{Self}` has no RDMA write")]
 pub trait RdmaWrite: Transport {}
@@ -201,6 +253,7 @@ impl sealed::TransportSpec for Rc {
 impl Transport for Rc {}
 impl Connected for Rc {}
 impl Reliable for Rc {}
+impl RnrRetry for Rc {}
 impl RdmaWrite for Rc {}
 impl RdmaRead for Rc {}
 impl Atomic for Rc {}
