@@ -47,6 +47,8 @@ pub struct Config {
     pub recv_limit: Option<RecvLimit>,
     /// What `ibv_is_fork_initialized` says.
     pub fork_status: ffi::ibv_fork_status,
+    /// Whether the devices are EFA's, and fail where those do.
+    pub is_efa: bool,
     /// Whether queue pairs have no extended interface: `ibv_qp_to_qp_ex` returns null.
     pub plain_queue_pairs: bool,
     /// How many bytes of `ibv_cq_ex` exist, as in an older library. All, if `None`.
@@ -69,6 +71,10 @@ pub struct Config {
     pub edit_port_attr: Edit<ffi::ibv_port_attr>,
     /// Changes the entries that `ibv_query_gid_table` answers.
     pub edit_gid_entry: Edit<ffi::ibv_gid_entry>,
+    /// Changes what `efadv_query_device` answers, and creating queue pairs of SRD goes by.
+    pub edit_efa_attr: Edit<ffi::efadv_device_attr>,
+    /// Changes what `efadv_query_mr` answers.
+    pub edit_efa_mr: Edit<ffi::efadv_mr_attr>,
     /// Changes device memory that is allocated.
     pub edit_dm: Edit<ffi::ibv_dm>,
     /// Changes a completion queue that is created.
@@ -112,6 +118,9 @@ pub(crate) struct State {
     pub(crate) advised: Vec<Advised>,
     pub(crate) paths: Vec<Path>,
     pub(crate) requests: Vec<Request>,
+    pub(crate) srd: Vec<ffi::efadv_qp_init_attr>,
+    /// What queue pairs were modified with: mask and attributes.
+    pub(crate) modified: Vec<(u32, ffi::ibv_qp_attr)>,
     /// The addresses that events which were read and not acknowledged are about.
     pub(crate) unacknowledged: Vec<usize>,
     /// How events of completion queues were moderated: count and period.
@@ -240,6 +249,8 @@ impl Controls {
         state.advised.clear();
         state.paths.clear();
         state.requests.clear();
+        state.srd.clear();
+        state.modified.clear();
         state.unacknowledged.clear();
         state.moderations.clear();
         state.cm = Cm::default();
@@ -322,6 +333,16 @@ impl Controls {
     /// The work requests that were posted since the last [`reset`](Self::reset) or `take_requests`.
     pub fn take_requests(&self) -> Vec<Request> {
         std::mem::take(&mut lock().requests)
+    }
+
+    /// What queue pairs were modified with since the last [`reset`](Self::reset): mask and attributes.
+    pub fn modified(&self) -> Vec<(u32, ffi::ibv_qp_attr)> {
+        lock().modified.clone()
+    }
+
+    /// What queue pairs of SRD were created with since the last [`reset`](Self::reset).
+    pub fn srd(&self) -> Vec<ffi::efadv_qp_init_attr> {
+        lock().srd.clone()
     }
 
     /// How completion queues were moderated since the last [`reset`](Self::reset): count and period.

@@ -19,6 +19,7 @@ mod controls;
 mod cq;
 mod device;
 mod dm;
+mod efa;
 mod event;
 mod mcast;
 mod minimal;
@@ -113,6 +114,7 @@ static VERBS: ffi::Verbs = ffi::Verbs {
 pub unsafe fn install() -> Result<&'static Controls, AlreadyChosen> {
     static NULL: Provider =
         Provider { name: NAME, verbs: &VERBS, rdmacm: &cm::RDMACM, efa: &ffi::Efa::EMPTY };
+        Provider { name: NAME, verbs: &VERBS, rdmacm: &ffi::Rdmacm::EMPTY, efa: &efa::EFA };
     // SAFETY: the functions do what their manual pages say: they create, count and destroy objects,
     // and report failures by the convention of each. Whatever departs from that is the promise of
     // whoever uses the controls.

@@ -96,6 +96,19 @@ pub(crate) unsafe extern "C" fn create_qp_ex(
     state.call(Verb::CreateQp, context as usize);
     // SAFETY: it points to a structure that may be changed (ibv_create_qp_ex(3)).
     let attr = unsafe { &mut *attr };
+    let is_datagram = attr.qp_type == ffi::IBV_QPT_UD;
+    if attr.qp_type == ffi::IBV_QPT_DRIVER || (state.config.is_efa && !is_datagram) {
+        return null(libc::EOPNOTSUPP);
+    }
+    create(state, context, attr)
+}
+
+/// Creates a queue pair of a type that there is.
+pub(crate) fn create(
+    mut state: Guard,
+    context: *mut ffi::ibv_context,
+    attr: &mut ffi::ibv_qp_init_attr_ex,
+) -> *mut ffi::ibv_qp {
     if let Err(code) = check_parts(&mut state, context, attr) {
         return null(code);
     }
@@ -108,6 +121,9 @@ pub(crate) unsafe extern "C" fn create_qp_ex(
         return null(libc::EOPNOTSUPP);
     }
     let cap = attr.cap;
+    if state.config.is_efa && cap.max_send_wr.min(cap.max_recv_wr).min(cap.max_recv_sge) == 0 {
+        state.violation("CreateQp: EFA computes with depths and entries of zero".to_owned());
+    }
     if cap.max_send_wr.max(cap.max_recv_wr) > MAX_WR
         || cap.max_send_sge.max(cap.max_recv_sge) > MAX_SGE
         || cap.max_inline_data > MAX_INLINE
@@ -246,6 +262,7 @@ pub(crate) unsafe extern "C" fn modify_qp(
     }
     // SAFETY: it points to a whole structure (ibv_modify_qp(3)).
     let attr = unsafe { attr.read() };
+    state.modified.push((mask as u32, attr));
     // SAFETY: the queue pair is alive, as was checked above.
     let from = unsafe { (*qp).state };
     if mask as u32 & ffi::IBV_QP_STATE == 0 {
@@ -255,6 +272,9 @@ pub(crate) unsafe extern "C" fn modify_qp(
         return libc::EINVAL;
     }
     if attr.qp_state == ffi::IBV_QPS_RESET {
+        if state.config.is_efa && !matches!(from, ffi::IBV_QPS_RESET | ffi::IBV_QPS_INIT) {
+            state.violation("ModifyQp: EFA corrupts its queues by a reset".to_owned());
+        }
         drop(clean(state, Verb::ModifyQp, address));
     }
     // SAFETY: the queue pair is alive; that nobody else accesses the field is what libibverbs relies on

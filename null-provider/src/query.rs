@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ibverbs_sys as ffi;
 
 use crate::controls::{lock, State};
+use crate::efa::{AMAZON, MAX_RDMA_SGE};
 use crate::record::{Kind, Verb};
 use crate::set_errno;
 
@@ -55,14 +56,14 @@ fn device_attr(
 /// What every device says of itself.
 pub(crate) fn attr_of_devices(state: &State) -> ffi::ibv_device_attr {
     let mut answer = ffi::ibv_device_attr {
-        // That of adapters whose memory the host can copy to and from.
-        vendor_id: 0x02c9,
+        // The second is that of adapters whose memory the host can copy to and from.
+        vendor_id: if state.config.is_efa { AMAZON } else { 0x02c9 },
         max_mr_size: u64::MAX,
         page_size_cap: 4096,
         max_qp: 1024,
         max_qp_wr: MAX_WR as c_int,
         max_sge: MAX_SGE as c_int,
-        max_sge_rd: MAX_SGE as c_int,
+        max_sge_rd: if state.config.is_efa { MAX_RDMA_SGE } else { MAX_SGE } as c_int,
         max_cq: 1024,
         max_cqe: MAX_CQE as c_int,
         max_mr: 1024,
@@ -144,7 +145,11 @@ fn port_attr(context: *mut ffi::ibv_context, port: u8) -> Result<ffi::ibv_port_a
         active_width: 2,
         active_speed: 32,
         phys_state: 5,
-        link_layer: ffi::IBV_LINK_LAYER_ETHERNET as u8,
+        link_layer: if state.config.is_efa {
+            ffi::IBV_LINK_LAYER_UNSPECIFIED
+        } else {
+            ffi::IBV_LINK_LAYER_ETHERNET
+        } as u8,
         flags: ffi::IBV_QPF_GRH_REQUIRED as u8,
         ..Default::default()
     };

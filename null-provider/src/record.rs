@@ -120,6 +120,10 @@ pub enum Verb {
     ReadField,
     /// `ibv_create_qp_ex`
     CreateQp,
+    /// `efadv_create_qp_ex`
+    CreateSrdQp,
+    /// any query of libefa, such as `efadv_query_device`
+    QueryEfa,
     /// `ibv_destroy_qp`
     DestroyQp,
     /// `ibv_modify_qp`

@@ -93,7 +93,7 @@ fn begin(qp: *mut ffi::ibv_qp_ex, operation: Operation) {
     let granted = data.send_ops & operation.grant() != 0 && data.max_send_wr > 0;
     let payload = Payload::Scatter(Vec::new());
     let request = Request { qp_num: data.qp_num, wr_id, flags, operation, address: None, payload };
-    let datagram = data.qp_type == ffi::IBV_QPT_UD;
+    let datagram = matches!(data.qp_type, ffi::IBV_QPT_UD | ffi::IBV_QPT_DRIVER);
     let lacks = match (datagram, operation.has_payload()) {
         (true, _) => Lacks::Address,
         (false, true) => Lacks::Payload,

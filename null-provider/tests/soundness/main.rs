@@ -30,5 +30,6 @@ mod receives;
 mod replies;
 mod resize;
 mod shared_queues;
+mod srd;
 mod values;
 mod windows;
