@@ -1,5 +1,5 @@
 //! An unreliable connection has no atomic writes.
-//~ error[E0277]: `Uc` is not reliable
+//~ error[E0277]: `Uc` is no reliable connection
 
 use ibverbs::{RemoteMemorySlice, SendBatch};
 

@@ -1,5 +1,5 @@
 //! An unreliable connection has nothing that a fence could wait for.
-//~ error[E0277]: `Uc` is not reliable: it has no acknowledgements, timers, retries or fences
+//~ error[E0277]: `Uc` is no reliable connection: it has no timers, retries or fences to set
 
 use ibverbs::SendBatch;
 

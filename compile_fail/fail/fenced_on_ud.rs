@@ -1,5 +1,5 @@
 //! Between datagrams there is no order, and nothing that a fence could wait for.
-//~ error[E0277]: `Ud` is not reliable: it has no acknowledgements, timers, retries or fences
+//~ error[E0277]: `Ud` is no reliable connection: it has no timers, retries or fences to set
 
 use ibverbs::SendOp;
 

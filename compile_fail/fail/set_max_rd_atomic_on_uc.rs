@@ -1,5 +1,5 @@
 //! An unreliable connection has no reads and atomics to limit.
-//~ error[E0277]: `Uc` is not reliable: it has no acknowledgements, timers, retries or fences
+//~ error[E0277]: `Uc` is no reliable connection: it has no timers, retries or fences to set
 
 use ibverbs::QueuePairBuilder;
 

@@ -1,5 +1,5 @@
 //! An unreliable connection does not send again to a peer that was not ready.
-//~ error[E0277]: `Uc` is not reliable: it has no acknowledgements, timers, retries or fences
+//~ error[E0277]: `Uc` does not send again to a peer that was not ready to receive
 
 use ibverbs::QueuePairBuilder;
 

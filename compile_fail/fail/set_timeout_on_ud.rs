@@ -1,5 +1,5 @@
 //! A datagram waits for no acknowledgement.
-//~ error[E0277]: `Ud` is not reliable
+//~ error[E0277]: `Ud` is no reliable connection
 
 use ibverbs::{AckTimeout, QueuePairBuilder};
 

@@ -216,13 +216,13 @@ pub trait Datagram: Transport + sealed::TransportSpec<Address = DatagramAddress>
 
 /// A connected transport that acknowledges and repeats. Sealed.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not reliable: it has no acknowledgements, timers, retries or fences"
+    message = "`{Self}` is no reliable connection: it has no timers, retries or fences to set"
 )]
 pub trait Reliable: Connected {}
 
 /// A transport that sends again to a peer that was not ready to receive. Sealed.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not reliable: it has no acknowledgements, timers, retries or fences"
+    message = "`{Self}` does not send again to a peer that was not ready to receive"
 )]
 pub trait RnrRetry: Transport {}
 

@@ -1,0 +1,11 @@
+//! SRD has writes and reads, but no atomic operations.
+
+use ibverbs::{LocalMemorySlice, RemoteMemorySlice, SendOp};
+
+type Op<'b> = SendOp<'b, ibverbs::Srd>;
+
+fn case(op: Op<'_>, slice: LocalMemorySlice, remote: RemoteMemorySlice) {
+    op.write(1, &[slice], remote);
+}
+
+fn main() {}

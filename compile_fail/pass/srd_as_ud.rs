@@ -1,0 +1,11 @@
+//! A queue pair of SRD is no unreliable one, although both send datagrams.
+
+use ibverbs::{CompletionQueue, ProtectionDomain, QueuePairBuilder, Result};
+
+type Builder<'a> = QueuePairBuilder<'a, ibverbs::Srd>;
+
+fn case<'a>(pd: &'a ProtectionDomain, cq: &'a CompletionQueue) -> Result<Builder<'a>> {
+    pd.create_srd_qp(cq, cq, 1)
+}
+
+fn main() {}
