@@ -54,6 +54,13 @@ shift 3
 wait $!
 "#;
 
+/// A program that must fail, with a last line on its standard error that has this in it.
+const REFUSED: &str = r#"
+if output=$("$1" 2>&1 >/dev/null); then echo "it did not fail"; exit 1; fi
+echo "$output"
+tail -n 1 <<< "$output" | grep -q -- "$2"
+"#;
+
 /// Runs the command; returns 0 if every example ran and succeeded.
 pub(crate) fn run(args: &ExamplesArgs) -> Result<u8> {
     let guest = vm::prepare(&args.machine)?;
@@ -106,6 +113,8 @@ fn runs(program: &Program, iters: u64) -> Vec<Run> {
     match program.name.as_str() {
         "devinfo" => vec![alone(program, &["--verbose"])],
         "first" => vec![alone(program, &[])],
+        // There is no such device here, which it must say.
+        "efa_srd" => vec![refused(program, "is no EFA device")],
         "rc_pingpong" => vec![
             in_two_processes(program, "one device", "", ["rxe0", "rxe0"], &iters),
             in_two_processes(program, "two devices", WIRE, ["wired0", "wired1"], &iters),
@@ -118,6 +127,13 @@ fn alone(program: &Program, arguments: &[&str]) -> Run {
     let path = OsString::from(&program.path);
     let arguments = arguments.iter().map(OsString::from);
     Run { name: program.name.clone(), command: [path].into_iter().chain(arguments).collect() }
+}
+
+fn refused(program: &Program, message: &str) -> Run {
+    let path = OsString::from(&program.path);
+    let words = ["bash", "-c", REFUSED, "bash"].map(OsString::from);
+    let command = words.into_iter().chain([path, message.into()]).collect();
+    Run { name: format!("{}, refused", program.name), command }
 }
 
 fn in_two_processes(
@@ -163,17 +179,31 @@ mod tests {
         assert_eq!(runs[0].command, ["/target/new", "--iters", "7"]);
     }
 
-    /// Runs a fake example in two processes; returns whether that succeeded, and its output.
-    fn pair(example: &str) -> (bool, String) {
+    /// Runs a fake example in some way; returns whether that succeeded, and its output.
+    fn output(example: &str, way: impl FnOnce(&Program) -> Run) -> (bool, String) {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("example");
         std::fs::write(&path, format!("#!/bin/sh\n{example}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let program = Program { name: "example".into(), path };
-        let run = in_two_processes(&program, "", "", ["a", "b"], &["--iters", "7"]);
+        let run = way(&Program { name: "example".into(), path });
         let out = Command::new(&run.command[0]).args(&run.command[1..]).output().unwrap();
         (out.status.success(), String::from_utf8(out.stdout).unwrap())
+    }
+
+    /// The same in two processes.
+    fn pair(example: &str) -> (bool, String) {
+        output(example, |program| in_two_processes(program, "", "", ["a", "b"], &["--iters", "7"]))
+    }
+
+    #[test]
+    fn a_refusal_is_a_failure_that_says_why() {
+        let refusal =
+            |example: &str| output(example, |program| refused(program, "no such device")).0;
+        assert!(refusal("echo null0; echo 'Error: no such device' >&2; exit 1"));
+        assert!(!refusal("echo 'Error: no such device' >&2"));
+        assert!(!refusal("echo 'no such device'; exit 1"));
+        assert!(!refusal("echo 'no such device' >&2; echo 'Segmentation fault' >&2; exit 139"));
     }
 
     #[test]
