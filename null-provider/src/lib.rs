@@ -113,8 +113,7 @@ static VERBS: ffi::Verbs = ffi::Verbs {
 /// those of the first version that had them. And what [`DataPath::Minimal`] demands is kept.
 pub unsafe fn install() -> Result<&'static Controls, AlreadyChosen> {
     static NULL: Provider =
-        Provider { name: NAME, verbs: &VERBS, rdmacm: &cm::RDMACM, efa: &ffi::Efa::EMPTY };
-        Provider { name: NAME, verbs: &VERBS, rdmacm: &ffi::Rdmacm::EMPTY, efa: &efa::EFA };
+        Provider { name: NAME, verbs: &VERBS, rdmacm: &cm::RDMACM, efa: &efa::EFA };
     // SAFETY: the functions do what their manual pages say: they create, count and destroy objects,
     // and report failures by the convention of each. Whatever departs from that is the promise of
     // whoever uses the controls.

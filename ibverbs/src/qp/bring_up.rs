@@ -1,7 +1,6 @@
 //! Moving queue pairs from state to state.
 
 use super::attr::{QueuePairAttr, QueuePairAttrMask};
-use super::builder::DEFAULT_RNR_RETRIES;
 use super::state::{CanModify, Init, Manual, QpState, Reset, Rtr, Rts, State, Unconnected};
 use super::{
     Connected, Core, Datagram, QueuePair, QueuePairEndpoint, RouteFailure, TransitionFailure,
@@ -144,7 +143,7 @@ impl Core {
             attr = attr
                 .set_timeout(config.timeout)
                 .set_retry_count(config.retry_count)
-                .set_rnr_retry(config.rnr_retry.unwrap_or(DEFAULT_RNR_RETRIES))
+                .set_rnr_retry(config.rnr_retries())
                 .set_max_rd_atomic(config.max_rd_atomic);
         }
         self.modify(&attr)

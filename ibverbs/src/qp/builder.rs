@@ -44,20 +44,23 @@ pub struct QpConfig {
     pub(super) min_rnr_timer: RnrTimer,
     pub(super) timeout: AckTimeout,
     pub(crate) retry_count: u8,
-    pub(crate) rnr_retry: u8,
-    pub(crate) max_rd_atomic: u8,
-    pub(crate) max_dest_rd_atomic: u8,
-    pub(super) retry_count: u8,
     /// If it is not the transport's default.
     pub(crate) rnr_retry: Option<u8>,
-    pub(super) max_rd_atomic: u8,
-    pub(super) max_dest_rd_atomic: u8,
+    pub(crate) max_rd_atomic: u8,
+    pub(crate) max_dest_rd_atomic: u8,
     /// Whether the driver cannot take back a batch: see [`PENSANDO`].
     pub(super) abort_spoils: bool,
     /// Whether the driver is EFA's: see [`AMAZON`].
     pub(super) is_efa: bool,
     #[cfg(feature = "efa")]
     pub(crate) srd: SrdConfig,
+}
+
+impl QpConfig {
+    /// How often a reliable queue pair sends again to a peer that was not ready to receive.
+    pub(crate) fn rnr_retries(&self) -> u8 {
+        self.rnr_retry.unwrap_or(DEFAULT_RNR_RETRIES)
+    }
 }
 
 /// Builds a [`PreparedQueuePair`]; see [`ProtectionDomain::create_qp`].
@@ -108,7 +111,7 @@ const AMAZON: u32 = 0x1d0f;
 /// One less than there could be: SoftRoCE repeats without end if it is the most.
 const DEFAULT_RETRIES: u8 = 6;
 /// Without end.
-pub(super) const DEFAULT_RNR_RETRIES: u8 = 7;
+const DEFAULT_RNR_RETRIES: u8 = 7;
 
 impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     pub(crate) fn new(

@@ -8,7 +8,7 @@
 use super::attr::QueuePairAttr;
 use super::builder::QpConfig;
 use super::state::{Init, QpState, Reset, Rtr, Rts, State, Unconnected};
-use super::{Core, Datagram, QueuePair, Reliable, Transport};
+use super::{Core, QueuePair, Reliable, Transport, Ud};
 use crate::context::ContextInner;
 use crate::error::{Error, Failed, Result};
 use crate::mr::AccessFlags;
@@ -59,7 +59,7 @@ impl Core {
                 .set_max_rd_atomic(granted)
                 .set_timeout(config.timeout)
                 .set_retry_count(config.retry_count)
-                .set_rnr_retry(config.rnr_retry),
+                .set_rnr_retry(config.rnr_retries()),
         )?;
         let config = &mut self.inner.config;
         config.max_rd_atomic = granted;
@@ -141,12 +141,12 @@ impl<T: Reliable> QueuePair<T, Rtr> {
     }
 }
 
-impl<T: Datagram, S: State> QueuePair<T, S> {
+impl<S: State> QueuePair<Ud, S> {
     /// Makes the queue pair ready to send, with the port, the partition and the queue key that are agreed on.
     pub(crate) fn activate_agreed(
         self,
         mut agreed: impl Agreed,
-    ) -> Result<QueuePair<T>, Failed<Self>>
+    ) -> Result<QueuePair<Ud>, Failed<Self>>
     where
         S: Unconnected,
     {

@@ -203,15 +203,10 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     ///
     /// - [`Error::PollInProgress`] if a poll of one of its completion queues is open.
     /// - [`Error::Transition`] or [`Error::Verb`] if the device refuses.
-    pub fn reset(self) -> Result<QueuePair<T, Reset>, Failed<Self>> {
-        self.into_state(|qp| qp.core.modify(&QueuePairAttr::new().set_state(QpState::RESET)))
     /// - [`Error::Unsupported`] on EFA, if the queue pair was ready to receive: its driver corrupts its memory when
     ///   it finds a completion from before the reset.
-    pub fn reset(mut self) -> Result<QueuePair<T, Reset>, Failed<Self>> {
-        match self.core.modify(&QueuePairAttr::new().set_state(QpState::RESET)) {
-            Ok(()) => Ok(QueuePair::new(self.core)),
-            Err(error) => Err(Failed { resource: self, error }),
-        }
+    pub fn reset(self) -> Result<QueuePair<T, Reset>, Failed<Self>> {
+        self.into_state(|qp| qp.core.modify(&QueuePairAttr::new().set_state(QpState::RESET)))
     }
 
     /// Destroys the queue pair. Dropping does the same, but cannot tell what went wrong; and if a poll

@@ -7,8 +7,8 @@ use super::params::ConnectionParams;
 use crate::error::{Error, Failed, Result};
 use crate::ffi;
 use crate::qp::{
-    Address, Datagram, Init, QpState, QueuePair, QueuePairAttr, QueuePairAttrMask, Reliable, Reset,
-    Rtr, Rts, State, Transport, Unconnected,
+    Address, Init, QpState, QueuePair, QueuePairAttr, QueuePairAttrMask, Reliable, Reset, Rtr, Rts,
+    State, Transport, Ud, Unconnected,
 };
 
 /// Bringing up the queue pair. What it takes for that is known after a connection request, or after `CONNECT_RESPONSE`.
@@ -111,10 +111,10 @@ impl CmId {
     ///
     /// Those of [`bring_up`](Self::bring_up); [`Error::PortSpaceMismatch`] if the identifier's port space is one of
     /// connections.
-    pub fn activate<T: Datagram, S: Unconnected>(
+    pub fn activate<S: Unconnected>(
         &mut self,
-        qp: QueuePair<T, S>,
-    ) -> Result<QueuePair<T>, Failed<QueuePair<T, S>>> {
+        qp: QueuePair<Ud, S>,
+    ) -> Result<QueuePair<Ud>, Failed<QueuePair<Ud, S>>> {
         self.check_queue_pair(qp)?.activate_agreed(|state| self.qp_attr(state))
     }
 

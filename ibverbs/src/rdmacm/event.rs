@@ -63,12 +63,30 @@ c_enum! {
 /// request.
 #[doc(alias = "rdma_cm_event")]
 pub struct CmEvent {
-    event_type: CmEventType,
-    status: i32,
+    report: Report,
     context: u64,
     peer: Peer,
-    private_data: Vec<u8>,
     request: Option<CmId>,
+}
+
+/// What an event says of how something ended.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) event_type: CmEventType,
+    pub(super) status: i32,
+    pub(super) private_data: Vec<u8>,
+}
+
+impl Report {
+    pub(super) fn reject_reason(&self) -> Option<RejectReason> {
+        (self.event_type == CmEventType::REJECTED && self.status > 0)
+            .then_some(RejectReason(self.status))
+    }
+
+    pub(super) fn datagram_refusal(&self) -> Option<DatagramRefusal> {
+        (self.event_type == CmEventType::UNREACHABLE && self.status > 0)
+            .then_some(DatagramRefusal(self.status))
+    }
 }
 
 /// What an event tells of the peer, beside its private data.
@@ -82,13 +100,13 @@ enum Peer {
 impl CmEvent {
     /// What happened.
     pub fn event_type(&self) -> CmEventType {
-        self.event_type
+        self.report.event_type
     }
 
     /// Zero, or why: a negative error number, or with [`REJECTED`](CmEventType::REJECTED) and
     /// [`UNREACHABLE`](CmEventType::UNREACHABLE) perhaps a positive reason of the transport.
     pub fn status(&self) -> i32 {
-        self.status
+        self.report.status
     }
 
     /// What the identifier was given with [`CmId::set_context`]. With a connection request, that is the listening one.
@@ -98,14 +116,12 @@ impl CmEvent {
 
     /// Why the peer rejected the connection, if it did.
     pub fn reject_reason(&self) -> Option<RejectReason> {
-        (self.event_type == CmEventType::REJECTED && self.status > 0)
-            .then_some(RejectReason(self.status))
+        self.report.reject_reason()
     }
 
     /// Why the peer did not tell a queue pair for datagrams, if it answered so.
     pub fn datagram_refusal(&self) -> Option<DatagramRefusal> {
-        (self.event_type == CmEventType::UNREACHABLE && self.status > 0)
-            .then_some(DatagramRefusal(self.status))
+        self.report.datagram_refusal()
     }
 
     /// What the peer offers and asks for, with a connection request or response.
@@ -129,7 +145,7 @@ impl CmEvent {
     ///
     /// InfiniBand and RoCE do not carry its length: it is filled up with zeros to what such a message can carry.
     pub fn private_data(&self) -> &[u8] {
-        &self.private_data
+        &self.report.private_data
     }
 
     /// The identifier of a connection request, to [`accept`](CmId::accept) or [`reject`](CmId::reject) it. It is
@@ -140,12 +156,22 @@ impl CmEvent {
         self.request.take()
     }
 
+    pub(super) fn into_report(self) -> Report {
+        self.report
+    }
+
     pub(super) fn request_mut(&mut self) -> Option<&mut CmId> {
         self.request.as_mut()
     }
 }
 
 impl fmt::Display for CmEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.report.fmt(f)
+    }
+}
+
+impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.event_type.fmt(f)?;
         if let Some(reason) = self.reject_reason() {
@@ -167,11 +193,9 @@ impl fmt::Display for CmEvent {
 impl fmt::Debug for CmEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CmEvent")
-            .field("event_type", &self.event_type)
-            .field("status", &self.status)
+            .field("report", &self.report)
             .field("context", &self.context)
             .field("peer", &self.peer)
-            .field("private_data", &self.private_data)
             .field("request", &self.request)
             .finish()
     }
@@ -203,11 +227,9 @@ impl RawEvent {
         let is_datagram = unsafe { (*subject).qp_type } == ffi::IBV_QPT_UD;
         let (peer, private_data) = copy_params(raw, event_type, is_datagram);
         let event = CmEvent {
-            event_type,
-            status: raw.status,
+            report: Report { event_type, status: raw.status, private_data },
             context,
             peer,
-            private_data,
             request: (event_type == CmEventType::CONNECT_REQUEST).then(|| {
                 // SAFETY: librdmacm has made this identifier for the request, of this channel, and leaves it to
                 // whoever takes the event (rdma_get_cm_event(3)). That is here, once.

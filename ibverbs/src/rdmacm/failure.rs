@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::{fmt, io};
 
-use super::event::{CmEvent, CmEventType};
+#[cfg(doc)]
+use super::event::CmEvent;
+use super::event::{CmEventType, Report};
 use crate::c_enum::c_enum;
 
 c_enum! {
@@ -102,7 +104,7 @@ c_enum! {
 pub struct ConnectionFailure {
     step: &'static str,
     peer_addr: Option<SocketAddr>,
-    event: CmEvent,
+    report: Report,
     source: Option<io::Error>,
 }
 
@@ -110,11 +112,11 @@ impl ConnectionFailure {
     pub(super) fn new(
         step: &'static str,
         peer_addr: Option<SocketAddr>,
-        event: CmEvent,
+        report: Report,
     ) -> ConnectionFailure {
-        let source = (event.status() < 0)
-            .then(|| io::Error::from_raw_os_error(event.status().saturating_neg()));
-        ConnectionFailure { step, peer_addr, event, source }
+        let status = report.status;
+        let source = (status < 0).then(|| io::Error::from_raw_os_error(status.saturating_neg()));
+        ConnectionFailure { step, peer_addr, report, source }
     }
 
     /// What was tried, in words.
@@ -129,27 +131,27 @@ impl ConnectionFailure {
 
     /// Which event told so.
     pub fn event_type(&self) -> CmEventType {
-        self.event.event_type()
+        self.report.event_type
     }
 
     /// The event's status: see [`CmEvent::status`].
     pub fn status(&self) -> i32 {
-        self.event.status()
+        self.report.status
     }
 
     /// Why the peer rejected the connection, if it did.
     pub fn reject_reason(&self) -> Option<RejectReason> {
-        self.event.reject_reason()
+        self.report.reject_reason()
     }
 
     /// Why the peer did not tell a queue pair for datagrams, if it answered so.
     pub fn datagram_refusal(&self) -> Option<DatagramRefusal> {
-        self.event.datagram_refusal()
+        self.report.datagram_refusal()
     }
 
     /// What the peer sent along, filled up with zeros: see [`CmEvent::private_data`].
     pub fn private_data(&self) -> &[u8] {
-        self.event.private_data()
+        &self.report.private_data
     }
 }
 
@@ -159,8 +161,8 @@ impl fmt::Display for ConnectionFailure {
         if let Some(peer) = self.peer_addr {
             write!(f, " (peer {peer})")?;
         }
-        write!(f, ": {}", self.event)?;
-        f.write_str(match (self.event.event_type(), self.reject_reason()) {
+        write!(f, ": {}", self.report)?;
+        f.write_str(match (self.report.event_type, self.reject_reason()) {
             (_, Some(RejectReason::INVALID_SERVICE_ID)) => {
                 " (is the server running, and in the same port space?)"
             }
@@ -178,5 +180,41 @@ impl fmt::Display for ConnectionFailure {
 impl std::error::Error for ConnectionFailure {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_ref().map(|error| error as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(event_type: CmEventType, status: i32) -> ConnectionFailure {
+        let report = Report { event_type, status, private_data: vec![1, 2] };
+        ConnectionFailure::new("connect", "10.7.0.1:7471".parse().ok(), report)
+    }
+
+    #[test]
+    fn an_error_can_be_sent_and_shared() {
+        fn is_send_and_sync<T: Send + Sync + 'static>() {}
+        is_send_and_sync::<crate::Error>();
+    }
+
+    #[test]
+    fn a_failure_says_why() {
+        let nobody = failure(CmEventType::REJECTED, 8);
+        assert_eq!(nobody.reject_reason(), Some(RejectReason::INVALID_SERVICE_ID));
+        assert_eq!(
+            nobody.to_string(),
+            "cannot connect (peer 10.7.0.1:7471): REJECTED: nobody listens on that port (is the server running, and \
+             in the same port space?)"
+        );
+        let silent = failure(CmEventType::UNREACHABLE, -libc::ETIMEDOUT);
+        assert!(silent.to_string().contains("does not answer"), "{silent}");
+        assert_eq!(crate::Error::Connection(Box::new(silent)).os_error(), Some(libc::ETIMEDOUT));
+        let refused = failure(CmEventType::UNREACHABLE, 2);
+        assert_eq!(refused.datagram_refusal(), Some(DatagramRefusal::REJECTED));
+        assert_eq!(refused.reject_reason(), None);
+        let unknown = failure(CmEventType(77), i32::MIN);
+        assert!(unknown.to_string().contains("unknown (77)"), "{unknown}");
+        assert!(failure(CmEventType::REJECTED, 99).to_string().contains("unknown (99)"));
     }
 }

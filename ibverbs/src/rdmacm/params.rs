@@ -95,7 +95,7 @@ impl ConnectionParams {
         self.responder_resources = Some(depths.max_dest_rd_atomic);
         self.initiator_depth = Some(depths.max_rd_atomic);
         self.retry_count = self.retry_count.or(Some(built.retry_count));
-        self.rnr_retry_count = self.rnr_retry_count.or(Some(built.rnr_retry));
+        self.rnr_retry_count = self.rnr_retry_count.or(Some(built.rnr_retries()));
         self.srq = qp.has_srq();
         self.qp_num = qp.qp_num();
         self

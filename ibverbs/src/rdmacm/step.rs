@@ -42,7 +42,11 @@ impl Step {
 
     /// That the step has ended with this event instead.
     pub(super) fn failed(self, id: &CmId, event: CmEvent) -> Error {
-        Error::Connection(Box::new(ConnectionFailure::new(self.name, id.peer_addr(), event)))
+        Error::Connection(Box::new(ConnectionFailure::new(
+            self.name,
+            id.peer_addr(),
+            event.into_report(),
+        )))
     }
 }
 
