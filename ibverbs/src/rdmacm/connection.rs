@@ -23,6 +23,7 @@ pub struct Connection {
     /// The queue pair, ready to send.
     pub queue_pair: QueuePair<Rc>,
     peer_private_data: Vec<u8>,
+    is_over: bool,
 }
 
 impl Connection {
@@ -31,7 +32,7 @@ impl Connection {
         queue_pair: QueuePair<Rc>,
         peer_private_data: Vec<u8>,
     ) -> Connection {
-        Connection { id, queue_pair, peer_private_data }
+        Connection { id, queue_pair, peer_private_data, is_over: false }
     }
 
     /// What the peer sent along when it connected or accepted, filled up with zeros: see
@@ -79,8 +80,6 @@ impl Connection {
 
     /// Whether the connection is over. It never waits.
     ///
-    /// Once it has said so, it does not say so again.
-    ///
     /// # Errors
     ///
     /// Those of [`wait_disconnected`](Self::wait_disconnected).
@@ -89,25 +88,29 @@ impl Connection {
     }
 
     fn disconnected_until(&mut self, deadline: Option<Instant>) -> Result<bool> {
-        loop {
+        while !self.is_over {
             let Some(event) = self.id.wait_until(deadline)? else { return Ok(false) };
-            if self.is_end(event)? {
-                return Ok(true);
-            }
+            self.note(event)?;
         }
+        Ok(true)
     }
 
-    /// Whether the event is the end of the connection, which is answered then.
-    pub(super) fn is_end(&mut self, event: CmEvent) -> Result<bool> {
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Takes note of an event. If it is the end of the connection, it is answered.
+    pub(super) fn note(&mut self, event: CmEvent) -> Result<()> {
         match event.event_type() {
             // Its status may be that the peer did not answer.
             CmEventType::DISCONNECTED => {
                 // If the peer has ended it, it waits for an answer. If not, there is nothing to answer, and
                 // nothing lost.
                 let _ = self.id.disconnect();
-                Ok(true)
+                self.is_over = true;
+                Ok(())
             }
-            CmEventType::ADDR_CHANGE | CmEventType::TIMEWAIT_EXIT => Ok(false),
+            CmEventType::ADDR_CHANGE | CmEventType::TIMEWAIT_EXIT => Ok(()),
             _ => Err(Step::STAY.failed(&self.id, event)),
         }
     }

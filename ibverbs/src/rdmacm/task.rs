@@ -218,11 +218,10 @@ impl Connection {
     ///
     /// Those of [`wait_disconnected`](Self::wait_disconnected).
     pub async fn disconnected(&mut self) -> Result<()> {
-        loop {
+        while !self.is_over() {
             let event = self.id_mut().next_event().await?;
-            if self.is_end(event)? {
-                return Ok(());
-            }
+            self.note(event)?;
         }
+        Ok(())
     }
 }
