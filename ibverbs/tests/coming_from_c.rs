@@ -9,7 +9,14 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every function of libibverbs: those that the library exports, and those that are inline in its header.
+/// What the functions of the three libraries begin with.
+const PREFIXES: [&str; 3] = ["ibv_", "rdma_", "efadv_"];
+
+fn is_verb(name: &str) -> bool {
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Every function of the three libraries: those that they export, and those that are inline in their headers.
 fn verbs() -> BTreeSet<String> {
     let mut sources = vec![read("ibverbs-sys/src/functions.rs")];
     let inline = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ibverbs-sys/src/verbs_inline");
@@ -21,13 +28,13 @@ fn verbs() -> BTreeSet<String> {
             rest.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).next().unwrap()
         })
     });
-    names.filter(|name| name.starts_with("ibv_")).map(str::to_owned).collect()
+    names.filter(|name| is_verb(name)).map(str::to_owned).collect()
 }
 
 /// The names in backquotes that begin like a verb. One may end, or have in its middle, an asterisk.
 fn named(page: &str) -> BTreeSet<&str> {
     let quoted = page.split('`').skip(1).step_by(2);
-    quoted.filter(|name| name.starts_with("ibv_")).collect()
+    quoted.filter(|name| is_verb(name)).collect()
 }
 
 fn matches(pattern: &str, name: &str) -> bool {
@@ -56,7 +63,7 @@ fn every_name_on_the_page_is_somewhere_in_the_crate_or_in_c() {
     let known = crate_sources
         + &read("ibverbs-sys/src/bindings.rs")
         + &read("ibverbs-sys/src/functions.rs");
-    let quoted = page.split('`').skip(1).step_by(2).filter(|name| !name.starts_with("ibv_"));
+    let quoted = page.split('`').skip(1).step_by(2).filter(|name| !is_verb(name));
     let words = quoted.flat_map(|name| name.split(|c: char| !(c.is_alphanumeric() || c == '_')));
     let unknown: Vec<_> = words.filter(|word| !known.contains(word)).collect();
     assert!(unknown.is_empty(), "nowhere else: {unknown:?}");
@@ -72,7 +79,7 @@ fn every_verb_has_its_place_on_the_page() {
     assert!(missing.is_empty(), "not on the page: {missing:?}");
     let unknown: Vec<_> =
         named.iter().filter(|name| !verbs.iter().any(|verb| matches(name, verb))).collect();
-    assert!(unknown.is_empty(), "not in libibverbs: {unknown:?}");
+    assert!(unknown.is_empty(), "not in C: {unknown:?}");
 }
 
 /// What is in backquotes in the left columns of the tables of what is wrapped.
@@ -88,7 +95,7 @@ fn every_wrapped_verb_is_an_alias() {
     let page = read("docs/coming-from-c.md");
     let crate_sources = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     let mut verbs = wrapped(&page);
-    verbs.retain(|name| name.starts_with("ibv_") && !name.contains('*'));
+    verbs.retain(|name| is_verb(name) && !name.contains('*'));
     assert!(verbs.len() > 80, "{verbs:?}");
     let missing: Vec<_> = verbs
         .iter()

@@ -50,6 +50,7 @@ const GET: &str = "rdma_get_cm_event";
 /// # }
 /// ```
 #[doc(alias = "rdma_event_channel")]
+#[doc(alias = "rdma_destroy_event_channel")]
 #[derive(Clone)]
 pub struct EventChannel {
     inner: Arc<ChannelInner>,

@@ -469,6 +469,8 @@ impl CmId {
     ///
     /// - [`Error::NotBound`] if the identifier has no device yet.
     /// - [`Error::Verb`] if the device is being removed.
+    #[doc(alias = "rdma_get_devices")]
+    #[doc(alias = "rdma_free_devices")]
     pub fn context(&self) -> Result<Context> {
         // The identifier keeps the device open until the context does.
         let context = NonNull::new(self.raw_context()).ok_or(Error::NotBound)?;
