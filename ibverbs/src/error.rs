@@ -401,11 +401,21 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// An identifier of the connection manager could not begin to resolve the address of a peer.
+    #[cfg(feature = "rdmacm")]
+    #[error("cannot resolve the address {address} (rdma_resolve_addr){}", resolve_hint(.source))]
+    ResolveAddress {
+        /// The peer's address.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+
     /// An identifier of the connection manager has no device yet.
     #[cfg(feature = "rdmacm")]
     #[error(
         "the connection identifier has no device: resolve an address first, or bind it to one of an RDMA device \
-         that is not a wildcard"
+         that is not a wildcard (loopback addresses lead to no device)"
     )]
     NotBound,
 

@@ -37,7 +37,8 @@ impl Turn {
 /// Prepares the process for `fork` ([`Context::fork_status`](crate::Context::fork_status) tells whether
 /// that is needed).
 ///
-/// Call it before any device is opened. Without it, on kernels before 5.12, a child that touches memory
+/// Call it before any device is opened, and before an event channel of the connection manager, which may open
+/// some. Without it, on kernels before 5.12, a child that touches memory
 /// which its parent had registered can make the parent's own pages move away under the device: the
 /// parent then reads stale bytes. With it, registered memory is absent in the child.
 ///

@@ -34,6 +34,20 @@ pub(super) fn channel_hint(source: &io::Error) -> &'static str {
 }
 
 #[cfg(feature = "rdmacm")]
+pub(super) fn resolve_hint(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => ": there is no route to it",
+        Some(libc::EADDRNOTAVAIL | libc::ENODEV) => {
+            ": the source address is none of an RDMA device that leads there"
+        }
+        Some(libc::EINVAL) => {
+            ": the identifier has resolved an address before, or the source is of another family"
+        }
+        _ => "",
+    }
+}
+
+#[cfg(feature = "rdmacm")]
 pub(super) fn bind_hint(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::EADDRINUSE) => ": another one has this port (see `CmId::set_reuse_address`)",

@@ -117,7 +117,9 @@ impl EventChannel {
             // by the turn, since every use of librdmacm begins here.
             unsafe { ffi::rdma_create_event_channel() }
         });
-        turn.opened();
+        if raw.is_ok() {
+            turn.opened();
+        }
         drop(turn);
         let raw = raw.map_err(|code| Error::EventChannel {
             source: std::io::Error::from_raw_os_error(code),

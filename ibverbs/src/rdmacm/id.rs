@@ -265,7 +265,10 @@ impl CmId {
         let mut raw = RawAddress::new(address);
         // SAFETY: the identifier is alive, and the address is a whole one of its family.
         let bound = self.inner.call(|id| unsafe { ffi::rdma_bind_addr(id, raw.as_mut_ptr()) });
-        bound.map_err(|code| Error::BindAddress { address, source: os_error(code) })
+        bound.map_err(|code| {
+            let source = std::io::Error::from_raw_os_error(code);
+            Error::BindAddress { address, source }
+        })
     }
 
     /// Takes connection requests from now on: each is an event, and comes with an identifier. `backlog` is how many
@@ -286,8 +289,8 @@ impl CmId {
     ///
     /// # Errors
     ///
-    /// [`Error::Verb`] with `EINVAL` if the identifier has resolved an address before or the two addresses are of
-    /// different families, with `ENODEV` or `EADDRNOTAVAIL` if no RDMA device has the address `source`.
+    /// [`Error::ResolveAddress`] if there is no route to the peer, if no RDMA device has the address `source`, if
+    /// the identifier has resolved an address before, or the two are of different families.
     #[doc(alias = "rdma_resolve_addr")]
     pub fn resolve_addr(
         &mut self,
@@ -297,12 +300,16 @@ impl CmId {
     ) -> Result<()> {
         let mut source = source.map(RawAddress::new);
         let source = source.as_mut().map_or(ptr::null_mut(), RawAddress::as_mut_ptr);
-        let mut destination = RawAddress::new(destination);
+        let mut raw = RawAddress::new(destination);
         let timeout = milliseconds(timeout);
-        self.verb("rdma_resolve_addr", |id| {
+        let begun = self.inner.call(|id| {
             // SAFETY: the identifier is alive; the addresses are whole ones of their families, or the first is
             // null.
-            unsafe { ffi::rdma_resolve_addr(id, source, destination.as_mut_ptr(), timeout) }
+            unsafe { ffi::rdma_resolve_addr(id, source, raw.as_mut_ptr(), timeout) }
+        });
+        begun.map_err(|code| {
+            let source = std::io::Error::from_raw_os_error(code);
+            Error::ResolveAddress { address: destination, source }
         })
     }
 
@@ -561,10 +568,6 @@ fn separate(mut event: CmEvent) -> Result<CmEvent> {
         request.migrate_to_own_channel()?;
     }
     Ok(event)
-}
-
-fn os_error(code: c_int) -> std::io::Error {
-    std::io::Error::from_raw_os_error(code)
 }
 
 /// A time as librdmacm takes it: at least one millisecond, so that a short one is not none.
