@@ -401,10 +401,12 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// An identifier of the connection manager could not begin to resolve the address of a peer.
+    /// An identifier of the connection manager could not begin to resolve the address of a peer, or the route to it.
     #[cfg(feature = "rdmacm")]
-    #[error("cannot resolve the address {address} (rdma_resolve_addr){}", resolve_hint(.source))]
-    ResolveAddress {
+    #[error("cannot resolve the way to {address} ({verb}){}", resolve_hint(.source))]
+    Resolve {
+        /// The C function that refused.
+        verb: &'static str,
         /// The peer's address.
         address: SocketAddr,
         /// What the operating system said.

@@ -38,10 +38,10 @@ pub(super) fn resolve_hint(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
         Some(libc::ENETUNREACH | libc::EHOSTUNREACH) => ": there is no route to it",
         Some(libc::EADDRNOTAVAIL | libc::ENODEV) => {
-            ": the source address is none of an RDMA device that leads there"
+            ": no RDMA device leads there, or none that has the source address; none leads to a loopback address"
         }
         Some(libc::EINVAL) => {
-            ": the identifier has resolved an address before, or the source is of another family"
+            ": not in this state of the identifier, or the source address is of another family"
         }
         _ => "",
     }

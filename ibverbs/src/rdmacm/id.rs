@@ -289,7 +289,7 @@ impl CmId {
     ///
     /// # Errors
     ///
-    /// [`Error::ResolveAddress`] if there is no route to the peer, if no RDMA device has the address `source`, if
+    /// [`Error::Resolve`] if there is no route to the peer, if no RDMA device has the address `source`, if
     /// the identifier has resolved an address before, or the two are of different families.
     #[doc(alias = "rdma_resolve_addr")]
     pub fn resolve_addr(
@@ -307,10 +307,7 @@ impl CmId {
             // null.
             unsafe { ffi::rdma_resolve_addr(id, source, raw.as_mut_ptr(), timeout) }
         });
-        begun.map_err(|code| {
-            let source = std::io::Error::from_raw_os_error(code);
-            Error::ResolveAddress { address: destination, source }
-        })
+        begun.map_err(|code| resolve_error("rdma_resolve_addr", destination, code))
     }
 
     /// Begins to resolve the route to the peer. Ends with `ROUTE_RESOLVED` or `ROUTE_ERROR`, within about `timeout`.
@@ -318,13 +315,18 @@ impl CmId {
     /// # Errors
     ///
     /// - [`Error::NotBound`] if the identifier has no device yet.
-    /// - [`Error::Verb`] if the kernel refuses.
+    /// - [`Error::Resolve`] if no address is resolved, or no device leads to it, as to `127.0.0.1`.
+    /// - [`Error::Verb`] if there is no peer.
     #[doc(alias = "rdma_resolve_route")]
     pub fn resolve_route(&mut self, timeout: Duration) -> Result<()> {
         self.check_device()?;
         let timeout = milliseconds(timeout);
         // SAFETY: the identifier is alive, and has a device, which this function looks at.
-        self.verb("rdma_resolve_route", |id| unsafe { ffi::rdma_resolve_route(id, timeout) })
+        let begun = self.inner.call(|id| unsafe { ffi::rdma_resolve_route(id, timeout) });
+        begun.map_err(|code| match self.peer_addr() {
+            Some(peer) => resolve_error("rdma_resolve_route", peer, code),
+            None => Error::from_code("rdma_resolve_route", code),
+        })
     }
 
     /// Begins to connect: sends the request. Ends with `CONNECT_RESPONSE`, after which the queue pair is
@@ -568,6 +570,10 @@ fn separate(mut event: CmEvent) -> Result<CmEvent> {
         request.migrate_to_own_channel()?;
     }
     Ok(event)
+}
+
+fn resolve_error(verb: &'static str, address: SocketAddr, code: c_int) -> Error {
+    Error::Resolve { verb, address, source: std::io::Error::from_raw_os_error(code) }
 }
 
 /// A time as librdmacm takes it: at least one millisecond, so that a short one is not none.
