@@ -53,6 +53,8 @@
 //! | memory windows | `ibv_alloc_mw` | [`MemoryWindow`] |
 //! | memory on the device | `ibv_alloc_dm` | [`DeviceMemory`] |
 //! | asynchronous events | `ibv_get_async_event` | [`Context::poll_async_event`], [`AsyncEvent`] |
+//! | the connection manager | `rdma_*` | the module `rdmacm` |
+//! | EFA | `efadv_*` | `Srd`, the module `efa` |
 //! | the C API itself | | `ffi` |
 //!
 //! # Three promises, and what they rest on
@@ -73,14 +75,15 @@
 //! it, `static-linking` builds it in, and `bindgen` makes the bindings from the headers in use. The crate
 //! `ibverbs-sys` says more.
 //!
-//! `tokio` adds what can be awaited: completion queues, and asynchronous events of devices. `serde` makes what
+//! `rdmacm` adds the module of that name: queue pairs connected by IP address. `tokio` adds what can be awaited: completion
+//! queues, asynchronous events of devices, connecting and accepting. `serde` makes what
 //! peers exchange serializable: [`QueuePairEndpoint`], [`RemoteMemorySlice`], [`Gid`] and [`Guid`]. `efa` adds what the
 //! adapters of Amazon EC2 have of their own: the transport `Srd` and the module `efa`.
 //!
-//! # What is not here yet
+//! # What is not here
 //!
-//! The connection manager. `ffi` has the C API for it, and for what is rarely used:
-//! the repository's page *Coming from C* has the place of each verb.
+//! `ffi` has the C API for what is not wrapped: the repository's page *Coming from C* has the place of each function, and says
+//! why.
 //!
 //! # Threads and `fork`
 //!
