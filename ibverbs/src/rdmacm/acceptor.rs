@@ -197,7 +197,7 @@ impl<P: PortSpace> Incoming<P> {
         self.id.local_addr()
     }
 
-    /// The peer's address, as it says itself.
+    /// The peer's address, as it says itself. A link-local one of IPv6 has its scope only on the side that connected.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.id.peer_addr()
     }

@@ -46,7 +46,7 @@ impl Connection {
         self.id.local_addr()
     }
 
-    /// The peer's address, as it says itself.
+    /// The peer's address, as it says itself. A link-local one of IPv6 has its scope only on the side that connected.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.id.peer_addr()
     }
@@ -69,7 +69,8 @@ impl Connection {
     }
 
     /// Waits until the connection is over, whoever ended it: `false` if it still stands after `timeout`. Without a
-    /// timeout it waits for as long as it takes. A peer that died is not noticed here, but by requests that fail.
+    /// timeout it waits for as long as it takes. A program that dies is disconnected by its kernel; that a host died, or
+    /// a cable was cut, is noticed by requests that fail, and not here.
     ///
     /// # Errors
     ///

@@ -65,7 +65,8 @@ c_enum! {
         INVALID_MTU = 26, "invalid path MTU";
         /// It does not have that many resources for reads and atomics.
         INSUFFICIENT_RESP_RESOURCES = 27, "insufficient responder resources";
-        /// The program there rejected it, or was closed before it answered.
+        /// The program there rejected it, or ended before it answered. Also that somebody listens on that port, but not at
+        /// that address.
         CONSUMER_DEFINED = 28, "rejected by the peer's program";
         /// The number of retries when no receive is posted is not valid.
         INVALID_RNR_RETRY = 29, "invalid RNR retry count";
