@@ -375,6 +375,14 @@ impl State {
         })
     }
 
+    /// Whether a completion of the queue pair of this number is taken away unseen: EFA keeps those of queue pairs that
+    /// were destroyed, and cannot make sense of them when they are polled.
+    pub(crate) fn is_stale(&self, qp_num: u32) -> bool {
+        let is_alive =
+            |object: &Object| matches!(&object.data, Data::Qp(qp) if qp.qp_num == qp_num);
+        self.config.is_efa && !self.objects.values().any(is_alive)
+    }
+
     pub(crate) fn qp(&mut self, address: usize) -> Option<&mut QpData> {
         match self.objects.get_mut(&address) {
             Some(Object { data: Data::Qp(qp), .. }) => Some(qp),

@@ -44,6 +44,10 @@ pub(crate) unsafe extern "C" fn start_poll(
         return libc::EINVAL;
     }
     let Some(completion) = data.queue.pop_front() else { return libc::ENOENT };
+    if state.is_stale(completion.qp_num) {
+        return libc::EINVAL;
+    }
+    let Some(data) = state.cq(address) else { return libc::EINVAL };
     data.owner = Some(thread::current().id());
     data.poll = Poll::At(completion);
     // SAFETY: the queue is alive, as was checked above, and its lock belongs to this poll now.
@@ -68,6 +72,11 @@ pub(crate) unsafe extern "C" fn next_poll(cq: *mut ffi::ibv_cq_ex) -> c_int {
         Ok(()) => data.queue.pop_front().ok_or(libc::ENOENT),
         Err(code) => Err(code),
     };
+    let next = next.and_then(|completion| match state.is_stale(completion.qp_num) {
+        true => Err(libc::EINVAL),
+        false => Ok(completion),
+    });
+    let Some(data) = state.cq(address) else { return libc::EINVAL };
     match next {
         Ok(completion) => {
             data.poll = Poll::At(completion);
@@ -121,11 +130,16 @@ pub(crate) unsafe extern "C" fn poll_cq(
         state.violation("PollCq: the memory of the queue is gone".to_owned());
         return -libc::EINVAL;
     }
-    let found = data.queue.len().min(usize::try_from(len).unwrap_or(0));
-    for (place, completion) in data.queue.drain(..found).enumerate() {
-        let to = wc.wrapping_add(place);
+    let mut found = 0;
+    while found < usize::try_from(len).unwrap_or(0) {
+        let Some(completion) = state.cq(address).and_then(|cq| cq.queue.pop_front()) else { break };
+        if state.is_stale(completion.qp_num) {
+            return if found > 0 { found as c_int } else { -libc::EINVAL };
+        }
+        let to = wc.wrapping_add(found);
         // SAFETY: the array has `len` entries (ibv_poll_cq(3)), and this is one of them.
         unsafe { to.write(completion.plain()) };
+        found += 1;
     }
     found as c_int
 }

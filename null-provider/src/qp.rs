@@ -197,9 +197,10 @@ pub(crate) unsafe extern "C" fn qp_to_qp_ex(qp: *mut ffi::ibv_qp) -> *mut ffi::i
     qp.cast()
 }
 
-/// Takes the locks of both completion queues, as mlx5 does, and removes what they hold of this queue
+/// Takes the locks of both completion queues, as mlx5 and EFA do, and unlike EFA removes what they hold of this queue
 /// pair. A batch that is still open holds a lock of the queue pair, which is a violation.
 fn clean(mut state: Guard, verb: Verb, address: usize) -> Guard {
+    let is_efa = state.config.is_efa;
     let Some(qp) = state.qp(address) else { return state };
     let (qp_num, queues) = (qp.qp_num, [qp.send_cq, qp.recv_cq]);
     if qp.batch.take().is_some() {
@@ -208,7 +209,9 @@ fn clean(mut state: Guard, verb: Verb, address: usize) -> Guard {
     for cq in queues {
         (state, _) = wait_for_cq(state, verb, cq);
         if let Some(cq) = state.cq(cq) {
-            cq.queue.retain(|completion| completion.qp_num != qp_num);
+            if !is_efa {
+                cq.queue.retain(|completion| completion.qp_num != qp_num);
+            }
         }
     }
     state

@@ -56,7 +56,7 @@ wait $!
 
 /// A program that must fail, with a last line on its standard error that has this in it.
 const REFUSED: &str = r#"
-if output=$("$1" 2>&1 >/dev/null); then echo "it did not fail"; exit 1; fi
+if output=$(RUST_LIB_BACKTRACE=0 "$1" 2>&1 >/dev/null); then echo "it did not fail"; exit 1; fi
 echo "$output"
 tail -n 1 <<< "$output" | grep -q -- "$2"
 "#;

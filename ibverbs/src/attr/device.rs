@@ -43,6 +43,12 @@ impl DeviceAttr {
     pub fn as_raw(&self) -> &ffi::ibv_device_attr {
         &self.raw
     }
+
+    /// Whether the device is one of EFA, whose driver is handled with care in a few places.
+    pub(crate) fn is_efa(&self) -> bool {
+        const AMAZON: u32 = 0x1d0f;
+        self.vendor_id() == AMAZON
+    }
 }
 
 attributes! {

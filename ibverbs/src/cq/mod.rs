@@ -11,6 +11,7 @@ mod parking;
 mod status;
 mod wc;
 
+use std::ffi::c_int;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -139,6 +140,18 @@ impl CqInner {
     }
 }
 
+/// Opens a poll, if there is something in the queue.
+///
+/// # Safety
+///
+/// The queue is alive, no poll of it is open, and the caller is the one poller.
+#[inline]
+unsafe fn start_poll(raw: NonNull<ffi::ibv_cq_ex>) -> c_int {
+    let mut attr = ffi::ibv_poll_cq_attr { comp_mask: 0 };
+    // SAFETY: passed on to the caller; the builder checked that the function is there.
+    unsafe { ffi::ibv_start_poll(raw.as_ptr(), &mut attr) }
+}
+
 impl CompletionQueue {
     fn new(
         raw: NonNull<ffi::ibv_cq_ex>,
@@ -193,28 +206,27 @@ impl CompletionQueue {
     pub fn poll(&self) -> Result<Option<Completions<'_>>> {
         let inner = &**self.inner;
         if inner.state.load(Ordering::Relaxed) == IDLE {
-            let mut attr = ffi::ibv_poll_cq_attr { comp_mask: 0 };
-            // SAFETY: the queue is alive; no poll of it is open, as checked above by the one poller, for
-            // `CompletionQueue` is not `Sync`; the builder checked that the function is there.
-            let code = unsafe { ffi::ibv_start_poll(self.raw.as_ptr(), &mut attr) };
-            if code == 0 {
+            // SAFETY: no poll of the queue is open, as checked above by the one poller, for `CompletionQueue` is
+            // not `Sync`.
+            let begun = match unsafe { start_poll(self.raw) } {
+                0 => true,
+                libc::ENOENT if inner.poll_error.load(Ordering::Relaxed) == 0 => false,
+                // SAFETY: as above; there is none now.
+                code => unsafe { inner.poll_past(code) }.map_err(|error| *error)?,
+            };
+            if begun {
                 inner.state.store(POLLING, Ordering::Release);
                 // SAFETY: the poll was opened just now, and the flag keeps anybody from opening another.
                 return Ok(Some(unsafe { Completions::new(inner) }));
             }
-            if code == libc::ENOENT && inner.poll_error.load(Ordering::Relaxed) == 0 {
-                return Ok(None);
-            }
-            return Err(*inner.poll_failure(code));
+            return Ok(None);
         }
         Err(*inner.poll_failure(0))
     }
 
     /// How many completions the queue can hold: what was granted, at least what was asked for.
     pub fn capacity(&self) -> u32 {
-        // SAFETY: the queue is alive; after its creation the field is written by `resize` only, which takes
-        // `&mut self`.
-        u32::try_from(unsafe { (*self.raw.as_ptr()).cqe }).unwrap_or(0)
+        self.inner.capacity()
     }
 
     /// The number that its builder was [given](CompletionQueueBuilder::set_context), by which events name it.
@@ -291,7 +303,48 @@ impl CqInner {
     /// Remembers why a poll ended early, for the next call of `poll` that finds nothing to report.
     #[cold]
     fn set_poll_error(&self, code: i32) {
-        self.poll_error.store(code, Ordering::Relaxed);
+        if !self.is_stale(code) {
+            self.poll_error.store(code, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the code of a poll means that a completion was taken out of the queue which belongs to a queue pair that
+    /// was destroyed. EFA says so, and goes on (`efa_poll_sub_cq` in providers/efa/verbs.c); others remove such
+    /// completions.
+    #[cold]
+    fn is_stale(&self, code: i32) -> bool {
+        code.abs() == libc::EINVAL && self.context.query_device().is_ok_and(|attr| attr.is_efa())
+    }
+
+    /// Opens a poll past what is not reported, after one that began with this code. Returns whether there is something
+    /// to poll. Errors are in a box, so that the caller's result can stay in registers.
+    ///
+    /// # Safety
+    ///
+    /// No poll is open, and the caller is the one poller.
+    #[cold]
+    #[inline(never)]
+    unsafe fn poll_past(&self, mut code: i32) -> Result<bool, Box<Error>> {
+        // Each one leaves the queue, but what a device says is not relied on.
+        for _ in 0..self.capacity() {
+            if !self.is_stale(code) {
+                break;
+            }
+            // SAFETY: passed on to the caller.
+            code = unsafe { start_poll(self.raw) };
+            match code {
+                0 => return Ok(true),
+                libc::ENOENT if self.poll_error.load(Ordering::Relaxed) == 0 => return Ok(false),
+                _ => {}
+            }
+        }
+        Err(self.poll_failure(code))
+    }
+
+    fn capacity(&self) -> u32 {
+        // SAFETY: the queue is alive; after its creation the field is written by `resize` only, which takes
+        // `&mut self`.
+        u32::try_from(unsafe { (*self.raw.as_ptr()).cqe }).unwrap_or(0)
     }
 
     /// Why there is no poll: `code` is what `start_poll` returned, or zero if the state forbids it. In a box, so

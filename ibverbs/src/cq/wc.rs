@@ -54,7 +54,15 @@ impl CompletionQueue {
         // SAFETY: the queue is alive; no poll of it is open, as checked above by the one poller, for
         // `CompletionQueue` is not `Sync`; `to` points to `len` structures, for `Wc` is transparent. Every
         // provider has the operation, and it polls extended queues as well.
-        let found = unsafe { ffi::ibv_poll_cq(inner.as_raw(), len, to) };
+        let poll = || unsafe { ffi::ibv_poll_cq(inner.as_raw(), len, to) };
+        let mut found = poll();
+        if found < 0 {
+            // As in `poll_past`.
+            let mut left = inner.capacity();
+            while left > 0 && inner.is_stale(found) {
+                (found, left) = (poll(), left - 1);
+            }
+        }
         match usize::try_from(found) {
             Ok(0) if inner.poll_error.load(Ordering::Relaxed) != 0 => {
                 Err(*inner.poll_failure(libc::ENOENT))

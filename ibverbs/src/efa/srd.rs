@@ -27,8 +27,7 @@ use crate::qp::{
 ///
 /// **Completions.** That of a read has the opcode [`WcOpcode::SEND`](crate::WcOpcode::SEND): EFA tells writes and the
 /// rest apart. A place in the send queue is free when the request that stands there has completed; a full queue refuses
-/// the batch. What completed on a queue pair that was destroyed before it was polled makes one poll fail with `EINVAL`
-/// each.
+/// the batch.
 ///
 /// **Receives.** A message fills its receive from the first byte on; there is no global route header. A receive has at
 /// least one scatter entry (one without is never used), of which up to 65535 bytes count. Memory that peers write and

@@ -50,7 +50,12 @@ pub struct QpConfig {
     pub(crate) max_dest_rd_atomic: u8,
     /// Whether the driver cannot take back a batch: see [`PENSANDO`].
     pub(super) abort_spoils: bool,
-    /// Whether the driver is EFA's: see [`AMAZON`].
+    /// Whether the driver is EFA's, which (providers/efa/verbs.c of rdma-core 65)
+    ///
+    /// - divides by the number of receive scatter entries (`efa_calc_rq_max_depth`), and rounds depths up to a power of
+    ///   two in a way that is undefined for zero (`roundup_pow_of_two`);
+    /// - forgets at a reset what was posted, but not what has completed and was not polled: that frees a place which is
+    ///   free already, and writes beyond the table of places (`efa_qp_init_indices`, `efa_wq_put_wrid_idx_locked`).
     pub(super) is_efa: bool,
     #[cfg(feature = "efa")]
     pub(crate) srd: SrdConfig,
@@ -101,13 +106,6 @@ const DEFAULT_RD_ATOMIC: u32 = 16;
 /// reports requests as complete that are not (`ionic_wr_abort` in providers/ionic/ionic_verbs.c of rdma-core 65
 /// leaves `msn_prod` as it is).
 const PENSANDO: u32 = 0x1dd8;
-/// The vendor of EFA, whose provider (providers/efa/verbs.c of rdma-core 65)
-///
-/// - divides by the number of receive scatter entries (`efa_calc_rq_max_depth`), and rounds depths up to a power of two
-///   in a way that is undefined for zero (`roundup_pow_of_two`);
-/// - forgets at a reset what was posted, but not what has completed and was not polled: that frees a place which
-///   is free already, and writes beyond the array of places (`efa_qp_init_indices`, `efa_wq_put_wrid_idx_locked`).
-const AMAZON: u32 = 0x1d0f;
 /// One less than there could be: SoftRoCE repeats without end if it is the most.
 const DEFAULT_RETRIES: u8 = 6;
 /// Without end.
@@ -169,7 +167,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
                 max_rd_atomic: limits.init_rd_atomic.min(DEFAULT_RD_ATOMIC) as u8,
                 max_dest_rd_atomic: limits.dest_rd_atomic.min(DEFAULT_RD_ATOMIC) as u8,
                 abort_spoils: device.vendor_id() == PENSANDO,
-                is_efa: device.vendor_id() == AMAZON,
+                is_efa: device.is_efa(),
                 #[cfg(feature = "efa")]
                 srd: SrdConfig::default(),
             },

@@ -6,7 +6,7 @@ use ibverbs::{
     ProtectionDomain, QpState, QueuePair, QueuePairAttr, QueuePairBuilder, RecvRequest,
     RemoteMemorySlice, Result, SendOps, Srd, Ud,
 };
-use null_provider::{Kind, Operation, Request, Verb};
+use null_provider::{Completion, Kind, Operation, Request, Verb};
 
 use crate::common::{activated, null, open, parts, some_handle, submit, Null, Parts, QKEY};
 
@@ -498,4 +498,64 @@ fn queries_answer_what_the_device_does() {
     assert_eq!(region.efa_interconnects().unwrap_err().os_error(), Some(libc::EIO));
     assert_eq!(ctx.query_efa_device().unwrap_err().os_error(), Some(libc::EIO));
     assert_eq!(ctx.efa_max_recv_wr(1).unwrap_err().os_error(), Some(libc::EIO));
+}
+
+/// Completions of a queue pair that is gone, between some of one that is there.
+fn mixed(null: &Null, cq: &CompletionQueue, alive: u32, gone: u32, numbers: &[(u64, bool)]) {
+    for &(wr_id, is_alive) in numbers {
+        let qp_num = if is_alive { alive } else { gone };
+        null.complete(cq.as_raw(), Completion { wr_id, qp_num, ..Completion::default() });
+    }
+}
+
+#[test]
+fn what_is_left_of_a_destroyed_queue_pair_is_skipped() {
+    let null = efa();
+    let Parts { ctx, pd, cq } = parts();
+    let (qp, gone) = (srd(&ctx, &pd, &cq), srd(&ctx, &pd, &cq));
+    let numbers = (qp.qp_num(), gone.qp_num());
+    gone.close().unwrap();
+    let fill = |pattern: &[(u64, bool)]| mixed(&null, &cq, numbers.0, numbers.1, pattern);
+    let polled = || {
+        let mut wr_ids = Vec::new();
+        while let Some(mut completions) = cq.poll().unwrap() {
+            while let Some(wc) = completions.next() {
+                wr_ids.push(wc.wr_id());
+            }
+        }
+        wr_ids
+    };
+    fill(&[(1, false), (2, false), (3, true), (4, false), (5, true), (6, false)]);
+    assert_eq!(polled(), [3, 5]);
+    fill(&[(1, false), (2, false)]);
+    assert_eq!(polled(), []);
+    assert_eq!(polled(), []);
+
+    let mut wcs = [ibverbs::Wc::default(); 4];
+    fill(&[(1, false), (2, true), (3, true), (4, false), (5, true), (6, false)]);
+    let mut copied = Vec::new();
+    loop {
+        let found = cq.poll_into(&mut wcs).unwrap();
+        if found.is_empty() {
+            break;
+        }
+        copied.extend(found.iter().map(ibverbs::Wc::wr_id));
+    }
+    assert_eq!(copied, [2, 3, 5]);
+}
+
+#[test]
+fn a_device_that_never_makes_sense_is_given_up() {
+    let null = efa();
+    let Parts { cq, .. } = parts();
+    null.fail(Verb::StartPoll, libc::EINVAL);
+    assert_eq!(cq.poll().unwrap_err().os_error(), Some(libc::EINVAL));
+    null.fail(Verb::PollCq, libc::EINVAL);
+    let mut wcs = [ibverbs::Wc::default()];
+    assert_eq!(cq.poll_into(&mut wcs).unwrap_err().os_error(), Some(libc::EINVAL));
+    // Something else is told at once.
+    null.take_calls();
+    null.fail(Verb::StartPoll, libc::EIO);
+    assert_eq!(cq.poll().unwrap_err().os_error(), Some(libc::EIO));
+    assert_eq!(null.count(Verb::StartPoll), 1);
 }
