@@ -238,11 +238,18 @@ impl ProtectionDomain {
     /// - [`Error::InvalidPort`] if the device has no such port, [`Error::InvalidIndex`] if the port has no GID of
     ///   that index.
     /// - [`Error::Route`] if the route to the port cannot be resolved, or there is none on Ethernet.
+    /// - [`Error::Unsupported`] on EFA, if there is no global route.
     /// - [`Error::Verb`] if the device refuses for another reason.
     #[doc(alias = "ibv_create_ah")]
     pub fn create_ah(&self, address: &AddressVector) -> Result<AddressHandle> {
         let flow_label = address.grh.map_or(0, |grh| grh.flow_label);
         check_route(address.service_level, flow_label)?;
+        if address.grh.is_none() && self.handle().context().query_device()?.is_efa() {
+            // Its kernel driver would take the address to be all zero.
+            return Err(Error::Unsupported {
+                operation: "an address without a GID, on EFA (`AddressVector::to_gid` makes one that has it)",
+            });
+        }
         let mut raw = address.to_raw();
         // SAFETY: the domain is alive, and the address is a whole structure.
         let ah = created(|| unsafe { ffi::ibv_create_ah(self.as_raw(), &mut raw) });
@@ -273,6 +280,9 @@ impl ProtectionDomain {
     /// says that they are a [global route header](Grh).
     ///
     /// The sender can write any address into his packet: what comes back to it is no proof of who asked.
+    ///
+    /// EFA does not deliver that header: there, a completion may tell the sender's GID (`efa_sender_gid`, of the feature
+    /// `efa`), or a peer says it in the message.
     ///
     /// # Errors
     ///

@@ -73,6 +73,8 @@ pub struct Config {
     pub edit_gid_entry: Edit<ffi::ibv_gid_entry>,
     /// Changes what `efadv_query_device` answers, and creating queue pairs of SRD goes by.
     pub edit_efa_attr: Edit<ffi::efadv_device_attr>,
+    /// Changes what a completion queue that is created has of EFA.
+    pub edit_efa_cq: Edit<ffi::efadv_cq>,
     /// Changes what `efadv_query_mr` answers.
     pub edit_efa_mr: Edit<ffi::efadv_mr_attr>,
     /// Changes device memory that is allocated.

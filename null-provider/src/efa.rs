@@ -5,9 +5,9 @@ use std::ffi::c_int;
 use ibverbs_sys as ffi;
 
 use crate::controls::{lock, State};
-use crate::null;
-use crate::qp;
-use crate::record::{Kind, Verb};
+use crate::objects::{Block, Poll};
+use crate::record::{Completion, Kind, Verb};
+use crate::{cq, null, qp};
 
 pub(crate) static EFA: ffi::Efa = ffi::Efa {
     efadv_query_device: Some(query_device),
@@ -16,6 +16,8 @@ pub(crate) static EFA: ffi::Efa = ffi::Efa {
     efadv_query_ah: Some(query_ah),
     efadv_query_mr: Some(query_mr),
     efadv_create_qp_ex: Some(create_qp_ex),
+    efadv_create_cq: Some(create_cq),
+    efadv_cq_from_ibv_cq_ex: Some(cq_from_ibv_cq_ex),
     ..ffi::Efa::EMPTY
 };
 
@@ -242,4 +244,103 @@ unsafe extern "C" fn create_qp_ex(
     }
     state.srd.push(srd);
     qp::create(state, context, attr)
+}
+
+/// The fields that completions can have.
+fn wc_fields(device: &ffi::efadv_device_attr) -> u32 {
+    let mut fields = 0;
+    if device.device_caps & ffi::EFADV_DEVICE_ATTR_CAPS_CQ_WITH_SGID != 0 {
+        fields |= ffi::EFADV_WC_EX_WITH_SGID;
+    }
+    if device.device_caps & ffi::EFADV_DEVICE_ATTR_CAPS_UNSOLICITED_WRITE_RECV != 0 {
+        fields |= ffi::EFADV_WC_EX_WITH_IS_UNSOLICITED;
+    }
+    fields
+}
+
+unsafe extern "C" fn create_cq(
+    context: *mut ffi::ibv_context,
+    attr: *mut ffi::ibv_cq_init_attr_ex,
+    efa: *mut ffi::efadv_cq_init_attr,
+    len: u32,
+) -> *mut ffi::ibv_cq_ex {
+    let mut state = lock();
+    state.call(Verb::CreateEfaCq, context as usize);
+    // SAFETY: it points to a structure of `len` bytes, which is what is looked at next (efadv_create_cq(3)).
+    let efa = unsafe { efa.read() };
+    if len as usize != size_of_val(&efa) {
+        state.violation(format!("CreateEfaCq: {len} bytes are too few or too many"));
+        return null(libc::EINVAL);
+    }
+    let fields = efa.wc_flags;
+    let supported = u64::from(wc_fields(&attributes(&state)));
+    if !state.config.is_efa || fields & !supported != 0 || efa.flags != 0 {
+        return null(libc::EOPNOTSUPP);
+    }
+    if efa.comp_mask != 0 {
+        return null(libc::EINVAL);
+    }
+    drop(state);
+    // SAFETY: passed on to the caller.
+    let raw = unsafe { cq::create_cq_ex(context, attr) };
+    let mut state = lock();
+    let wants = |field: u32| fields & u64::from(field) != 0;
+    let mut efa = ffi::efadv_cq {
+        wc_read_sgid: wants(ffi::EFADV_WC_EX_WITH_SGID).then_some(wc_read_sgid as _),
+        wc_is_unsolicited: wants(ffi::EFADV_WC_EX_WITH_IS_UNSOLICITED)
+            .then_some(wc_is_unsolicited as _),
+        ..Default::default()
+    };
+    if let Some(edit) = &state.config.edit_efa_cq {
+        edit(&mut efa);
+    }
+    if let Some(data) = state.cq(raw as usize) {
+        let block = Block::new(size_of_val(&efa));
+        block.write_prefix(0, &efa);
+        data.efa = Some(block);
+    }
+    raw
+}
+
+unsafe extern "C" fn cq_from_ibv_cq_ex(cq: *mut ffi::ibv_cq_ex) -> *mut ffi::efadv_cq {
+    let mut state = lock();
+    match state.cq(cq as usize).and_then(|cq| cq.efa.as_ref()) {
+        Some(block) => block.ptr().cast(),
+        None => {
+            state.violation("efadv_cq_from_ibv_cq_ex: the queue is not of EFA".to_owned());
+            std::ptr::null_mut()
+        }
+    }
+}
+
+/// The completion at hand; an empty one, and a violation, if there is none.
+fn current(efa: *mut ffi::efadv_cq) -> Completion {
+    let mut state = lock();
+    state.call(Verb::ReadField, efa as usize);
+    let poll = state.cqs().find_map(|cq| {
+        let block = cq.efa.as_ref()?;
+        (block.ptr() == efa.cast()).then_some(cq.poll)
+    });
+    match poll {
+        Some(Poll::At(completion)) => completion,
+        _ => {
+            state.violation("ReadField: no completion of EFA is at hand".to_owned());
+            Completion::default()
+        }
+    }
+}
+
+unsafe extern "C" fn wc_read_sgid(efa: *mut ffi::efadv_cq, to: *mut ffi::ibv_gid) -> c_int {
+    match current(efa).sender_gid {
+        Some(raw) => {
+            // SAFETY: it points to a GID (efadv_create_cq(3)).
+            unsafe { to.write(ffi::ibv_gid { raw }) };
+            0
+        }
+        None => -libc::ENOENT,
+    }
+}
+
+unsafe extern "C" fn wc_is_unsolicited(efa: *mut ffi::efadv_cq) -> bool {
+    current(efa).unsolicited
 }

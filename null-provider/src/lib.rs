@@ -108,7 +108,7 @@ static VERBS: ffi::Verbs = ffi::Verbs {
 /// # Safety
 ///
 /// What the controls are told stays within what a provider of some version of rdma-core may do. Values
-/// may be any; function pointers may be cleared in `verbs_context`, `ibv_cq_ex` and `ibv_qp_ex`, but
+/// may be any; function pointers may be cleared in `verbs_context`, `ibv_cq_ex`, `efadv_cq` and `ibv_qp_ex`, but
 /// not in `ibv_context_ops`, and may not be replaced by other ones; structures are not shorter than
 /// those of the first version that had them. And what [`DataPath::Minimal`] demands is kept.
 pub unsafe fn install() -> Result<&'static Controls, AlreadyChosen> {

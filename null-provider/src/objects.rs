@@ -142,6 +142,8 @@ pub(crate) struct CqData {
     pub(crate) events: CqEvents,
     /// Whether its memory is gone, after a resize that failed half-way.
     pub(crate) lost: bool,
+    /// The `efadv_cq`, if it was created with one.
+    pub(crate) efa: Option<Block>,
 }
 
 /// Where a poll is.
@@ -343,6 +345,14 @@ impl State {
             Some(Object { data: Data::Cq(cq), .. }) => Some(cq),
             _ => None,
         }
+    }
+
+    /// All completion queues.
+    pub(crate) fn cqs(&self) -> impl Iterator<Item = &CqData> {
+        self.objects.values().filter_map(|object| match &object.data {
+            Data::Cq(cq) => Some(cq),
+            _ => None,
+        })
     }
 
     /// Puts a completion into a queue, and raises the event that it was armed for.

@@ -100,6 +100,8 @@ pub enum Verb {
     AckCqEvents,
     /// `ibv_create_cq_ex`
     CreateCq,
+    /// `efadv_create_cq`
+    CreateEfaCq,
     /// `ibv_destroy_cq`
     DestroyCq,
     /// `ibv_resize_cq`
@@ -545,6 +547,10 @@ pub struct Completion {
     pub flow_tag: u32,
     /// The tag of a tag-matched message, and what its sender added.
     pub tm_info: (u64, u32),
+    /// The sender's GID, if EFA tells it.
+    pub sender_gid: Option<[u8; 16]>,
+    /// Whether it took no receive.
+    pub unsolicited: bool,
     /// Whether it raises an event if the queue is armed for solicited completions only.
     pub solicited: bool,
 }

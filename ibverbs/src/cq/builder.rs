@@ -2,13 +2,15 @@
 
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicI32, AtomicU8};
 
 use bitflags::bitflags;
 
 use super::channel::CompletionChannel;
 use super::events::{Events, PrivateChannel};
 use super::modify::{check_entries, over_capacity};
-use super::CompletionQueue;
+use super::parking::Parked;
+use super::{CompletionQueue, CqInner, IDLE};
 use crate::context::{Context, ContextHandle};
 use crate::error::{created, Error, Result};
 use crate::ffi;
@@ -38,6 +40,8 @@ pub struct CompletionQueueBuilder<'a> {
     min_entries: u32,
     comp_vector: u32,
     fields: WcFields,
+    #[cfg(feature = "efa")]
+    pub(crate) efa_fields: crate::efa::WcFields,
     number: u64,
     channel: Option<&'a CompletionChannel>,
     private_channel: bool,
@@ -51,6 +55,8 @@ impl<'a> CompletionQueueBuilder<'a> {
             min_entries,
             comp_vector: 0,
             fields: WcFields::empty(),
+            #[cfg(feature = "efa")]
+            efa_fields: crate::efa::WcFields::empty(),
             number: 0,
             channel: None,
             private_channel: false,
@@ -129,6 +135,8 @@ impl<'a> CompletionQueueBuilder<'a> {
                 expected: "it may only have bits that have a name",
             });
         }
+        #[cfg(feature = "efa")]
+        self.efa_fields.check()?;
         let events = self.events()?;
         let mut attr = ffi::ibv_cq_init_attr_ex {
             cqe: self.min_entries,
@@ -143,14 +151,46 @@ impl<'a> CompletionQueueBuilder<'a> {
         // SAFETY: the context is open, and the attributes are valid for it. The channel is null, or one of this
         // context, which `queue` keeps; the other pointers are null, but for the program's number, which is
         // only handed back.
-        let raw = created(|| unsafe { ffi::ibv_create_cq_ex(self.context.as_raw(), &mut attr) });
+        let raw = created(|| unsafe { self.create(&mut attr) });
         let raw = raw.map_err(|code| self.error(code))?;
-        let queue = CompletionQueue::new(raw, fields, events, self.context.handle().clone());
+        let inner = CqInner {
+            raw,
+            state: AtomicU8::new(IDLE),
+            poll_error: AtomicI32::new(0),
+            parked: Parked::default(),
+            fields,
+            // SAFETY: the queue was created just now, with these fields.
+            #[cfg(feature = "efa")]
+            efa: unsafe { crate::efa::EfaCq::new(raw, self.efa_fields) },
+            events,
+            context: self.context.handle().clone(),
+        };
+        let queue = CompletionQueue::new(inner);
         // SAFETY: the queue is alive, in `queue`.
-        match unsafe { missing_function(raw, fields) } {
+        let missing = unsafe { missing_function(raw, fields) };
+        #[cfg(feature = "efa")]
+        // SAFETY: as above.
+        let missing = missing.or_else(|| unsafe { queue.inner.efa.missing_function() });
+        match missing {
             None => Ok(queue),
             Some(operation) => Err(Error::Unsupported { operation }),
         }
+    }
+
+    /// Calls the verb that creates such a queue.
+    ///
+    /// # Safety
+    ///
+    /// That of `ibv_create_cq_ex`.
+    unsafe fn create(&self, attr: &mut ffi::ibv_cq_init_attr_ex) -> *mut ffi::ibv_cq_ex {
+        let context = self.context.as_raw();
+        #[cfg(feature = "efa")]
+        if !self.efa_fields.is_empty() {
+            // SAFETY: passed on to the caller.
+            return unsafe { self.efa_fields.create(context, attr) };
+        }
+        // SAFETY: passed on to the caller.
+        unsafe { ffi::ibv_create_cq_ex(context, attr) }
     }
 
     /// Where the queue will raise events.
@@ -173,6 +213,12 @@ impl<'a> CompletionQueueBuilder<'a> {
 
     #[cold]
     fn error(&self, code: i32) -> Error {
+        #[cfg(feature = "efa")]
+        if code == libc::EOPNOTSUPP && !self.efa_fields.is_empty() {
+            return Error::Unsupported {
+                operation: "efadv_create_cq, of EFA devices only, or one of the fields (see `set_efa_wc_fields`),",
+            };
+        }
         if code == libc::EOPNOTSUPP && !self.fields.is_empty() {
             return Error::Unsupported {
                 operation: "ibv_create_cq_ex, or one of the optional fields (see `set_wc_fields`),",

@@ -244,6 +244,13 @@ impl WorkCompletion<'_> {
         unsafe { ffi::ibv_wc_read_dlid_path_bits(self.raw.as_ptr()) }
     }
 
+    /// What its queue has of EFA.
+    #[cfg(feature = "efa")]
+    #[inline]
+    pub(crate) fn efa(&self) -> &crate::efa::EfaCq {
+        &self.cq.efa
+    }
+
     #[inline]
     fn has(&self, field: WcFields) -> bool {
         self.cq.fields.contains(field)

@@ -66,6 +66,8 @@ pub(crate) struct CqInner {
     poll_error: AtomicI32,
     parked: Parked,
     fields: WcFields,
+    #[cfg(feature = "efa")]
+    efa: crate::efa::EfaCq,
     /// What the queue raises events on, alive for as long as the queue is: `ibv_destroy_cq` uses it at last.
     events: Events,
     context: ContextHandle,
@@ -153,21 +155,8 @@ unsafe fn start_poll(raw: NonNull<ffi::ibv_cq_ex>) -> c_int {
 }
 
 impl CompletionQueue {
-    fn new(
-        raw: NonNull<ffi::ibv_cq_ex>,
-        fields: WcFields,
-        events: Events,
-        context: ContextHandle,
-    ) -> Self {
-        let inner = CqInner {
-            raw,
-            state: AtomicU8::new(IDLE),
-            poll_error: AtomicI32::new(0),
-            parked: Parked::default(),
-            fields,
-            events,
-            context,
-        };
+    fn new(inner: CqInner) -> Self {
+        let raw = inner.raw;
         CompletionQueue { raw, inner: Arc::new(Handle::new(inner)), _one_poller: PhantomData }
     }
 

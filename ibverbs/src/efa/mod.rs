@@ -1,11 +1,14 @@
 //! What EFA has of its own: the adapters of Amazon EC2, by the functions of libefa (`efadv.h`).
 //!
 //! Its transport is [`Srd`]; [`ProtectionDomain::create_srd_qp`](crate::ProtectionDomain::create_srd_qp) builds its queue
-//! pairs. (The adapters have [`Ud`](crate::Ud) as well, and neither connections nor shared receive queues.) The other
-//! functions are queries:
+//! pairs. (The adapters have [`Ud`](crate::Ud) as well, and neither connections nor shared receive queues.)
 //!
 //! | C | here |
 //! |---|---|
+//! | `efadv_create_qp_ex` | [`ProtectionDomain::create_srd_qp`](crate::ProtectionDomain::create_srd_qp) |
+//! | `efadv_create_cq` | [`CompletionQueueBuilder::set_efa_wc_fields`](crate::CompletionQueueBuilder::set_efa_wc_fields) |
+//! | `efadv_wc_read_sgid` | [`WorkCompletion::efa_sender_gid`](crate::WorkCompletion::efa_sender_gid) |
+//! | `efadv_wc_is_unsolicited` | [`WorkCompletion::efa_is_unsolicited`](crate::WorkCompletion::efa_is_unsolicited) |
 //! | `efadv_query_device` | [`Context::query_efa_device`](crate::Context::query_efa_device) |
 //! | `efadv_get_max_sq_depth` | [`Context::efa_max_send_wr`](crate::Context::efa_max_send_wr) |
 //! | `efadv_get_max_rq_depth` | [`Context::efa_max_recv_wr`](crate::Context::efa_max_recv_wr) |
@@ -24,10 +27,13 @@
 //!   are not the host's.
 //! - `efadv_wr_set_processing_hints`, a hint to the device about bursts of small messages.
 
+mod cq;
 mod device;
 mod objects;
 mod srd;
 
+pub(crate) use cq::EfaCq;
+pub use cq::WcFields;
 pub use device::{DeviceAttr, DeviceCaps, SendQueueShape};
 pub use objects::Interconnects;
 pub use srd::Srd;

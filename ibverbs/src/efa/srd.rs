@@ -102,9 +102,9 @@ impl ProtectionDomain {
 
 /// For scalable reliable datagrams.
 impl QueuePairBuilder<'_, Srd> {
-    /// Whether writes with immediate data of peers do without a receive. Then their completions say so by nothing but
-    /// their opcode ([`WcOpcode::RECV_RDMA_WITH_IMM`](crate::WcOpcode::RECV_RDMA_WITH_IMM)), and their `wr_id` is 0, which stands
-    /// for no receive: better give none of the receives that number. Default: false.
+    /// Whether writes with immediate data of peers do without a receive. Their completions have the `wr_id` 0 then, which
+    /// stands for no receive; [`efa_is_unsolicited`](crate::WorkCompletion::efa_is_unsolicited) tells them from those of a
+    /// receive that was posted with this number. Default: false.
     #[doc(alias = "EFADV_QP_FLAGS_UNSOLICITED_WRITE_RECV")]
     pub fn set_unsolicited_write_recv(mut self, unsolicited_write_recv: bool) -> Self {
         self.config.srd.unsolicited_write_recv = unsolicited_write_recv;

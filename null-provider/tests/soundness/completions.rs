@@ -97,6 +97,8 @@ const EVERYTHING: Completion = Completion {
     cvlan: 11,
     flow_tag: 12,
     tm_info: (13, 14),
+    sender_gid: None,
+    unsolicited: false,
     solicited: false,
 };
 

@@ -14,6 +14,7 @@ mod completions;
 mod datagrams;
 mod destroying;
 mod device_memory;
+mod efa;
 mod events;
 mod events_task;
 mod groups;
