@@ -42,7 +42,7 @@ use ibverbs_sys::provider::{self, AlreadyChosen, Provider};
 
 pub use cm::{
     CmAddrInfo, CmArgs, CmCall, CmConfig, CmConn, CmDatagrams, CmEvent, CmReplies, CmRequest,
-    EditQpAttr,
+    During, EditQpAttr,
 };
 pub use controls::{Config, Controls, DataPath, Edit};
 pub use event::Element;

@@ -2,7 +2,6 @@
 
 use std::ffi::c_int;
 use std::thread;
-use std::time::Duration;
 
 use ibverbs_sys as ffi;
 
@@ -63,9 +62,6 @@ impl State {
 
     /// It ends to use it.
     pub(super) fn leave(&mut self, address: usize, access: Access) {
-        if access == Access::Write {
-            self.edit_id(address);
-        }
         let Some(id) = self.cm_id(address) else { return };
         match access {
             Access::Read => id.in_use.reading -= 1,
@@ -74,6 +70,7 @@ impl State {
         }
     }
 
+    /// Lets the test change what the program sees of an identifier.
     pub(super) fn edit_id(&mut self, address: usize) {
         let raw = self.pointer::<ffi::rdma_cm_id>(address);
         let Some(edit) = &self.config.cm.edit_id else { return };
@@ -104,13 +101,12 @@ impl State {
 }
 
 /// Lets other threads run while a call uses something without a lock.
-pub(super) fn pause(state: Guard) -> Guard {
-    let slow = state.config.cm.slow;
+pub(super) fn pause(state: Guard, verb: Verb) -> Guard {
+    let during = state.config.cm.during.clone();
     drop(state);
-    if slow {
-        thread::sleep(Duration::from_millis(50));
-    } else {
-        thread::yield_now();
+    match during {
+        Some(during) => during(verb),
+        None => thread::yield_now(),
     }
     lock()
 }
@@ -126,8 +122,22 @@ pub(super) fn finish(result: Result<(), c_int>) -> c_int {
     }
 }
 
-/// A call on an identifier.
+/// A call on an identifier, which fails before it has done anything if it is to fail.
 pub(super) fn on_id(
+    verb: Verb,
+    id: *mut ffi::rdma_cm_id,
+    access: Access,
+    args: CmArgs,
+    work: impl FnOnce(&mut State) -> Result<(), c_int>,
+) -> c_int {
+    begun_on_id(verb, id, access, args, |state| {
+        state.failure(verb)?;
+        work(state)
+    })
+}
+
+/// A call on an identifier that does not stop half-way because it is to fail.
+pub(super) fn begun_on_id(
     verb: Verb,
     id: *mut ffi::rdma_cm_id,
     access: Access,
@@ -142,11 +152,14 @@ pub(super) fn on_id(
     }
     state.expect_no_qp(verb, address);
     state.enter(verb, address, access);
-    let mut state = pause(state);
+    let mut state = pause(state, verb);
     if !state.expect_live(verb, address, Kind::CmId) {
         return finish(Err(libc::EINVAL));
     }
-    let result = state.failure(verb).and_then(|()| work(&mut state));
+    let result = work(&mut state);
     state.leave(address, access);
+    if access == Access::Write {
+        state.edit_id(address);
+    }
     finish(result)
 }

@@ -7,14 +7,20 @@ use super::kernel::Peer;
 use super::values::{CmCall, CmEvent, CmRequest};
 use crate::controls::{lock, Controls};
 
+fn expect_to_fit(event: &CmEvent) {
+    assert!(event.private_data.len() <= usize::from(u8::MAX), "private data that fit");
+}
+
 impl Controls {
     /// Something happens to an identifier of librdmacm, and is reported on its event channel. It is not if
     /// the identifier came with a connect request and was not accepted: the kernel keeps silent then.
     ///
     /// # Panics
     ///
-    /// If there is no such identifier, or it has not joined the group that the event is about.
+    /// If there is no such identifier, or it has not joined the group that the event is about, or if there are
+    /// more private data than an event has room for.
     pub fn cm_event(&self, id: *mut ffi::rdma_cm_id, event: CmEvent) {
+        expect_to_fit(&event);
         let mut state = lock();
         let data = state.cm_id(id as usize).expect("an identifier that is alive");
         let group = match event.event {
@@ -30,8 +36,9 @@ impl Controls {
     ///
     /// # Panics
     ///
-    /// If there is no such identifier.
+    /// If there is no such identifier, or if there are more private data than an event has room for.
     pub fn cm_request(&self, listener: *mut ffi::rdma_cm_id, request: CmRequest) {
+        expect_to_fit(&request.event);
         let mut state = lock();
         assert!(state.cm_id(listener as usize).is_some(), "an identifier that is alive");
         let CmRequest { mut event, src, dst } = request;

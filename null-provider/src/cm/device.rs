@@ -102,13 +102,19 @@ impl State {
         if !device.removed || device.references > 0 {
             return;
         }
-        for address in [device.pd, device.context].into_iter().flatten() {
-            if self.expect_unused(verb, address) {
-                self.remove(address);
+        if let Some(pd) = device.pd {
+            if !self.expect_unused(verb, pd) {
+                return;
             }
+            self.cm.devices[number].pd = None;
+            self.remove(pd);
         }
-        let device = &mut self.cm.devices[number];
-        (device.pd, device.context) = (None, None);
+        let Some(context) = self.cm.devices[number].context else { return };
+        if !self.expect_unused(verb, context) {
+            return;
+        }
+        self.cm.devices[number].context = None;
+        self.remove(context);
         device::release(self, number);
     }
 }

@@ -87,16 +87,14 @@ pub(super) unsafe extern "C" fn get_cm_event(
 fn process(mut state: Guard, queued: Queued) -> (Guard, Option<*mut ffi::rdma_cm_event>) {
     let Queued { id: address, event, request, group } = queued;
     let Some(id) = state.cm_id(address) else { return (state, None) };
-    id.reported += 1;
     if let Some(group) = group {
-        match id.groups.iter_mut().find(|found| found.number == group) {
-            Some(group) => group.reported += 1,
-            None => {
-                state.violation("GetCmEvent: the event is of a group that is gone".to_owned());
-                return (state, None);
-            }
-        }
+        let Some(group) = id.groups.iter_mut().find(|found| found.number == group) else {
+            state.violation("GetCmEvent: the event is of a group that is gone".to_owned());
+            return (state, None);
+        };
+        group.reported += 1;
     }
+    id.reported += 1;
     let access = match event.event {
         ffi::RDMA_CM_EVENT_ADDR_RESOLVED
         | ffi::RDMA_CM_EVENT_ROUTE_RESOLVED
@@ -105,7 +103,7 @@ fn process(mut state: Guard, queued: Queued) -> (Guard, Option<*mut ffi::rdma_cm
     };
     state.expect_no_qp(Verb::GetCmEvent, address);
     state.enter(Verb::GetCmEvent, address, access);
-    let mut state = pause(state);
+    let mut state = pause(state, Verb::GetCmEvent);
     let len = event.private_data.len();
     let block = Block::new(size_of::<ffi::rdma_cm_event>() + PRIVATE_DATA_LEN);
     let mut private_data = [0_u8; PRIVATE_DATA_LEN];
@@ -118,7 +116,6 @@ fn process(mut state: Guard, queued: Queued) -> (Guard, Option<*mut ffi::rdma_cm
     let source = Source { address, group, request, data };
     let raw = make(&mut state, &event, source);
     state.leave(address, access);
-    state.edit_id(address);
     let Some(mut raw) = raw else {
         if let Some(id) = state.cm_id(address) {
             id.reported -= 1;
@@ -126,6 +123,7 @@ fn process(mut state: Guard, queued: Queued) -> (Guard, Option<*mut ffi::rdma_cm
         notify();
         return (state, None);
     };
+    state.edit_id(raw.id as usize);
     if let Some(edit) = &state.config.cm.edit_event {
         edit(&mut raw);
     }

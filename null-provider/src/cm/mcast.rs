@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicPtr;
 use ibverbs_sys as ffi;
 
 use super::address;
-use super::call::{finish, on_id, Access};
+use super::call::{begun_on_id, finish, on_id, Access};
 use super::kernel::Stage;
 use super::values::{CmArgs, CmDatagrams, CmEvent};
 use crate::controls::{lock, wait_until, State};
@@ -50,7 +50,8 @@ pub(super) unsafe extern "C" fn join_multicast_ex(
         }
         let addr = addr.ok_or(libc::EINVAL)?;
         let id = state.served(address)?;
-        if !id.is_ud() || !matches!(id.stage, Stage::Bound | Stage::AddrResolved) {
+        let is_on_device = matches!(id.stage, Stage::Bound | Stage::AddrResolved);
+        if !id.is_ud() || !is_on_device || id.device.is_none() {
             return Err(libc::EINVAL);
         }
         let number = state.next_number();
@@ -76,14 +77,15 @@ pub(super) unsafe extern "C" fn leave_multicast(
     // SAFETY: it points to an address (rdma_leave_multicast(3)).
     let addr = unsafe { address::read(addr) };
     let mut left = 0;
-    let code = on_id(Verb::LeaveMulticast, id, Access::Read, CmArgs::Leave(addr), |state| {
+    let args = CmArgs::Leave(addr);
+    let code = begun_on_id(Verb::LeaveMulticast, id, Access::Read, args, |state| {
         let addr = addr.ok_or(libc::EINVAL)?;
-        let id = state.cm_id(address).ok_or(libc::EINVAL)?;
+        let groups = &state.cm_id(address).ok_or(libc::EINVAL)?.groups;
         // The last that was joined is found first.
-        let place = id.groups.iter().rposition(|group| group.addr == addr);
-        let place = place.ok_or(libc::EADDRNOTAVAIL)?;
-        left = id.groups[place].number;
-        if let Err(code) = state.failure(Verb::QueryCmId).and(state.served(address).map(|_| ())) {
+        let found = groups.iter().rfind(|group| group.addr == addr);
+        left = found.ok_or(libc::EADDRNOTAVAIL)?.number;
+        let failed = state.failure(Verb::LeaveMulticast);
+        if let Err(code) = failed.and_then(|()| state.served(address).map(drop)) {
             // librdmacm frees the group all the same, whatever events of it are still to come.
             state.remove_group(address, left);
             return Err(code);

@@ -31,7 +31,7 @@ pub(crate) use event::Reported;
 pub(crate) use id::IdData;
 pub use values::{
     CmAddrInfo, CmArgs, CmCall, CmConfig, CmConn, CmDatagrams, CmEvent, CmReplies, CmRequest,
-    EditQpAttr,
+    During, EditQpAttr,
 };
 
 pub(crate) static RDMACM: ffi::Rdmacm = ffi::Rdmacm {

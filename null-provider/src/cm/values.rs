@@ -2,6 +2,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ibverbs_sys as ffi;
 
@@ -11,6 +12,9 @@ use crate::record::Verb;
 /// A change of attributes and of their mask before the caller gets to see them.
 pub type EditQpAttr = Option<Box<dyn Fn(&mut ffi::ibv_qp_attr, &mut c_int) + Send>>;
 
+/// Something that happens during a call.
+pub type During = Option<Arc<dyn Fn(Verb) + Send + Sync>>;
+
 /// How librdmacm departs from the ordinary.
 #[derive(Default)]
 pub struct CmConfig {
@@ -19,8 +23,9 @@ pub struct CmConfig {
     pub device: Option<usize>,
     /// Which answers come by themselves.
     pub replies: CmReplies,
-    /// Whether calls take so long that those of several threads overlap.
-    pub slow: bool,
+    /// Runs in the middle of every call on an identifier, and of reading an event. Other than the changes of
+    /// structures, it may use the controls, and wait for other threads.
+    pub during: During,
     /// The entries that `rdma_getaddrinfo` returns. If there are none, it understands numeric addresses.
     pub addrinfo: Vec<CmAddrInfo>,
     /// Changes an identifier at the end of every call that has written into it, and when an event of it
