@@ -59,6 +59,8 @@ pub struct Config {
     pub completes_before_arming: Option<Completion>,
     /// Whether it takes time to take an event from a completion channel.
     pub slow_events: bool,
+    /// After how long a wait in vain is a violation: three seconds, if `None`.
+    pub patience: Option<Duration>,
     /// Whether resizing a completion queue or a shared receive queue fails when its memory is gone already.
     pub resize_loses: bool,
     /// Changes the context of a device that is opened. Only the last `sz` bytes of it will exist.
@@ -173,7 +175,7 @@ static STATE: LazyLock<Mutex<State>> = LazyLock::new(Mutex::default);
 /// Signaled whenever the lock of a completion queue is released, or an event is acknowledged.
 static RELEASED: Condvar = Condvar::new();
 
-/// After how long a wait in vain is a violation.
+/// After how long a wait in vain is a violation, unless the test says otherwise.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(crate) type Guard = MutexGuard<'static, State>;
@@ -184,7 +186,8 @@ pub(crate) fn lock() -> Guard {
 
 /// Waits until the condition holds, and returns whether it does: not if that takes very long.
 pub(crate) fn wait_until(state: Guard, holds: impl Fn(&State) -> bool) -> (Guard, bool) {
-    let wait = RELEASED.wait_timeout_while(state, PATIENCE, |state| !holds(state));
+    let patience = state.config.patience.unwrap_or(PATIENCE);
+    let wait = RELEASED.wait_timeout_while(state, patience, |state| !holds(state));
     let (state, timeout) = wait.unwrap_or_else(PoisonError::into_inner);
     (state, !timeout.timed_out())
 }
@@ -209,7 +212,8 @@ pub(crate) fn wait_for_cq(mut state: Guard, verb: Verb, address: usize) -> (Guar
                 return (state, false);
             }
             Some(_) => {
-                let wait = RELEASED.wait_timeout(state, PATIENCE);
+                let patience = state.config.patience.unwrap_or(PATIENCE);
+                let wait = RELEASED.wait_timeout(state, patience);
                 let (guard, timeout) = wait.unwrap_or_else(PoisonError::into_inner);
                 state = guard;
                 if timeout.timed_out() {

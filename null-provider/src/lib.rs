@@ -1,6 +1,6 @@
 //! A provider of verbs that does next to nothing.
 //!
-//! It takes the place of libibverbs in a process, in Rust, without threads, sockets or a kernel, so
+//! It takes the place of libibverbs and librdmacm in a process, in Rust, without threads, sockets or a kernel, so
 //! that everything above it runs under Miri and the sanitizers as well. It serves two purposes:
 //!
 //! - **tests** of what no device at hand shows: locks that are really held from one call to another,
@@ -10,7 +10,8 @@
 //! - **benchmarks**, whose cost is what is left when the provider's is nothing: [`DataPath::Minimal`].
 //!
 //! The two devices, `null0` and `null1`, have one active Ethernet port each. Nothing is ever
-//! transferred: a work request completes if the test says so.
+//! transferred: a work request completes if the test says so. Connections are made within the process, or with
+//! a peer that the test plays ([`CmConfig`]).
 
 mod ah;
 mod channel;

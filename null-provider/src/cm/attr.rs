@@ -16,7 +16,7 @@ use crate::record::Verb;
 const RQ_PSN: u32 = 0x11_1111;
 const SQ_PSN: u32 = 0x22_2222;
 
-/// The timeout: 4.096 µs times two to this power.
+/// The timeout, unless one was set: 4.096 µs times two to this power.
 const TIMEOUT: u8 = 19;
 
 /// The attributes for a transition to this state, and which they are.
@@ -33,7 +33,7 @@ fn answer(
         return Err(libc::EINVAL);
     }
     let (is_ud, connection, stage) = (id.is_ud(), id.connection, id.stage);
-    let (conn, dst) = (id.conn, id.dst);
+    let (conn, dst, timeout) = (id.conn, id.dst, id.ack_timeout.unwrap_or(TIMEOUT));
     let mut attr = ffi::ibv_qp_attr { port_num: PORT, ..Default::default() };
     let mut mask = ffi::IBV_QP_STATE | ffi::IBV_QP_PKEY_INDEX | ffi::IBV_QP_PORT;
     if is_ud {
@@ -87,7 +87,7 @@ fn answer(
                 retry_cnt: conn.retry_count,
                 rnr_retry: conn.rnr_retry_count,
                 max_rd_atomic: conn.initiator_depth,
-                timeout: TIMEOUT,
+                timeout,
                 ..Default::default()
             };
         }

@@ -38,6 +38,8 @@ pub(crate) struct IdData {
     pub(super) conn: CmConn,
     /// The number of the peer's queue pair, once it has told.
     pub(super) remote_qp_num: u32,
+    /// The timeout that was set as an option.
+    pub(super) ack_timeout: Option<u8>,
     /// The vendor and the options of enhanced connection establishment.
     pub(super) local_ece: (u32, u32),
     pub(super) remote_ece: (u32, u32),
@@ -277,21 +279,21 @@ pub(super) unsafe extern "C" fn set_option(
 ) -> c_int {
     // SAFETY: it points to a value that is so long (rdma_set_option(3)).
     let value = unsafe { bytes_of(value, len) };
-    let args = CmArgs::Option { level, name, value };
+    let args = CmArgs::Option { level, name, value: value.clone() };
     on_id(Verb::SetCmOption, id, Access::Read, args, |state| {
-        state.served(id as usize)?;
-        let expected = match (level as u32, name as u32) {
-            (ffi::RDMA_OPTION_ID, ffi::RDMA_OPTION_ID_TOS | ffi::RDMA_OPTION_ID_ACK_TIMEOUT) => 1,
-            (ffi::RDMA_OPTION_ID, ffi::RDMA_OPTION_ID_REUSEADDR | ffi::RDMA_OPTION_ID_AFONLY) => {
-                size_of::<c_int>()
-            }
-            _ => return Err(libc::ENOSYS),
-        };
-        if len == expected {
-            Ok(())
-        } else {
-            Err(libc::EINVAL)
+        let id = state.served(id as usize)?;
+        if level as u32 != ffi::RDMA_OPTION_ID {
+            return Err(libc::ENOSYS);
         }
+        match (name as u32, &value[..]) {
+            (ffi::RDMA_OPTION_ID_TOS, [_]) => {}
+            (ffi::RDMA_OPTION_ID_ACK_TIMEOUT, &[timeout]) => id.ack_timeout = Some(timeout),
+            // An int.
+            (ffi::RDMA_OPTION_ID_REUSEADDR | ffi::RDMA_OPTION_ID_AFONLY, [_, _, _, _]) => {}
+            (0..=ffi::RDMA_OPTION_ID_ACK_TIMEOUT, _) => return Err(libc::EINVAL),
+            _ => return Err(libc::ENOSYS),
+        }
+        Ok(())
     })
 }
 

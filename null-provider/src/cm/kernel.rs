@@ -167,6 +167,8 @@ impl State {
                 id.conn.initiator_depth = event.conn.initiator_depth;
                 id.conn.rnr_retry_count = event.conn.rnr_retry_count;
             }
+            // Datagrams have no connection.
+            ffi::RDMA_CM_EVENT_ESTABLISHED if id.is_ud() => id.connection = Connection::Closed,
             ffi::RDMA_CM_EVENT_ESTABLISHED => id.connection = Connection::Established,
             ffi::RDMA_CM_EVENT_CONNECT_ERROR
             | ffi::RDMA_CM_EVENT_UNREACHABLE

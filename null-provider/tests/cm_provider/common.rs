@@ -6,6 +6,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::ops::Deref;
 use std::ptr::{null_mut, NonNull};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ibverbs_sys as ffi;
 use null_provider::{CmArgs, Controls, Kind, Verb};
@@ -44,6 +45,11 @@ impl Drop for Null {
 }
 
 impl Null {
+    /// Lets waits that are in vain end soon.
+    pub(crate) fn be_impatient(&self) {
+        self.configure(|config| config.patience = Some(Duration::from_millis(20)));
+    }
+
     pub(crate) fn controls(&self) -> &'static Controls {
         self.controls
     }

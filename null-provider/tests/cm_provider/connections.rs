@@ -251,7 +251,8 @@ fn datagram_services_are_found() {
     assert_eq!((ud.qp_num, ud.qkey, ud.private_data_len), (22, ffi::RDMA_UDP_QKEY, 136));
     assert_eq!((ud.ah_attr.is_global, ud.ah_attr.port_num), (1, 1));
     channel.expect_empty();
-    drop(request);
+    drop((request, client));
+    channel.expect_empty();
 
     let other = channel.create(ffi::RDMA_PS_UDP);
     ok(ask(&other).request().reject(b""));
@@ -308,6 +309,11 @@ fn the_attributes_of_queue_pairs_follow_the_connection() {
     assert_eq!(attr.rate_limit, 5);
     let (attr, mask) = server.qp_attr(ffi::IBV_QPS_RTS).unwrap();
     assert_eq!((mask, attr.max_rd_atomic, attr.retry_cnt, attr.rnr_retry), (RTS, 3, 6, 5));
+    assert_eq!(attr.timeout, 19);
+    let (name, mut timeout) = (ffi::RDMA_OPTION_ID_ACK_TIMEOUT as i32, 7_u8);
+    // SAFETY: the identifier and the value are alive.
+    ok(unsafe { ffi::rdma_set_option(server.raw(), 0, name, (&raw mut timeout).cast(), 1) });
+    assert_eq!(server.qp_attr(ffi::IBV_QPS_RTS).unwrap().0.timeout, 7);
 
     ok(server.accept(ffi::rdma_conn_param { initiator_depth: 1, ..param(22) }));
     drop(channel.expect(ffi::RDMA_CM_EVENT_CONNECT_RESPONSE));

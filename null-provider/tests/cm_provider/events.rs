@@ -63,6 +63,7 @@ fn reading_waits_until_there_is_an_event() {
 #[test]
 fn waiting_in_vain_is_a_violation() {
     let null = null();
+    null.be_impatient();
     let channel = channel();
     set_blocking(&channel);
     let mut raw = null_mut();
@@ -184,6 +185,7 @@ fn an_event_is_acknowledged_once() {
 #[test]
 fn a_request_is_acknowledged_before_the_listener_goes() {
     let null = null();
+    null.be_impatient();
     let channel = channel();
     let listener = channel.tcp();
     ok(listener.bind("10.0.0.1:7"));

@@ -60,6 +60,7 @@ fn an_identifier_that_is_not_destroyed_stays() {
 #[test]
 fn an_event_is_acknowledged_before_the_identifier_goes() {
     let null = null();
+    null.be_impatient();
     let channel = channel();
     let id = channel.tcp();
     null.cm_event(id.raw(), CmEvent { event: 77, ..CmEvent::default() });
@@ -103,6 +104,7 @@ fn queue_pairs_are_not_left_to_librdmacm() {
 #[test]
 fn an_identifier_moves_with_its_events() {
     let null = null();
+    null.be_impatient();
     let (one, other) = (channel(), channel());
     let id = one.tcp();
     null.cm_event(id.raw(), CmEvent { event: 77, ..CmEvent::default() });
@@ -132,6 +134,7 @@ fn options_are_recorded() {
     ok(set(0, ffi::RDMA_OPTION_ID_TOS as i32, vec![0x20]));
     let option = CmArgs::Option { level: 0, name: 0, value: vec![0x20] };
     assert_eq!(null.args(Verb::SetCmOption), option);
+    ok(set(0, ffi::RDMA_OPTION_ID_ACK_TIMEOUT as i32, vec![9]));
     ok(set(0, ffi::RDMA_OPTION_ID_REUSEADDR as i32, vec![1, 0, 0, 0]));
     fails(set(0, ffi::RDMA_OPTION_ID_AFONLY as i32, vec![1]), libc::EINVAL);
     fails(set(0, 99, vec![1]), libc::ENOSYS);

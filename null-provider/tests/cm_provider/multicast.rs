@@ -80,6 +80,7 @@ fn joining_has_its_conditions() {
 #[test]
 fn leaving_drops_events_and_waits_for_acknowledgements() {
     let null = null();
+    null.be_impatient();
     let channel = channel();
     let id = member(&channel);
     ok(join(&id, GROUP, 3, 0));
