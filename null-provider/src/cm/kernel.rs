@@ -29,8 +29,9 @@ const DATAGRAMS_UNSUPPORTED: c_int = 1;
 pub(super) const CONSUMER_DEFINED: c_int = 28;
 const DATAGRAMS_REJECTED: c_int = 2;
 
-/// The first port that is given away.
+/// The first port that is given away, and how many there are.
 const FIRST_PORT: u16 = 49152;
+const PORTS: u16 = 16384;
 
 /// Where an identifier is on its way to a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,16 +116,14 @@ impl State {
             return Err(libc::EINVAL);
         }
         if addr.port() == 0 {
-            addr.set_port(FIRST_PORT + self.cm.ports);
-            self.cm.ports += 1;
+            addr.set_port(FIRST_PORT + self.cm.ports % PORTS);
+            self.cm.ports = self.cm.ports.wrapping_add(1);
         }
         let collides = |id: &IdData| {
-            id.ps == ps
-                && id.src.is_some_and(|other| {
-                    let any = addr.ip().is_unspecified() || other.ip().is_unspecified();
-                    other.port() == addr.port() && (any || other.ip() == addr.ip())
-                })
-                && !id.is_of_request
+            let is_bound = id.ps == ps && !id.is_of_request;
+            let Some(other) = id.src.filter(|_| is_bound) else { return false };
+            let any = addr.ip().is_unspecified() || other.ip().is_unspecified();
+            other.port() == addr.port() && (any || other.ip() == addr.ip())
         };
         if self.cm_ids().any(|(_, id)| collides(id)) {
             return Err(libc::EADDRINUSE);

@@ -46,7 +46,7 @@ fn reading_waits_until_there_is_an_event() {
     let channel = channel();
     set_blocking(&channel);
     let id = channel.tcp();
-    let (raw, done) = (id.raw() as usize, AtomicBool::new(false));
+    let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             channel.expect(77);
@@ -56,8 +56,26 @@ fn reading_waits_until_there_is_an_event() {
             thread::yield_now();
         }
         assert!(!done.load(Ordering::Relaxed));
-        null.cm_event(raw as *mut _, CmEvent { event: 77, ..CmEvent::default() });
+        null.cm_event(id.raw(), CmEvent { event: 77, ..CmEvent::default() });
     });
+}
+
+#[test]
+fn a_channel_stays_while_somebody_waits_for_its_events() {
+    let null = null();
+    let channel = channel();
+    set_blocking(&channel);
+    let id = channel.tcp();
+    thread::scope(|scope| {
+        scope.spawn(|| drop(channel.expect(77)));
+        while null.count(Verb::GetCmEvent) == 0 {
+            thread::yield_now();
+        }
+        // SAFETY: the provider does not destroy it.
+        unsafe { ffi::rdma_destroy_event_channel(channel.raw()) };
+        null.cm_event(id.raw(), CmEvent { event: 77, ..CmEvent::default() });
+    });
+    null.expect_violation("DestroyEventChannel: a thread reads an event of the channel");
 }
 
 #[test]
