@@ -5,6 +5,7 @@
 //! `IBVERBS_TEST_DEVICE` names, and a missing one is a failure then; or else the first one, and without
 //! any the test is skipped, with a line that says so.
 
+mod connection;
 mod datagram;
 mod device;
 mod link;
@@ -12,11 +13,17 @@ mod memory;
 mod pair;
 mod wait;
 
+pub use connection::{
+    accept, assert_connected, both, connected, connected_as, dial, listen, listen_on, local_addr,
+    local_addrs, local_ipv6, local_link_local, next_request, resolve, scope, transfer, End, Plan,
+};
 pub use datagram::{activated, activated_with, longest_datagram, way, way_from, GRH, QKEY};
 pub use device::{other_context, test_context, Bed, PORT};
 pub use link::Link;
 pub use memory::{pattern, Mem};
-pub use pair::{connect, pair, pair_with, post_recv, prepare, prepare_on, submit, Prepared, Side};
+pub use pair::{
+    connect, pair, pair_with, post_recv, prepare, prepare_on, submit, unconnected, Prepared, Side,
+};
 pub use wait::{
     assert_silent, eventually, wait, wait_event, wait_ok, wait_one, within_deadline, Wc, DEADLINE,
 };

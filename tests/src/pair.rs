@@ -42,11 +42,19 @@ pub fn prepare<T: Transport>(
     bed: &Bed,
     setup: impl for<'b> FnOnce(QueuePairBuilder<'b, T>) -> QueuePairBuilder<'b, T>,
 ) -> Prepared<T> {
+    unconnected(bed, |builder| setup(builder.set_gid_index(bed.gid_index())))
+}
+
+/// Creates a queue pair that knows nothing of the network; `setup` changes its builder.
+#[track_caller]
+pub fn unconnected<T: Transport>(
+    bed: &Bed,
+    setup: impl for<'b> FnOnce(QueuePairBuilder<'b, T>) -> QueuePairBuilder<'b, T>,
+) -> Prepared<T> {
     let send_cq = bed.ctx().create_cq(ENTRIES).build().expect("no completion queue");
     let recv_cq = bed.ctx().create_cq(ENTRIES).build().expect("no completion queue");
     let builder = bed.pd().create_qp::<T>(&send_cq, &recv_cq, PORT).expect("no builder");
-    let builder = setup(builder.set_gid_index(bed.gid_index()));
-    let qp = builder.build().expect("no queue pair");
+    let qp = setup(builder).build().expect("no queue pair");
     Prepared { qp, send_cq, recv_cq, bed: bed.clone() }
 }
 
