@@ -77,7 +77,8 @@ impl Core {
 impl<T: Reliable, S: State> QueuePair<T, S> {
     /// Whether its receives are those of a shared receive queue.
     pub(crate) fn has_srq(&self) -> bool {
-        self.core.inner.srq.is_some()
+        // SAFETY: the queue pair is alive; the field is not written after its creation.
+        unsafe { !(*self.core.inner.raw.as_ptr()).srq.is_null() }
     }
 
     /// Makes the queue pair ready to send. If that fails it comes back in its state, and as it was built.

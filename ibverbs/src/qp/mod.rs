@@ -80,7 +80,7 @@ pub(crate) struct QpInner {
     config: QpConfig,
     send_cq: CqHandle,
     recv_cq: CqHandle,
-    srq: Option<SrqHandle>,
+    _srq: Option<SrqHandle>,
     groups: Vec<multicast::Group>,
     windows: BoundWindows,
     pd: PdHandle,

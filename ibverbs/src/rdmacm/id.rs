@@ -1,15 +1,15 @@
 //! Identifiers: what a connection, or a listener, is to the connection manager.
 
+mod events;
+
 use std::ffi::{c_int, c_void};
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::ptr::{self, NonNull};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::address::{from_storage, RawAddress};
 use super::channel::EventChannel;
-use super::event::CmEvent;
 use super::params::{ConnectionParams, PrivateDataLimit};
 use super::port_space::{self, PortSpace};
 use crate::context::Context;
@@ -17,7 +17,6 @@ use crate::error::{last_errno, Error, Failed, Result};
 use crate::event::EventType;
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
-use crate::readiness::deadline;
 
 /// An identifier of the connection manager: the end of a connection to be, or a listener. It does not wait:
 /// what it is asked for ends with an event.
@@ -165,93 +164,6 @@ impl CmId {
     /// What [`set_context`](Self::set_context) was given; 0 before.
     pub fn context_value(&self) -> u64 {
         self.inner.read(|id| id.context) as u64
-    }
-
-    /// Takes the next event of this identifier: `None` if there is none. It never waits.
-    ///
-    /// The event is acknowledged already (`rdma_ack_cm_event`). The identifier of a
-    /// [connection request](CmEvent::take_request) gets a channel of its own; if there are no file descriptors for
-    /// one, the request is rejected and the error returned.
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::SharedEventChannel`] if the identifier shares its channel with others.
-    /// - [`Error::Verb`] if the kernel refuses.
-    #[doc(alias = "rdma_get_cm_event")]
-    #[doc(alias = "rdma_ack_cm_event")]
-    pub fn poll_cm_event(&mut self) -> Result<Option<CmEvent>> {
-        let event = self.own_channel()?.poll_cm_event()?;
-        event.map(separate).transpose()
-    }
-
-    /// Waits for the next event of this identifier: `None` if none came within `timeout`. Without a timeout it
-    /// waits for as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`poll_cm_event`](Self::poll_cm_event).
-    #[doc(alias = "rdma_get_cm_event")]
-    pub fn wait(&mut self, timeout: Option<Duration>) -> Result<Option<CmEvent>> {
-        self.wait_until(deadline(timeout))
-    }
-
-    pub(super) fn wait_until(&mut self, deadline: Option<Instant>) -> Result<Option<CmEvent>> {
-        let event = self.own_channel()?.wait_until(deadline)?;
-        event.map(separate).transpose()
-    }
-
-    pub(super) fn own_channel(&self) -> Result<&EventChannel> {
-        if self.inner.owns_channel {
-            Ok(&self.inner.channel)
-        } else {
-            Err(Error::SharedEventChannel)
-        }
-    }
-
-    /// Moves the identifier to another channel, together with its events that were not taken yet.
-    ///
-    /// A loop that waits for the channel already does not learn of those: poll the channel once after this.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Verb`] if the kernel refuses.
-    #[doc(alias = "rdma_migrate_id")]
-    pub fn migrate(&mut self, channel: &EventChannel) -> Result<()> {
-        self.move_to(channel.clone(), false)
-    }
-
-    /// Moves the identifier to a channel of its own, together with its events that were not taken yet.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`EventChannel::create`], and [`Error::Verb`] if the kernel refuses.
-    #[doc(alias = "rdma_migrate_id")]
-    pub fn migrate_to_own_channel(&mut self) -> Result<()> {
-        if self.inner.owns_channel {
-            return Ok(());
-        }
-        self.move_to(EventChannel::create()?, true)
-    }
-
-    fn move_to(&mut self, channel: EventChannel, owns_channel: bool) -> Result<()> {
-        let inner = &mut *self.inner;
-        if !channel.is(&inner.channel) {
-            // Whoever takes the turns of two channels takes them in one order.
-            let (old, new) = (inner.channel.handle().clone(), channel.handle().clone());
-            let (first, second) =
-                if old.as_raw() < new.as_raw() { (&old, &new) } else { (&new, &old) };
-            let (_first, _second) = (first.turn(), second.turn());
-            // SAFETY: the identifier and the channel are alive, and it is this thread's turn on both channels, so
-            // that no event of the identifier is taken meanwhile. Each that was is acknowledged, so that this
-            // does not wait.
-            let code = unsafe { ffi::rdma_migrate_id(inner.raw.as_ptr(), new.as_raw()) };
-            if code != 0 {
-                return Err(Error::last_os_error("rdma_migrate_id"));
-            }
-            inner.channel = channel;
-        }
-        inner.owns_channel = owns_channel;
-        Ok(())
     }
 
     /// Binds the identifier to a local address, and to its device unless it is a wildcard. Port 0 takes any that is
@@ -564,14 +476,6 @@ impl CmId {
     }
 }
 
-/// Gives the identifier of a connection request a channel of its own.
-fn separate(mut event: CmEvent) -> Result<CmEvent> {
-    if let Some(request) = event.request_mut() {
-        request.migrate_to_own_channel()?;
-    }
-    Ok(event)
-}
-
 fn resolve_error(verb: &'static str, address: SocketAddr, code: c_int) -> Error {
     Error::Resolve { verb, address, source: std::io::Error::from_raw_os_error(code) }
 }
@@ -579,20 +483,6 @@ fn resolve_error(verb: &'static str, address: SocketAddr, code: c_int) -> Error 
 /// A time as librdmacm takes it: at least one millisecond, so that a short one is not none.
 fn milliseconds(time: Duration) -> c_int {
     c_int::try_from(time.as_millis()).unwrap_or(c_int::MAX).max(1)
-}
-
-/// For `epoll` and the like: the descriptor of its channel. Do not read it, but call
-/// [`CmId::poll_cm_event`] until that returns `None`. It is non-blocking (`O_NONBLOCK`), and must stay so.
-impl AsFd for CmId {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.channel.as_fd()
-    }
-}
-
-impl AsRawFd for CmId {
-    fn as_raw_fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
-    }
 }
 
 impl fmt::Debug for CmId {
