@@ -45,7 +45,7 @@ use crate::readiness::deadline;
 #[must_use = "dropping it ends listening, and rejects the requests that wait"]
 pub struct Acceptor<P: PortSpace> {
     port_space: P,
-    id: CmId,
+    pub(super) id: CmId,
 }
 
 impl<P: PortSpace> Acceptor<P> {
@@ -125,10 +125,6 @@ impl<P: PortSpace> Acceptor<P> {
             _ => Incoming::new(self.port_space, Step::LISTEN.check(&self.id, event)?),
         }
     }
-
-    pub(super) fn id_mut(&mut self) -> &mut CmId {
-        &mut self.id
-    }
 }
 
 /// For `epoll` and the like. Do not read it, but call [`Acceptor::poll`] until that returns `None`.
@@ -156,7 +152,7 @@ impl<P: PortSpace> fmt::Debug for Acceptor<P> {
 #[must_use = "dropping it rejects the request"]
 pub struct Incoming<P: PortSpace> {
     _port_space: P,
-    id: CmId,
+    pub(super) id: CmId,
     context: Context,
     port: u8,
     private_data: Vec<u8>,
@@ -268,10 +264,6 @@ impl<P: ConnectedSpace> Incoming<P> {
 
     pub(super) fn into_connection(self, qp: QueuePair<Rc>) -> Connection {
         Connection::new(self.id, qp, self.private_data)
-    }
-
-    pub(super) fn id_mut(&mut self) -> &mut CmId {
-        &mut self.id
     }
 }
 

@@ -19,11 +19,11 @@ use crate::readiness::deadline;
 #[must_use = "dropping it disconnects"]
 pub struct Connection {
     // Dropped first: the peer learns of it from the connection manager, not from requests that fail.
-    id: CmId,
+    pub(super) id: CmId,
     /// The queue pair, ready to send.
     pub queue_pair: QueuePair<Rc>,
     peer_private_data: Vec<u8>,
-    is_over: bool,
+    pub(super) is_over: bool,
 }
 
 impl Connection {
@@ -96,10 +96,6 @@ impl Connection {
         Ok(true)
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.is_over
-    }
-
     /// Takes note of an event. If it is the end of the connection, it is answered.
     pub(super) fn note(&mut self, event: CmEvent) -> Result<()> {
         match event.event_type() {
@@ -114,10 +110,6 @@ impl Connection {
             CmEventType::ADDR_CHANGE | CmEventType::TIMEWAIT_EXIT => Ok(()),
             _ => Err(Step::STAY.failed(&self.id, event)),
         }
-    }
-
-    pub(super) fn id_mut(&mut self) -> &mut CmId {
-        &mut self.id
     }
 }
 

@@ -122,7 +122,7 @@ fn left(deadline: Option<Instant>) -> Duration {
 /// The way to a listener: from [`Connector::resolve`]. Create a queue pair of its device, and connect.
 pub struct Resolved<P: PortSpace> {
     _port_space: P,
-    id: CmId,
+    pub(super) id: CmId,
     context: Context,
     port: u8,
 }
@@ -156,10 +156,6 @@ impl<P: PortSpace> Resolved<P> {
     /// The identifier, to go on step by step.
     pub fn into_id(self) -> CmId {
         self.id
-    }
-
-    pub(super) fn id_mut(&mut self) -> &mut CmId {
-        &mut self.id
     }
 }
 

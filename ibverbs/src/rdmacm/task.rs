@@ -123,7 +123,7 @@ impl<P: ConnectedSpace> Resolved<P> {
         params: &ConnectionParams,
     ) -> Result<Connection, Failed<QueuePair<Rc, S>>> {
         let response = match self.request(&qp, params) {
-            Ok(()) => self.id_mut().finish_async(Step::CONNECT).await,
+            Ok(()) => self.id.finish_async(Step::CONNECT).await,
             Err(error) => Err(error),
         };
         self.confirm(qp, params, response)
@@ -146,7 +146,7 @@ impl<P: DatagramSpace> Resolved<P> {
     /// Those of [`find_peer`](Self::find_peer), but no [`Error::TimedOut`].
     pub async fn find_peer_async(mut self, private_data: &[u8]) -> Result<FoundPeer> {
         self.ask(private_data)?;
-        FoundPeer::new(&self.id_mut().finish_async(Step::FIND_PEER).await?)
+        FoundPeer::new(&self.id.finish_async(Step::FIND_PEER).await?)
     }
 }
 
@@ -166,7 +166,7 @@ impl<P: PortSpace> Acceptor<P> {
     /// Those of [`accept`](Self::accept).
     pub async fn accept_async(&mut self) -> Result<Incoming<P>> {
         loop {
-            let event = self.id_mut().next_event().await?;
+            let event = self.id.next_event().await?;
             if let Some(incoming) = self.incoming(event)? {
                 return Ok(incoming);
             }
@@ -195,7 +195,7 @@ impl<P: ConnectedSpace> Incoming<P> {
     ) -> Result<Connection, Failed<QueuePair<Rc, S>>> {
         let built = qp.config();
         let qp = self.respond(qp, params)?;
-        match self.id_mut().finish_async(Step::ACCEPT).await {
+        match self.id.finish_async(Step::ACCEPT).await {
             Ok(_) => Ok(self.into_connection(qp)),
             Err(error) => Err(Failed { resource: qp.back_to(built), error }),
         }
@@ -218,8 +218,8 @@ impl Connection {
     ///
     /// Those of [`wait_disconnected`](Self::wait_disconnected).
     pub async fn disconnected(&mut self) -> Result<()> {
-        while !self.is_over() {
-            let event = self.id_mut().next_event().await?;
+        while !self.is_over {
+            let event = self.id.next_event().await?;
             self.note(event)?;
         }
         Ok(())
