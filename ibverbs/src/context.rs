@@ -41,12 +41,9 @@ pub(crate) struct ContextInner {
 pub(crate) enum Origin {
     /// This crate.
     Opened,
-    /// librdmacm.
+    /// librdmacm, which closes it when the process ends.
     #[cfg(feature = "rdmacm")]
-    Librdmacm {
-        /// Keeps it open.
-        _references: crate::rdmacm::DeviceReferences,
-    },
+    Librdmacm,
 }
 
 // SAFETY: verbs may be called by any thread, as `handle.rs` argues. The context's own fields are not
@@ -261,7 +258,8 @@ impl Context {
         self.inner.fork_status
     }
 
-    /// Closes the device. Dropping does the same, but cannot tell what went wrong.
+    /// Closes the device. Dropping does the same, but cannot tell what went wrong. A device that the connection manager
+    /// has opened stays open until the process ends.
     ///
     /// # Errors
     ///
@@ -374,9 +372,8 @@ impl Destroy for ContextInner {
             // SAFETY: the context came from `ibv_open_device`, is closed once as the caller promises, and
             // whatever was created from it held a reference to this structure.
             Origin::Opened => unsafe { ffi::ibv_close_device(self.raw.as_ptr()) },
-            // What keeps it open is dropped with this structure.
             #[cfg(feature = "rdmacm")]
-            Origin::Librdmacm { .. } => 0,
+            Origin::Librdmacm => 0,
         }
     }
 }

@@ -43,7 +43,7 @@ use crate::readiness::deadline;
 #[derive(Clone, Copy, Debug)]
 #[must_use = "nothing is resolved before `resolve`"]
 pub struct Connector<P: PortSpace> {
-    port_space: P,
+    pub(super) port_space: P,
     source: Option<SocketAddr>,
     type_of_service: Option<u8>,
     ack_timeout: Option<AckTimeout>,
@@ -102,10 +102,6 @@ impl<P: PortSpace> Connector<P> {
         }
         id.resolve_addr(self.source, peer, timeout)?;
         Ok(id)
-    }
-
-    pub(super) fn port_space(&self) -> P {
-        self.port_space
     }
 }
 

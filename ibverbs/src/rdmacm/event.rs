@@ -182,6 +182,8 @@ impl fmt::Display for Report {
         }
         match self.status {
             0 => Ok(()),
+            // Where librdmacm fails itself it keeps the number to itself.
+            -1 => f.write_str(": librdmacm failed"),
             ..0 => {
                 write!(f, ": {}", std::io::Error::from_raw_os_error(self.status.saturating_neg()))
             }

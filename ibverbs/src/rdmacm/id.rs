@@ -384,16 +384,14 @@ impl CmId {
     }
 
     /// The device, as librdmacm has opened it: all identifiers of one device have the same. Queue pairs may be created
-    /// from it, or from another context of the same device.
+    /// from it, or from another context of the same device. It stays open until the process ends.
     ///
     /// # Errors
     ///
     /// - [`Error::NotBound`] if the identifier has no device yet.
     /// - [`Error::Verb`] if the device is being removed.
     #[doc(alias = "rdma_get_devices")]
-    #[doc(alias = "rdma_free_devices")]
     pub fn context(&self) -> Result<Context> {
-        // The identifier keeps the device open until the context does.
         let context = NonNull::new(self.raw_context()).ok_or(Error::NotBound)?;
         // SAFETY: librdmacm has opened the context, and keeps it open at least for as long as this identifier is
         // there, which the borrow of self sees to.

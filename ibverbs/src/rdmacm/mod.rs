@@ -47,7 +47,6 @@ pub use addrinfo::{getaddrinfo, AddrInfo, AddrInfoHints};
 pub use channel::EventChannel;
 pub use connection::Connection;
 pub use connector::{Connector, FoundPeer, Resolved};
-pub(crate) use device::DeviceReferences;
 pub use ece::Ece;
 pub use event::{CmEvent, CmEventType};
 pub use failure::{ConnectionFailure, DatagramRefusal, RejectReason};

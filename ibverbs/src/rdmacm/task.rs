@@ -98,7 +98,7 @@ impl<P: PortSpace> Connector<P> {
         id.finish_async(Step::ADDRESS).await?;
         id.resolve_route(timeout)?;
         id.finish_async(Step::ROUTE).await?;
-        Resolved::new(self.port_space(), id)
+        Resolved::new(self.port_space, id)
     }
 }
 
