@@ -136,7 +136,7 @@ impl Channel {
 
     pub(crate) fn create(&self, ps: ffi::rdma_port_space) -> Id {
         let mut raw = null_mut();
-        let context = 7 as *mut _;
+        let context = std::ptr::without_provenance_mut(7);
         // SAFETY: the channel is alive, and there is room for a pointer.
         ok(unsafe { ffi::rdma_create_id(self.raw(), &raw mut raw, context, ps) });
         Id(raw)

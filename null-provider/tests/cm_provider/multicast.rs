@@ -13,7 +13,9 @@ fn join(id: &Id, text: &str, comp_mask: u32, join_flags: u32) -> c_int {
     let mut addr = addr(text);
     let mut attr = ffi::rdma_cm_join_mc_attr_ex { comp_mask, join_flags, addr: addr.raw() };
     // SAFETY: the identifier, the attributes and the address are alive.
-    unsafe { ffi::rdma_join_multicast_ex(id.raw(), &raw mut attr, 77 as *mut _) }
+    unsafe {
+        ffi::rdma_join_multicast_ex(id.raw(), &raw mut attr, std::ptr::without_provenance_mut(77))
+    }
 }
 
 fn leave(id: &Id, text: &str) -> c_int {
