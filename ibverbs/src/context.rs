@@ -11,7 +11,7 @@ use crate::device::Device;
 use crate::error::{check, created, Error, Failed, Result};
 use crate::event::EventTurn;
 use crate::ffi;
-use crate::fork::{self, ForkStatus, Turn};
+use crate::fork::{self, ForkStatus};
 use crate::gid::{Gid, GidEntry};
 use crate::handle::{Destroy, Handle};
 use crate::pd::ProtectionDomain;
@@ -34,16 +34,6 @@ pub(crate) struct ContextInner {
     device: NonNull<ffi::ibv_device>,
     fork_status: ForkStatus,
     event_turn: EventTurn,
-    origin: Origin,
-}
-
-/// Who has opened a context, and so who closes it.
-pub(crate) enum Origin {
-    /// This crate.
-    Opened,
-    /// librdmacm, which closes it when the process ends.
-    #[cfg(feature = "rdmacm")]
-    Librdmacm,
 }
 
 // SAFETY: verbs may be called by any thread, as `handle.rs` argues. The context's own fields are not
@@ -58,28 +48,26 @@ unsafe impl Sync for ContextInner {}
 const UNSAFE_VARIABLES: [&str; 3] =
     ["MLX5_SINGLE_THREADED", "RDMAV_ALLOW_DISASSOC_DESTROY", "MLX4_DEVICE_FATAL_CLEANUP"];
 
-/// Refuses an environment that takes away what this crate relies on.
-pub(crate) fn check_environment() -> Result<()> {
-    for variable in UNSAFE_VARIABLES {
-        if std::env::var_os(variable).is_some() {
-            return Err(Error::UnsafeEnvironment { variable });
-        }
-    }
-    Ok(())
-}
-
 impl Context {
     pub(crate) fn open(device: &Device<'_>) -> Result<Context> {
-        check_environment()?;
-        let turn = fork::turn();
+        for variable in UNSAFE_VARIABLES {
+            if std::env::var_os(variable).is_some() {
+                return Err(Error::UnsafeEnvironment { variable });
+            }
+        }
+        let mut turn = fork::turn();
         // SAFETY: a `Device` is valid for its lifetime, which the borrow is within.
         let raw = created(|| unsafe { ffi::ibv_open_device(device.as_raw()) });
         let raw = raw.map_err(|code| Error::OpenDevice {
             device: device.name().to_owned(),
             source: std::io::Error::from_raw_os_error(code),
         })?;
-        // SAFETY: the context was opened just now, and is closed when this structure is dropped.
-        let inner = unsafe { ContextInner::new(raw, Origin::Opened, turn) };
+        let inner = ContextInner {
+            raw,
+            device: device.raw(),
+            fork_status: turn.opened(),
+            event_turn: EventTurn::default(),
+        };
         Ok(Context::from_handle(Arc::new(Handle::new(inner))))
     }
 
@@ -258,8 +246,7 @@ impl Context {
         self.inner.fork_status
     }
 
-    /// Closes the device. Dropping does the same, but cannot tell what went wrong. A device that the connection manager
-    /// has opened stays open until the process ends.
+    /// Closes the device. Dropping does the same, but cannot tell what went wrong.
     ///
     /// # Errors
     ///
@@ -283,24 +270,6 @@ impl fmt::Debug for Context {
 }
 
 impl ContextInner {
-    /// Takes note that a device was opened.
-    ///
-    /// # Safety
-    ///
-    /// `raw` is open, and stays so until this structure is dropped or, if this crate has opened it, longer.
-    pub(crate) unsafe fn new(
-        raw: NonNull<ffi::ibv_context>,
-        origin: Origin,
-        mut turn: Turn,
-    ) -> ContextInner {
-        // SAFETY: the context is open; the field is not written after that.
-        let device = unsafe { (*raw.as_ptr()).device };
-        // SAFETY: an open context points to its device.
-        let device = unsafe { NonNull::new_unchecked(device) };
-        let (fork_status, event_turn) = (turn.opened(), EventTurn::default());
-        ContextInner { raw, device, fork_status, event_turn, origin }
-    }
-
     pub(crate) fn as_raw(&self) -> *mut ffi::ibv_context {
         self.raw.as_ptr()
     }
@@ -368,12 +337,8 @@ impl Destroy for ContextInner {
     const VERB: &'static str = "ibv_close_device";
 
     unsafe fn destroy(&mut self) -> i32 {
-        match self.origin {
-            // SAFETY: the context came from `ibv_open_device`, is closed once as the caller promises, and
-            // whatever was created from it held a reference to this structure.
-            Origin::Opened => unsafe { ffi::ibv_close_device(self.raw.as_ptr()) },
-            #[cfg(feature = "rdmacm")]
-            Origin::Librdmacm => 0,
-        }
+        // SAFETY: the context came from `ibv_open_device`, is closed once as the caller promises, and
+        // whatever was created from it held a reference to this structure.
+        unsafe { ffi::ibv_close_device(self.raw.as_ptr()) }
     }
 }

@@ -215,6 +215,10 @@ impl<'l> Device<'l> {
         Context::open(self)
     }
 
+    pub(crate) fn raw(&self) -> NonNull<ffi::ibv_device> {
+        self.raw
+    }
+
     /// The C structure.
     pub fn as_raw(&self) -> *mut ffi::ibv_device {
         self.raw.as_ptr()

@@ -17,6 +17,8 @@ use crate::qp::{QpState, RouteFailure, SendOps, TransitionFailure};
 #[cfg(feature = "rdmacm")]
 use crate::rdmacm::ConnectionFailure;
 
+#[cfg(feature = "rdmacm")]
+pub(crate) use code::clear_errno;
 pub(crate) use code::{at_least_one, check, created, error_number, last_errno, os_error};
 pub use failed::Failed;
 use hint::*;
@@ -429,14 +431,14 @@ pub enum Error {
     )]
     SharedEventChannel,
 
-    /// The identifier's port space is not for this kind of queue pair.
+    /// The identifier's port space is not for this kind of queue pair, or not the one that was named.
     #[cfg(feature = "rdmacm")]
-    #[error("the connection identifier is of port space {port_space}, which is not for {transport} queue pairs")]
+    #[error("the connection identifier is of port space {port_space}: this takes {expected}")]
     PortSpaceMismatch {
         /// The identifier's port space.
         port_space: &'static str,
-        /// What kind of queue pair it was used with.
-        transport: &'static str,
+        /// Which port space it should be of.
+        expected: &'static str,
     },
 
     /// A message of the connection manager cannot carry that much private data.

@@ -34,11 +34,16 @@ pub(crate) fn last_errno() -> i32 {
 /// Some providers return null without a reason (mlx5 and hns for an address handle, among others): then it is
 /// `EIO`, and not what some other call has failed for before.
 pub(crate) fn created<T>(create: impl FnOnce() -> *mut T) -> Result<NonNull<T>, i32> {
+    clear_errno();
+    NonNull::new(create()).ok_or_else(last_errno)
+}
+
+/// Forgets what has failed before, for a call that may fail without saying why.
+pub(crate) fn clear_errno() {
     // SAFETY: the function has no preconditions.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: it returned the address of this thread's `errno`.
     unsafe { errno.write(0) };
-    NonNull::new(create()).ok_or_else(last_errno)
 }
 
 /// Refuses zero, for which no queue or memory is built.

@@ -28,11 +28,25 @@ impl Core {
     fn enter_agreed_init(&mut self, agreed: &mut impl Agreed) -> Result<()> {
         let attr = agreed(QpState::INIT)?;
         let access = self.inner.config.access.intersection(AccessFlags::REMOTE);
-        self.modify(&attr.set_access(access))?;
+        self.enter_init_with(&attr.set_access(access))
+    }
+
+    fn enter_init_with(&mut self, attr: &QueuePairAttr) -> Result<()> {
+        self.modify(attr)?;
         let config = &mut self.inner.config;
         config.pkey_index = attr.pkey_index().unwrap_or(config.pkey_index);
         config.port = attr.port().unwrap_or(config.port);
         Ok(())
+    }
+
+    /// Takes these steps; if one fails, the queue pair is what it was built for again.
+    fn agree(&mut self, steps: impl FnOnce(&mut Core) -> Result<()>) -> Result<()> {
+        let built = self.inner.config;
+        let result = steps(self);
+        if result.is_err() {
+            self.inner.config = built;
+        }
+        result
     }
 
     fn enter_agreed_rtr(&mut self, agreed: &mut impl Agreed) -> Result<()> {
@@ -91,16 +105,12 @@ impl<T: Reliable, S: State> QueuePair<T, S> {
         S: Unconnected,
     {
         self.bring_up(|core| {
-            let built = core.inner.config;
-            core.limit(depths);
-            let result = core
-                .enter_agreed_init(&mut agreed)
-                .and_then(|()| core.enter_agreed_rtr(&mut agreed))
-                .and_then(|()| core.enter_agreed_rts(&mut agreed));
-            if result.is_err() {
-                core.inner.config = built;
-            }
-            result
+            core.agree(|core| {
+                core.limit(depths);
+                core.enter_agreed_init(&mut agreed)?;
+                core.enter_agreed_rtr(&mut agreed)?;
+                core.enter_agreed_rts(&mut agreed)
+            })
         })
     }
 }
@@ -152,10 +162,12 @@ impl<S: State> QueuePair<Ud, S> {
         S: Unconnected,
     {
         self.bring_up(|core| {
-            let attr = agreed(QpState::INIT)?;
-            let qkey = attr.qkey().ok_or(Error::Unsupported { operation: "a queue key" })?;
-            core.modify(&attr)?;
-            core.activate(qkey)
+            core.agree(|core| {
+                let attr = agreed(QpState::INIT)?;
+                let qkey = attr.qkey().ok_or(Error::Unsupported { operation: "a queue key" })?;
+                core.enter_init_with(&attr)?;
+                core.activate(qkey)
+            })
         })
     }
 }

@@ -9,11 +9,11 @@ use super::connection::Connection;
 use super::event::{CmEvent, CmEventType};
 use super::id::CmId;
 use super::params::{ConnectionParams, PeerParams};
-use super::port_space::{ConnectedSpace, DatagramSpace, PortSpace};
+use super::port_space::{self, ConnectedSpace, DatagramSpace, PortSpace};
 use super::step::Step;
 use crate::context::Context;
 use crate::error::{Error, Failed, Result};
-use crate::qp::{CanReceive, QueuePair, Rc, Ud, Unconnected};
+use crate::qp::{CanReceive, QpConfig, QueuePair, Rc, Ud, Unconnected};
 use crate::readiness::deadline;
 
 /// Listens for connection requests.
@@ -74,8 +74,8 @@ impl<P: PortSpace> Acceptor<P> {
         if id.is_of(port_space) {
             return Ok(Acceptor { port_space, id });
         }
-        let transport = if id.is_datagram() { "connected" } else { "datagram" };
-        let error = Error::PortSpaceMismatch { port_space: id.port_space(), transport };
+        let expected = port_space::name(P::RAW);
+        let error = Error::PortSpaceMismatch { port_space: id.port_space(), expected };
         Err(Failed { resource: id, error })
     }
 
@@ -93,9 +93,10 @@ impl<P: PortSpace> Acceptor<P> {
     ///
     /// # Errors
     ///
-    /// - [`Error::Connection`] if the device is being removed.
+    /// - [`Error::Connection`] if the device is being removed: no more requests will come.
     /// - [`Error::SharedEventChannel`] if it was made from an identifier that shares its channel.
-    /// - [`Error::EventChannel`] if there are no more file descriptors: then the request was rejected.
+    /// - [`Error::EventChannel`], [`Error::OpenDevice`], [`Error::NotBound`] or [`Error::Verb`] if this request could not be
+    ///   taken, mostly for want of file descriptors. It was rejected, and others may come.
     pub fn accept(&mut self, timeout: Option<Duration>) -> Result<Option<Incoming<P>>> {
         self.accept_until(deadline(timeout))
     }
@@ -230,8 +231,8 @@ impl<P: ConnectedSpace> Incoming<P> {
     /// - [`Error::DeviceMismatch`] if the queue pair is of another device.
     /// - [`Error::PrivateDataTooLong`], and the others of [`CmId::accept`] and [`CmId::bring_up`].
     ///
-    /// The request is rejected then. The queue pair comes back in its state; receives that were posted before may be
-    /// gone.
+    /// The request is rejected then. The queue pair comes back in its state, as from
+    /// [`handshake`](QueuePair::handshake); receives that were posted before may be gone.
     #[doc(alias = "rdma_accept")]
     pub fn accept<S: Unconnected>(
         mut self,
@@ -244,8 +245,19 @@ impl<P: ConnectedSpace> Incoming<P> {
         let qp = self.respond(qp, params)?;
         match self.id.finish(Step::ACCEPT, deadline, timeout) {
             Ok(_) => Ok(self.into_connection(qp)),
-            Err(error) => Err(Failed { resource: qp.back_to(built), error }),
+            Err(error) => Err(self.give_up(qp, built, error)),
         }
+    }
+
+    /// Ends what was begun: the peer first, so that it learns of it from this and not from its requests.
+    pub(super) fn give_up<S: Unconnected>(
+        self,
+        qp: QueuePair<Rc>,
+        built: QpConfig,
+        error: Error,
+    ) -> Failed<QueuePair<Rc, S>> {
+        drop(self);
+        Failed { resource: qp.back_to(built), error }
     }
 
     /// Brings the queue pair up, and tells the peer.

@@ -14,10 +14,6 @@ impl RawAddress {
         RawAddress(address.into())
     }
 
-    pub(super) fn len(&self) -> libc::socklen_t {
-        self.0.len()
-    }
-
     /// A pointer to a whole address of its family, valid while self is borrowed and does not move. librdmacm only
     /// reads what it points to.
     pub(super) fn as_mut_ptr(&mut self) -> *mut libc::sockaddr {

@@ -2,9 +2,9 @@
 
 use std::ffi::{c_char, CStr, CString};
 use std::net::SocketAddr;
-use std::ptr::{self, NonNull};
+use std::ptr;
 
-use super::address::{from_pointer, RawAddress};
+use super::address::from_pointer;
 use super::channel::EventChannel;
 use super::port_space::PortSpace;
 use crate::error::{last_errno, Error, Result};
@@ -47,21 +47,21 @@ impl AddrInfoHints {
 #[doc(alias = "rdma_addrinfo")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AddrInfo {
-    /// The local address, if it matters: what to listen on.
+    /// The local address: what to listen on, or what the hints had as source.
     pub source: Option<SocketAddr>,
     /// The peer's address, if it is not for listening.
     pub destination: Option<SocketAddr>,
 }
 
-/// Looks up where a service of a host is, for identifiers of a port space. A service is a number, or a name in the host's
-/// configuration. It waits for the name service; a task should not call it, but `tokio::net::lookup_host`, which finds
-/// the same.
+/// Looks up where a service of a host is, for identifiers of a port space: the first address that the name service has.
+/// A service is a number, or a name in the host's configuration. It waits for the name service, so that a task should not
+/// call it.
 ///
-/// Addresses that are not of IP, which a resolver of InfiniBand may find (`ibacm`), are left out.
+/// InfiniBand's assistant `ibacm` is not asked, whose answers would be for identifiers of InfiniBand addresses.
 ///
 /// # Errors
 ///
-/// - [`Error::ResolveName`] if there is no such host or service.
+/// - [`Error::ResolveName`] if there is no such host or service, or a peer's host is not named.
 /// - [`Error::InvalidBytes`] if a name has a zero byte in it.
 /// - Those of [`EventChannel::create`].
 ///
@@ -71,9 +71,8 @@ pub struct AddrInfo {
 /// # fn main() -> ibverbs::Result<()> {
 /// use ibverbs::rdmacm::{getaddrinfo, AddrInfoHints, Tcp};
 ///
-/// for found in getaddrinfo(Tcp, Some("storage.example.com"), Some("7471"), AddrInfoHints::new())? {
-///     println!("{:?}", found.destination);
-/// }
+/// let found = getaddrinfo(Tcp, Some("storage.example.com"), Some("7471"), AddrInfoHints::new())?;
+/// println!("{:?}", found.destination);
 /// # Ok(())
 /// # }
 /// ```
@@ -84,57 +83,46 @@ pub fn getaddrinfo<P: PortSpace>(
     node: Option<&str>,
     service: Option<&str>,
     hints: AddrInfoHints,
-) -> Result<Vec<AddrInfo>> {
+) -> Result<AddrInfo> {
+    let failed = |reason: String| {
+        let (node, service) = (node.unwrap_or("*"), service.unwrap_or("*"));
+        let name = format!("host `{node}`, service `{service}`").into();
+        Error::ResolveName { name, reason: reason.into() }
+    };
+    let passive = hints.flags & ffi::RAI_PASSIVE != 0;
+    if node.is_none() && (service.is_none() || !passive) {
+        return Err(failed("which one is not said".to_owned()));
+    }
     // It sets the library up, if this has not been done.
     drop(EventChannel::create()?);
     let (c_node, c_service) = (c_string(node)?, c_string(service)?);
-    let mut source = hints.source.map(RawAddress::new);
     let raw_hints = ffi::rdma_addrinfo {
-        ai_flags: hints.flags as i32,
+        // Otherwise `ibacm` is asked, without a timeout, and its answer believed.
+        ai_flags: (hints.flags | ffi::RAI_PASSIVE) as i32,
         ai_port_space: P::RAW as i32,
-        ai_src_len: source.as_ref().map_or(0, RawAddress::len),
-        ai_src_addr: source.as_mut().map_or(ptr::null_mut(), RawAddress::as_mut_ptr),
         ..Default::default()
     };
     let mut list = ptr::null_mut();
     let pointer = |name: &Option<CString>| name.as_deref().map_or(ptr::null(), CStr::as_ptr);
-    // SAFETY: the names end with zero or are null, the hints are a whole structure whose pointers are null or to an
-    // address of the length given, and the last argument points to a pointer.
+    // SAFETY: the names end with zero or are null, the hints are a whole structure without pointers, and the last
+    // argument points to a pointer.
     let code = unsafe {
         ffi::rdma_getaddrinfo(pointer(&c_node), pointer(&c_service), &raw_hints, &mut list)
     };
     if code != 0 {
-        let reason = reason(code).into();
-        let (node, service) = (node.unwrap_or("*"), service.unwrap_or("*"));
-        let name = format!("host `{node}`, service `{service}`").into();
-        return Err(Error::ResolveName { name, reason });
+        return Err(failed(reason(code)));
     }
-    // SAFETY: the function has succeeded, so that this is a list, or null.
-    let found = unsafe { copy(list) };
-    if let Some(list) = NonNull::new(list) {
-        // SAFETY: the list came from `rdma_getaddrinfo`, is freed once, and what it pointed to was copied.
-        unsafe { ffi::rdma_freeaddrinfo(list.as_ptr()) }
+    // SAFETY: the function has succeeded, so that this is a list.
+    let entry = unsafe { &*list };
+    // SAFETY: what is found for a listener is a source: null, or an address of this length (rdma_getaddrinfo(3)).
+    let found = unsafe { from_pointer(entry.ai_src_addr, entry.ai_src_len) };
+    // SAFETY: the list came from `rdma_getaddrinfo`, is freed once, and what it pointed to was copied.
+    unsafe { ffi::rdma_freeaddrinfo(list) }
+    match found {
+        None => Err(failed("it has no IP address".to_owned())),
+        found if passive => Ok(AddrInfo { source: found, destination: None }),
+        found => Ok(AddrInfo { source: hints.source, destination: found }),
     }
-    Ok(found)
-}
-
-/// # Safety
-///
-/// `list` came from `rdma_getaddrinfo`, or is null.
-unsafe fn copy(mut list: *mut ffi::rdma_addrinfo) -> Vec<AddrInfo> {
-    let mut found = Vec::new();
-    // SAFETY: null, or an entry of the list, which nobody writes to.
-    while let Some(entry) = unsafe { list.as_ref() } {
-        // SAFETY: an entry has null or an address of this length (rdma_getaddrinfo(3)).
-        let source = unsafe { from_pointer(entry.ai_src_addr, entry.ai_src_len) };
-        // SAFETY: as above.
-        let destination = unsafe { from_pointer(entry.ai_dst_addr, entry.ai_dst_len) };
-        if source.is_some() || destination.is_some() {
-            found.push(AddrInfo { source, destination });
-        }
-        list = entry.ai_next;
-    }
-    found
 }
 
 fn c_string(name: Option<&str>) -> Result<Option<CString>> {

@@ -1,7 +1,6 @@
 //! Queue pairs for connections: brought up as the two sides have agreed.
 
-use std::ptr::NonNull;
-
+use super::device;
 use super::id::CmId;
 use super::params::ConnectionParams;
 use crate::error::{Error, Failed, Result};
@@ -131,17 +130,9 @@ impl CmId {
 
     /// That the queue pair is of the identifier's device and kind.
     pub(super) fn check_use<T: Transport, S: State>(&self, qp: &QueuePair<T, S>) -> Result<()> {
-        let context = NonNull::new(self.raw_context()).ok_or(Error::NotBound)?;
-        // SAFETY: the context is open for as long as the identifier is there; the field is not written after it
-        // was opened.
-        let device = unsafe { (*context.as_ptr()).device };
-        if qp.device_context().device().as_raw() != device {
+        if !device::is_same(&qp.device_context().device(), &self.device()?) {
             return Err(Error::DeviceMismatch { what: "queue pair" });
         }
-        if T::Address::ADDRESSED != self.is_datagram() {
-            let transport = if self.is_datagram() { "connected" } else { "datagram" };
-            return Err(Error::PortSpaceMismatch { port_space: self.port_space(), transport });
-        }
-        Ok(())
+        self.check_port_space(T::Address::ADDRESSED)
     }
 }

@@ -14,8 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::event::{CmEvent, RawEvent};
-use crate::context::check_environment;
-use crate::error::{created, last_errno, Error, Result};
+use crate::error::{clear_errno, created, last_errno, Error, Result};
 use crate::ffi;
 use crate::fork;
 use crate::readiness::{deadline, set_nonblocking, wait_readable};
@@ -60,7 +59,25 @@ pub struct EventChannel {
 pub(super) struct ChannelInner {
     raw: NonNull<ffi::rdma_event_channel>,
     /// Held while an event is taken, and during each call for an identifier of this channel.
-    turn: Mutex<()>,
+    turn: Mutex<State>,
+}
+
+/// Whether events can be taken from a channel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Usable,
+    /// Events may come whose membership librdmacm has freed.
+    GivenUp,
+}
+
+/// The right to take an event from a channel, or to use an identifier of it.
+pub(super) struct Turn<'a>(MutexGuard<'a, State>);
+
+impl Turn<'_> {
+    /// Sees to it that no more events are taken from the channel.
+    pub(super) fn give_up(&mut self) {
+        *self.0 = State::GivenUp;
+    }
 }
 
 // SAFETY: of `rdma_event_channel`, nothing is written after its creation (librdmacm/cma.c), and the kernel
@@ -91,8 +108,8 @@ impl ChannelInner {
     }
 
     /// Excludes whoever takes an event from this channel, or uses an identifier of it.
-    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn turn(&self) -> Turn<'_> {
+        Turn(self.turn.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -102,13 +119,11 @@ impl EventChannel {
     /// # Errors
     ///
     /// - [`Error::Provider`] if librdmacm is not installed.
-    /// - [`Error::UnsafeEnvironment`] if a variable in the environment removes locks that this crate relies on.
     /// - [`Error::EventChannel`] if there is no RDMA device, if the kernel's connection manager is not loaded, or
     ///   if there are no more file descriptors.
     #[doc(alias = "rdma_create_event_channel")]
     pub fn create() -> Result<EventChannel> {
         ffi::provider::rdmacm()?;
-        check_environment()?;
         // The first call sets the library up, and is not safe to make from two threads; and from here on
         // librdmacm may open devices at any time.
         let mut turn = fork::turn();
@@ -124,7 +139,8 @@ impl EventChannel {
         let raw = raw.map_err(|code| Error::EventChannel {
             source: std::io::Error::from_raw_os_error(code),
         })?;
-        let channel = EventChannel { inner: Arc::new(ChannelInner { raw, turn: Mutex::new(()) }) };
+        let channel =
+            EventChannel { inner: Arc::new(ChannelInner { raw, turn: Mutex::new(State::Usable) }) };
         set_nonblocking(channel.as_fd())?;
         Ok(channel)
     }
@@ -145,16 +161,22 @@ impl EventChannel {
     ///
     /// # Errors
     ///
-    /// [`Error::Verb`] if the kernel refuses.
+    /// [`Error::Verb`] if the kernel refuses; with `EIO` if an identifier of the channel had to be
+    /// [given up](super::CmId::leave_multicast) and could not be destroyed.
     #[doc(alias = "rdma_get_cm_event")]
     #[doc(alias = "rdma_ack_cm_event")]
     pub fn poll_cm_event(&self) -> Result<Option<CmEvent>> {
-        let _turn = self.inner.turn();
+        let turn = self.inner.turn();
+        if *turn.0 == State::GivenUp {
+            return Err(Error::from_code(GET, libc::EIO));
+        }
         loop {
             let mut event = std::ptr::null_mut();
+            clear_errno();
             // SAFETY: the channel is alive, and the other argument points to a pointer. The call writes into the
             // identifier of the event, which is alive: the kernel drops the events of one that is destroyed
-            // (`ucma_cleanup_ctx_events` and its like). It is this thread's turn to do so.
+            // (`ucma_cleanup_ctx_events` and its like), and those of a membership that is left; if it cannot do the
+            // latter, the identifier was destroyed (`IdInner::leave`). It is this thread's turn to do so.
             if unsafe { ffi::rdma_get_cm_event(self.inner.as_raw(), &mut event) } == 0 {
                 // SAFETY: the event was returned just now, its identifiers are alive and of this channel, and it
                 // is this thread's turn.

@@ -15,7 +15,8 @@ use crate::readiness::deadline;
 /// A connected queue pair: from [`Resolved::connect`](super::Resolved::connect) or
 /// [`Incoming::accept`](super::Incoming::accept).
 ///
-/// Dropping it disconnects: the peer is told at once, and what the queue pair has still to do is not waited for.
+/// Dropping it disconnects: the peer is told at once, and what the queue pair has still to do is not waited for. The
+/// message may be lost; [`disconnect`](Self::disconnect) repeats it.
 #[must_use = "dropping it disconnects"]
 pub struct Connection {
     // Dropped first: the peer learns of it from the connection manager, not from requests that fail.
@@ -68,13 +69,15 @@ impl Connection {
         self.id.disconnect()
     }
 
-    /// Waits until the connection is over, whoever ended it: `false` if it still stands after `timeout`. Without a
+    /// Waits until the connection is over, whoever ended it, and fails the queue pair, so that what is posted is flushed:
+    /// `false` if it still stands after `timeout`. Without a
     /// timeout it waits for as long as it takes. A program that dies is disconnected by its kernel; that a host died, or
     /// a cable was cut, is noticed by requests that fail, and not here.
     ///
     /// # Errors
     ///
-    /// [`Error::Connection`](crate::Error::Connection) if the device is being removed.
+    /// [`Error::Connection`](crate::Error::Connection) if the device is being removed, or the peer's hardware address has
+    /// changed. The connection is to be dropped then.
     pub fn wait_disconnected(&mut self, timeout: Option<Duration>) -> Result<bool> {
         self.disconnected_until(deadline(timeout))
     }
@@ -102,8 +105,8 @@ impl Connection {
             // Its status may be that the peer did not answer.
             CmEventType::DISCONNECTED => {
                 // If the peer has ended it, it waits for an answer. If not, there is nothing to answer, and
-                // nothing lost.
-                let _ = self.id.disconnect();
+                // nothing lost; the same holds for the queue pair, which has failed then already.
+                let _ = self.disconnect();
                 self.is_over = true;
                 Ok(())
             }

@@ -80,7 +80,7 @@ impl<P: PortSpace> Connector<P> {
     ///
     /// - [`Error::Connection`] if the address or the route could not be resolved.
     /// - [`Error::TimedOut`] if that took longer than `timeout`.
-    /// - [`Error::NotBound`] if no RDMA device leads there, as to `127.0.0.1`.
+    /// - [`Error::Resolve`] if no RDMA device leads there, as to `127.0.0.1`.
     /// - Those of [`CmId::create`], [`CmId::resolve_addr`] and [`CmId::resolve_route`].
     pub fn resolve(&self, peer: SocketAddr, timeout: Duration) -> Result<Resolved<P>> {
         let deadline = deadline(Some(timeout));
@@ -168,7 +168,8 @@ impl<P: ConnectedSpace> Resolved<P> {
     /// - [`Error::PrivateDataTooLong`], and the others of [`CmId::connect`], [`CmId::bring_up`] and
     ///   [`CmId::establish`].
     ///
-    /// The queue pair comes back in its state; receives that were posted before may be gone.
+    /// The queue pair comes back in its state, as from [`handshake`](QueuePair::handshake); receives that were posted
+    /// before may be gone.
     pub fn connect<S: Unconnected>(
         mut self,
         qp: QueuePair<Rc, S>,
@@ -207,7 +208,10 @@ impl<P: ConnectedSpace> Resolved<P> {
         let qp = self.id.bring_up_for(qp, params)?;
         match self.id.establish() {
             Ok(()) => Ok(Connection::new(self.id, qp, response.private_data().to_vec())),
-            Err(error) => Err(Failed { resource: qp.back_to(built), error }),
+            Err(error) => {
+                drop(self.id);
+                Err(Failed { resource: qp.back_to(built), error })
+            }
         }
     }
 }

@@ -29,7 +29,8 @@ c_enum! {
         CONNECT_RESPONSE = ffi::RDMA_CM_EVENT_CONNECT_RESPONSE, "CONNECT_RESPONSE";
         /// The connection could not be set up.
         CONNECT_ERROR = ffi::RDMA_CM_EVENT_CONNECT_ERROR, "CONNECT_ERROR";
-        /// The peer did not answer; of datagrams also that it refused.
+        /// The peer did not answer; of datagrams also that it refused. Of a connection that stands, that the peer's hardware
+        /// address has changed (Linux 6.0 and newer): it should be dropped.
         UNREACHABLE = ffi::RDMA_CM_EVENT_UNREACHABLE, "UNREACHABLE";
         /// The peer refused.
         REJECTED = ffi::RDMA_CM_EVENT_REJECTED, "REJECTED";
@@ -182,8 +183,6 @@ impl fmt::Display for Report {
         }
         match self.status {
             0 => Ok(()),
-            // Where librdmacm fails itself it keeps the number to itself.
-            -1 => f.write_str(": librdmacm failed"),
             ..0 => {
                 write!(f, ": {}", std::io::Error::from_raw_os_error(self.status.saturating_neg()))
             }
@@ -229,7 +228,7 @@ impl RawEvent {
         let is_datagram = unsafe { (*subject).qp_type } == ffi::IBV_QPT_UD;
         let (peer, private_data) = copy_params(raw, event_type, is_datagram);
         let event = CmEvent {
-            report: Report { event_type, status: raw.status, private_data },
+            report: Report { event_type, status: status(raw.status), private_data },
             context,
             peer,
             request: (event_type == CmEventType::CONNECT_REQUEST).then(|| {
@@ -242,6 +241,14 @@ impl RawEvent {
         // borrow of it has ended, and what it pointed to was copied.
         unsafe { ffi::rdma_ack_cm_event(self.0.as_ptr()) };
         event
+    }
+}
+
+/// The status of an event that was taken just now. Where librdmacm has failed itself, it is -1, and the reason in `errno`.
+fn status(status: i32) -> i32 {
+    match (status, std::io::Error::last_os_error().raw_os_error()) {
+        (-1, Some(errno @ 1..)) => -errno,
+        _ => status,
     }
 }
 

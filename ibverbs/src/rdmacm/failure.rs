@@ -116,7 +116,7 @@ impl ConnectionFailure {
         report: Report,
     ) -> ConnectionFailure {
         let status = report.status;
-        let source = (status < -1).then(|| io::Error::from_raw_os_error(status.saturating_neg()));
+        let source = (status < 0).then(|| io::Error::from_raw_os_error(status.saturating_neg()));
         ConnectionFailure { step, peer_addr, report, source }
     }
 

@@ -9,16 +9,18 @@ use std::ptr::{self, NonNull};
 use std::time::Duration;
 
 use super::address::{from_storage, RawAddress};
-use super::channel::EventChannel;
+use super::channel::{EventChannel, Turn};
+use super::device;
 use super::params::{ConnectionParams, PrivateDataLimit};
 use super::port_space::{self, PortSpace};
 use crate::context::Context;
+use crate::device::Device;
 use crate::error::{last_errno, Error, Failed, Result};
 use crate::event::EventType;
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
 
-/// An identifier of the connection manager: the end of a connection to be, or a listener. It does not wait:
+/// An identifier of the connection manager: the end of a connection to be, or a listener. It does not wait for the peer:
 /// what it is asked for ends with an event.
 ///
 /// | a client asks for | which ends with | a server asks for | which ends with |
@@ -34,7 +36,8 @@ use crate::handle::{Destroy, Handle};
 ///
 /// The queue pair is the program's own: the identifier only says which attributes it takes, and
 /// [`bring_up`](Self::bring_up) applies them. Dropping the identifier ends the connection for the peer; a request
-/// that was not accepted is rejected. The queue pair stays as it is.
+/// that was not accepted is rejected. The queue pair stays as it is. That message is sent once, and may be lost;
+/// [`disconnect`](Self::disconnect) repeats it.
 #[doc(alias = "rdma_cm_id")]
 #[must_use = "dropping it ends the connection, or rejects the request"]
 pub struct CmId {
@@ -42,7 +45,8 @@ pub struct CmId {
 }
 
 struct IdInner {
-    raw: NonNull<ffi::rdma_cm_id>,
+    /// `None` once it had to be given up: see [`IdInner::leave`].
+    raw: Option<NonNull<ffi::rdma_cm_id>>,
     channel: EventChannel,
     /// Whether nobody else's events come on the channel.
     owns_channel: bool,
@@ -50,9 +54,11 @@ struct IdInner {
     groups: Vec<SocketAddr>,
 }
 
-// SAFETY: an identifier may be used by any thread, by one at a time: everything that touches it takes its
-// channel's turn. What librdmacm shares between identifiers is under its own locks (`mut`, `idm_lock` and `acm_lock`
-// in librdmacm/cma.c and acm.c), but for its set-up, which is done when the first channel is created.
+// SAFETY: an identifier may be used by any thread, by one at a time: everything that touches it takes its channel's
+// turn. What librdmacm shares between identifiers is under its own locks (`mut` in librdmacm/cma.c, `acm_lock` in acm.c),
+// but for three things: `ucma_init` looks whether it was called, which it was when the first channel was created;
+// `af_ib_support` is not written after that; and `ucma_idm`, whose entries are pointers, is read for events that name no
+// identifier only, which kernels since 5.10 do not send.
 unsafe impl Send for IdInner {}
 
 impl Destroy for IdInner {
@@ -60,41 +66,75 @@ impl Destroy for IdInner {
     const VERB: &'static str = "rdma_destroy_id";
 
     unsafe fn destroy(&mut self) -> i32 {
-        // librdmacm would forget what it keeps for a group that was not left.
-        for group in std::mem::take(&mut self.groups) {
-            // The group is gone from the list, even if the kernel refuses.
-            let _ = self.leave(group);
+        let groups = std::mem::take(&mut self.groups);
+        let Some(raw) = self.raw else { return 0 };
+        let mut turn = self.channel.handle().turn();
+        // librdmacm would lose what it keeps for a group that is not left.
+        let mut all_left = true;
+        for group in groups {
+            all_left &= leave(raw, group) == 0;
         }
-        let _turn = self.channel.handle().turn();
-        // SAFETY: the identifier came from librdmacm, and is destroyed once as the caller promises. All its events
-        // were acknowledged, so that this does not wait; it has no queue pair that librdmacm knows of.
-        unsafe { ffi::rdma_destroy_id(self.raw.as_ptr()) }
+        destroy(raw, all_left, &mut turn)
     }
+}
+
+/// Destroys an identifier. If groups were not left as they should be, that must succeed: see [`IdInner::leave`].
+fn destroy(raw: NonNull<ffi::rdma_cm_id>, all_left: bool, turn: &mut Turn<'_>) -> c_int {
+    // SAFETY: the identifier came from librdmacm, and is destroyed once, for who calls this forgets it unless this fails.
+    // It is this thread's turn, all its events were acknowledged, so that this does not wait for any, and it
+    // has no queue pair that librdmacm knows of.
+    let code = unsafe { ffi::rdma_destroy_id(raw.as_ptr()) };
+    if code != 0 && !all_left {
+        turn.give_up();
+    }
+    code
+}
+
+/// Leaves a multicast group, when it is the caller's turn.
+fn leave(raw: NonNull<ffi::rdma_cm_id>, group: SocketAddr) -> c_int {
+    let mut address = RawAddress::new(group);
+    // SAFETY: the identifier is alive, it is this thread's turn, and the address is a whole one of its family. Each event
+    // of the membership that was read is acknowledged, so that this does not wait.
+    unsafe { ffi::rdma_leave_multicast(raw.as_ptr(), address.as_mut_ptr()) }
 }
 
 impl IdInner {
     /// Calls a function of librdmacm for this identifier, when it is this thread's turn. Returns the error number.
     fn call(&self, call: impl FnOnce(*mut ffi::rdma_cm_id) -> c_int) -> Result<(), c_int> {
+        let Some(raw) = self.raw else { return Err(libc::ENODEV) };
         let _turn = self.channel.handle().turn();
         // Functions of librdmacm return -1 and set `errno`.
-        match call(self.raw.as_ptr()) {
+        match call(raw.as_ptr()) {
             0 => Ok(()),
             _ => Err(last_errno()),
         }
     }
 
-    /// Reads something of the identifier, when it is this thread's turn.
+    /// Reads something of the identifier, when it is this thread's turn. One that was given up is empty.
     fn read<R>(&self, read: impl FnOnce(&ffi::rdma_cm_id) -> R) -> R {
+        let Some(raw) = self.raw else { return read(&ffi::rdma_cm_id::default()) };
         let _turn = self.channel.handle().turn();
         // SAFETY: the identifier is alive, and nobody else writes to it while it is this thread's turn.
-        read(unsafe { self.raw.as_ref() })
+        read(unsafe { raw.as_ref() })
     }
 
-    fn leave(&self, group: SocketAddr) -> Result<(), c_int> {
-        let mut raw = RawAddress::new(group);
-        // SAFETY: the identifier is alive, and the address is a whole one of its family. Each event of the
-        // membership was acknowledged, so that this does not wait.
-        self.call(|id| unsafe { ffi::rdma_leave_multicast(id, raw.as_mut_ptr()) })
+    /// Leaves a multicast group.
+    ///
+    /// If the kernel refuses, because the device was removed, librdmacm has freed what events of this membership point
+    /// to, and such events may come yet. Destroying the identifier removes them. So it is given up, before the next event
+    /// is taken.
+    fn leave(&mut self, group: SocketAddr) -> Result<(), c_int> {
+        let Some(raw) = self.raw else { return Err(libc::ENODEV) };
+        let mut turn = self.channel.handle().turn();
+        if leave(raw, group) == 0 {
+            return Ok(());
+        }
+        let code = last_errno();
+        // If this fails as well, nothing is taken from the channel any more, and the identifier is lost.
+        destroy(raw, false, &mut turn);
+        drop(turn);
+        self.raw = None;
+        Err(code)
     }
 }
 
@@ -128,15 +168,18 @@ impl CmId {
             ffi::rdma_create_id(channel.handle().as_raw(), &mut raw, ptr::null_mut(), P::RAW)
         };
         match NonNull::new(raw) {
-            Some(raw) if code == 0 => {
-                Ok(CmId::from_parts(IdInner { raw, channel, owns_channel, groups: Vec::new() }))
-            }
+            Some(raw) if code == 0 => Ok(CmId::from_parts(raw, channel, owns_channel)),
             _ => Err(Error::last_os_error("rdma_create_id")),
         }
     }
 
-    fn from_parts(inner: IdInner) -> CmId {
-        CmId { inner: Handle::new(inner) }
+    fn from_parts(
+        raw: NonNull<ffi::rdma_cm_id>,
+        channel: EventChannel,
+        owns_channel: bool,
+    ) -> CmId {
+        let (raw, groups) = (Some(raw), Vec::new());
+        CmId { inner: Handle::new(IdInner { raw, channel, owns_channel, groups }) }
     }
 
     /// The identifier that came with a connection request.
@@ -147,18 +190,19 @@ impl CmId {
     pub(super) unsafe fn from_request(raw: *mut ffi::rdma_cm_id, channel: &EventChannel) -> CmId {
         // SAFETY: librdmacm points to a new identifier with each connection request.
         let raw = unsafe { NonNull::new_unchecked(raw) };
-        let (channel, owns_channel) = (channel.clone(), false);
-        CmId::from_parts(IdInner { raw, channel, owns_channel, groups: Vec::new() })
+        CmId::from_parts(raw, channel.clone(), false)
     }
 
-    /// What comes with the events of this identifier: a number that tells it from others on its channel. The
+    /// What comes with the events of this identifier: a number that tells it from others on its channel, of as many bits
+    /// as an address. The
     /// identifier of a connection request begins with that of the listening one.
     pub fn set_context(&mut self, context: u64) {
         let context = ptr::null_mut::<c_void>().wrapping_byte_add(context as usize);
+        let Some(raw) = self.inner.raw else { return };
         let _turn = self.inner.channel.handle().turn();
         // SAFETY: the identifier is alive, and it is this thread's turn. librdmacm keeps the value and does not
         // follow it.
-        unsafe { (*self.inner.raw.as_ptr()).context = context };
+        unsafe { (*raw.as_ptr()).context = context };
     }
 
     /// What [`set_context`](Self::set_context) was given; 0 before.
@@ -224,6 +268,8 @@ impl CmId {
 
     /// Begins to resolve the route to the peer. Ends with `ROUTE_RESOLVED` or `ROUTE_ERROR`, within about `timeout`.
     ///
+    /// If InfiniBand's assistant `ibacm` runs on this host, librdmacm asks it first, and waits for its answer.
+    ///
     /// # Errors
     ///
     /// - [`Error::NotBound`] if the identifier has no device yet.
@@ -269,7 +315,8 @@ impl CmId {
     ///
     /// # Errors
     ///
-    /// Those of [`connect`](Self::connect). The peer may also have given up since.
+    /// Those of [`connect`](Self::connect); the peer may also have given up since. If the kernel refuses, it has rejected the
+    /// request.
     #[doc(alias = "rdma_accept")]
     pub fn accept(&mut self, params: &ConnectionParams) -> Result<()> {
         let limit = self.limit(PrivateDataLimit::ACCEPT, PrivateDataLimit::ACCEPT_DATAGRAM)?;
@@ -322,16 +369,18 @@ impl CmId {
     ///
     /// # Errors
     ///
-    /// [`Error::Verb`] if there is nothing to confirm, or the kernel refuses.
+    /// - [`Error::PortSpaceMismatch`] in a datagram port space, where nothing is confirmed.
+    /// - [`Error::Verb`] if there is nothing to confirm, or the kernel refuses. A connection request is rejected by this.
     #[doc(alias = "rdma_establish")]
     pub fn establish(&mut self) -> Result<()> {
+        self.check_port_space(false)?;
         // SAFETY: the identifier is alive.
         self.verb("rdma_establish", |id| unsafe { ffi::rdma_establish(id) })
     }
 
     /// Ends the connection, or answers the peer that has ended it. Ends with `DISCONNECTED`.
     ///
-    /// What the queue pair has still to do is not waited for. To flush it, ask it for
+    /// What the queue pair has still to do is not waited for, and the queue pair is not told. To flush it, ask it for
     /// [`QpState::ERR`](crate::QpState::ERR) before.
     ///
     /// # Errors
@@ -383,31 +432,28 @@ impl CmId {
         self.inner.read(|id| (!id.verbs.is_null()).then_some(id.port_num))
     }
 
-    /// The device, as librdmacm has opened it: all identifiers of one device have the same. Queue pairs may be created
-    /// from it, or from another context of the same device. It stays open until the process ends.
+    /// The device that the identifier is bound to, opened for the program: as long as there is a handle of it, all
+    /// identifiers of this device have the same. Queue pairs may be created from it, or from another context of the
+    /// same device.
     ///
     /// # Errors
     ///
     /// - [`Error::NotBound`] if the identifier has no device yet.
-    /// - [`Error::Verb`] if the device is being removed.
-    #[doc(alias = "rdma_get_devices")]
+    /// - Those of [`Device::open`](crate::Device::open).
     pub fn context(&self) -> Result<Context> {
-        let context = NonNull::new(self.raw_context()).ok_or(Error::NotBound)?;
-        // SAFETY: librdmacm has opened the context, and keeps it open at least for as long as this identifier is
-        // there, which the borrow of self sees to.
-        unsafe { super::device::context(context) }
+        device::context(&self.device()?)
     }
 
-    /// The device as librdmacm has opened it, or null.
-    pub(super) fn raw_context(&self) -> *mut ffi::ibv_context {
-        self.inner.read(|id| id.verbs)
+    /// The device that the identifier is bound to.
+    pub(super) fn device(&self) -> Result<Device<'_>> {
+        let context = NonNull::new(self.inner.read(|id| id.verbs)).ok_or(Error::NotBound)?;
+        // SAFETY: librdmacm has opened the context, and keeps it open for as long as an identifier is bound to it, which
+        // the borrow of self sees to.
+        Ok(unsafe { device::of_context(context) })
     }
 
     pub(super) fn check_device(&self) -> Result<()> {
-        if self.raw_context().is_null() {
-            return Err(Error::NotBound);
-        }
-        Ok(())
+        self.device().map(drop)
     }
 
     /// Whether its queue pairs are of datagrams.
@@ -418,6 +464,15 @@ impl CmId {
     /// Whether it is of this port space.
     pub(super) fn is_of<P: PortSpace>(&self, _: P) -> bool {
         self.inner.read(|id| id.ps) == P::RAW
+    }
+
+    /// That its queue pairs are of datagrams, or that they are not.
+    pub(super) fn check_port_space(&self, datagram: bool) -> Result<()> {
+        if self.is_datagram() == datagram {
+            return Ok(());
+        }
+        let expected = if datagram { "one of datagrams" } else { "one of connections" };
+        Err(Error::PortSpaceMismatch { port_space: self.port_space(), expected })
     }
 
     /// The name of its port space.
@@ -431,14 +486,8 @@ impl CmId {
         connected: PrivateDataLimit,
         datagram: PrivateDataLimit,
     ) -> Result<PrivateDataLimit> {
-        let context = NonNull::new(self.raw_context()).ok_or(Error::NotBound)?;
-        // SAFETY: the context is open for as long as the identifier is there; the field is not written after it
-        // was opened.
-        let device = unsafe { (*context.as_ptr()).device };
-        // SAFETY: an open context holds a reference to its device.
-        let transport = unsafe { (*device).transport_type };
-        let limit = if self.is_datagram() { datagram } else { connected };
-        Ok(if transport == ffi::IBV_TRANSPORT_IWARP { limit.on_iwarp() } else { limit })
+        self.check_device()?;
+        Ok(if self.is_datagram() { datagram } else { connected })
     }
 
     /// Calls a function of librdmacm for this identifier.
@@ -468,9 +517,10 @@ impl CmId {
         self.inner.close().map_err(|failed| failed.map(|inner| CmId { inner }))
     }
 
-    /// The C structure. Taking events writes to it, on whatever thread that happens.
+    /// The C structure. Taking events writes to it, on whatever thread that happens. Null if it had to be given up: see
+    /// [`leave_multicast`](Self::leave_multicast).
     pub fn as_raw(&self) -> *mut ffi::rdma_cm_id {
-        self.inner.raw.as_ptr()
+        self.inner.raw.map_or(ptr::null_mut(), NonNull::as_ptr)
     }
 }
 

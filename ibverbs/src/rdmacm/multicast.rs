@@ -29,7 +29,8 @@ impl CmId {
     /// # Errors
     ///
     /// - [`Error::NotBound`] if the identifier has no device yet.
-    /// - [`Error::Verb`] if the kernel refuses.
+    /// - [`Error::Unsupported`] for a group of IPv6 on RoCE, and for a member that only sends if the network has none.
+    /// - [`Error::Verb`] if the kernel refuses; with `EINVAL` in a connected port space.
     #[doc(alias = "rdma_join_multicast")]
     #[doc(alias = "rdma_join_multicast_ex")]
     pub fn join_multicast(&mut self, group: SocketAddr, membership: Membership) -> Result<()> {
@@ -57,7 +58,8 @@ impl CmId {
     /// # Errors
     ///
     /// - [`Error::NotJoined`] if the identifier has not joined this group.
-    /// - [`Error::Verb`] if the kernel refuses; the group is left all the same.
+    /// - [`Error::Verb`] if the kernel refuses, because the device was removed. Then the identifier is given up: whatever it is
+    ///   asked for fails with `ENODEV` or [`Error::NotBound`].
     #[doc(alias = "rdma_leave_multicast")]
     pub fn leave_multicast(&mut self, group: SocketAddr) -> Result<()> {
         let groups = self.groups_mut();

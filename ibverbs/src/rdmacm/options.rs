@@ -51,7 +51,8 @@ impl CmId {
     ///
     /// # Errors
     ///
-    /// [`Error::Verb`](crate::Error::Verb) if the kernel refuses.
+    /// - [`Error::Unsupported`](crate::Error::Unsupported) before Linux 5.3.
+    /// - [`Error::Verb`](crate::Error::Verb) with `EINVAL` in a datagram port space.
     #[doc(alias = "rdma_set_option")]
     #[doc(alias = "RDMA_OPTION_ID_ACK_TIMEOUT")]
     pub fn set_ack_timeout(&mut self, timeout: AckTimeout) -> Result<()> {

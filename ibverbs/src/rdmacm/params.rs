@@ -147,9 +147,7 @@ impl ConnectionParams {
 /// What librdmacm takes for the most that the device has (`RDMA_MAX_RESP_RES`, `RDMA_MAX_INIT_DEPTH`).
 const AS_MUCH_AS_THERE_IS: u8 = ffi::RDMA_MAX_RESP_RES as u8;
 
-/// How many bytes of private data a message can carry, on InfiniBand and RoCE.
-///
-/// On iWARP, it is 255 for each of them.
+/// How many bytes of private data a message can carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrivateDataLimit {
     message: &'static str,
@@ -178,11 +176,6 @@ impl PrivateDataLimit {
     /// How many bytes there may be.
     pub const fn bytes(self) -> usize {
         self.bytes
-    }
-
-    /// The same message on iWARP, where the length is a byte.
-    pub(super) const fn on_iwarp(self) -> PrivateDataLimit {
-        PrivateDataLimit { bytes: u8::MAX as usize, ..self }
     }
 
     /// The length of the private data, as the C functions take it.
@@ -278,7 +271,5 @@ mod tests {
             error.to_string(),
             "57 bytes of private data are too many for a connection request: it carries at most 56"
         );
-        assert_eq!(limit.on_iwarp().check(&[0; 255]).ok(), Some(255));
-        assert!(limit.on_iwarp().check(&[0; 256]).is_err());
     }
 }

@@ -32,6 +32,17 @@ impl Step {
     pub(super) const STAY: Step =
         Step { name: "stay connected", ends_with: CmEventType::DISCONNECTED };
 
+    /// Whether the event is of no concern: a bond may have gone over to another port meanwhile.
+    pub(super) fn goes_on(self, event: &CmEvent) -> bool {
+        event.event_type() == CmEventType::ADDR_CHANGE
+    }
+
+    /// Whether the kernel's own timeout for this step, which is a little shorter, was first.
+    fn has_timed_out(self, event: &CmEvent) -> bool {
+        matches!(event.event_type(), CmEventType::ADDR_ERROR | CmEventType::ROUTE_ERROR)
+            && event.status() == -libc::ETIMEDOUT
+    }
+
     /// The event that the step should end with, or what it says instead.
     pub(super) fn check(self, id: &CmId, event: CmEvent) -> Result<CmEvent> {
         if event.event_type() == self.ends_with && event.status() == 0 {
@@ -58,15 +69,18 @@ impl CmId {
         deadline: Option<Instant>,
         timeout: Duration,
     ) -> Result<CmEvent> {
-        match self.wait_until(deadline)? {
-            Some(event) => step.check(self, event),
-            None => {
-                let peer = match self.peer_addr() {
-                    Some(address) => address.to_string(),
-                    None => "unknown".to_owned(),
-                };
-                Err(Error::TimedOut { step: step.name, peer: peer.into(), timeout })
+        loop {
+            match self.wait_until(deadline)? {
+                Some(event) if step.goes_on(&event) => {}
+                Some(event) if step.has_timed_out(&event) => break,
+                Some(event) => return step.check(self, event),
+                None => break,
             }
         }
+        let peer = match self.peer_addr() {
+            Some(address) => address.to_string(),
+            None => "unknown".to_owned(),
+        };
+        Err(Error::TimedOut { step: step.name, peer: peer.into(), timeout })
     }
 }

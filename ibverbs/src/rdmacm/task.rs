@@ -73,14 +73,18 @@ impl CmId {
     }
 
     async fn finish_async(&mut self, step: Step) -> Result<CmEvent> {
-        let event = self.next_event().await?;
-        step.check(self, event)
+        loop {
+            let event = self.next_event().await?;
+            if !step.goes_on(&event) {
+                return step.check(self, event);
+            }
+        }
     }
 }
 
 impl<P: PortSpace> Connector<P> {
-    /// [`resolve`](Self::resolve), in a task of tokio. Needs the feature `tokio`. `timeout` is for each of the address and
-    /// the route.
+    /// [`resolve`](Self::resolve), in a task of tokio. Needs the feature `tokio`. The kernel takes at most `timeout` for
+    /// each of the address and the route.
     ///
     /// # Cancel safety
     ///
@@ -197,7 +201,7 @@ impl<P: ConnectedSpace> Incoming<P> {
         let qp = self.respond(qp, params)?;
         match self.id.finish_async(Step::ACCEPT).await {
             Ok(_) => Ok(self.into_connection(qp)),
-            Err(error) => Err(Failed { resource: qp.back_to(built), error }),
+            Err(error) => Err(self.give_up(qp, built, error)),
         }
     }
 }

@@ -87,10 +87,13 @@ impl CmId {
             let (first, second) =
                 if old.as_raw() < new.as_raw() { (&old, &new) } else { (&new, &old) };
             let (_first, _second) = (first.turn(), second.turn());
+            let Some(raw) = inner.raw else {
+                return Err(Error::from_code("rdma_migrate_id", libc::ENODEV));
+            };
             // SAFETY: the identifier and the channel are alive, and it is this thread's turn on both channels, so
             // that no event of the identifier is taken meanwhile. Each that was is acknowledged, so that this
             // does not wait.
-            let code = unsafe { ffi::rdma_migrate_id(inner.raw.as_ptr(), new.as_raw()) };
+            let code = unsafe { ffi::rdma_migrate_id(raw.as_ptr(), new.as_raw()) };
             if code != 0 {
                 return Err(Error::last_os_error("rdma_migrate_id"));
             }
