@@ -71,6 +71,9 @@ fn a_wrong_number_is_noticed() {
     for (before, right, wrong) in [
         ("::core::mem::size_of::<ibv_sge>() - ", "16", "24"),
         ("::core::mem::offset_of!(ibv_sge, lkey) - ", "12", "8"),
+        ("::core::mem::size_of::<efadv_device_attr>() - ", "32", "24"),
+        ("::core::mem::offset_of!(efadv_qp_init_attr, wr_flags) - ", "16", "8"),
+        ("pub const EFADV_QP_FLAGS_INLINE_WRITE: ::core::ffi::c_uint = ", "2", "1"),
         ("pub const IBV_WC_WR_FLUSH_ERR: ibv_wc_status = ", "5", "6"),
     ] {
         let text = unwrapped(BINDINGS);
