@@ -53,8 +53,8 @@
 //! | memory windows | `ibv_alloc_mw` | [`MemoryWindow`] |
 //! | memory on the device | `ibv_alloc_dm` | [`DeviceMemory`] |
 //! | asynchronous events | `ibv_get_async_event` | [`Context::poll_async_event`], [`AsyncEvent`] |
-//! | the connection manager | `rdma_*` | the module `rdmacm` |
-//! | EFA | `efadv_*` | `Srd`, the module `efa` |
+//! | the connection manager | `rdma_*` | with the feature `rdmacm`: the module `rdmacm` |
+//! | what EFA has of its own | `efadv_*` | with the feature `efa`: `Srd`, `efa` |
 //! | the C API itself | | `ffi` |
 //!
 //! # Three promises, and what they rest on

@@ -143,8 +143,8 @@ impl WorkCompletion<'_> {
         WcOpcode(unsafe { ffi::ibv_wc_read_opcode(self.raw.as_ptr()) })
     }
 
-    /// How many bytes were received or transferred. For a datagram this includes the 40 bytes of the
-    /// global route header. Undefined for sends and writes.
+    /// How many bytes were received or transferred. For a datagram of [`Ud`](crate::Ud) this includes the 40 bytes of
+    /// the global route header. Undefined for sends and writes.
     #[allow(clippy::len_without_is_empty)] // a count of bytes, not of elements
     #[doc(alias = "ibv_wc_read_byte_len")]
     #[inline]

@@ -80,7 +80,7 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
     }
 
     /// Marks the message as one that the peer may be waiting for: it raises an event there, even if the
-    /// peer asked for events of such messages only.
+    /// peer asked for events of such messages only. EFA has no such messages, and refuses the batch.
     #[doc(alias = "IBV_SEND_SOLICITED")]
     #[inline]
     pub fn solicited(mut self) -> Self {

@@ -5,6 +5,7 @@
 //! | [`Rc`] | reliable connection | yes | yes | yes | yes | in order, acknowledged |
 //! | [`Uc`] | unreliable connection | yes | yes | no | no | in order, or lost |
 //! | [`Ud`] | unreliable datagram | one packet | no | no | no | in any order, or lost |
+//! | `Srd` (feature `efa`) | scalable reliable datagram | one packet | on some | on some | no | in any order, acknowledged |
 
 use bitflags::bitflags;
 

@@ -194,6 +194,14 @@ fn a_device_that_never_makes_sense_is_given_up() {
     null.fail(Verb::StartPoll, libc::EIO);
     assert_eq!(cq.poll().unwrap_err().os_error(), Some(libc::EIO));
     assert_eq!(null.count(Verb::StartPoll), 1);
+    // As any code of another device is.
+    null.configure(|config| config.is_efa = false);
+    null.take_calls();
+    null.fail(Verb::StartPoll, libc::EINVAL);
+    assert_eq!(cq.poll().unwrap_err().os_error(), Some(libc::EINVAL));
+    assert_eq!(null.count(Verb::StartPoll), 1);
+    assert_eq!(cq.poll_into(&mut wcs).unwrap_err().os_error(), Some(libc::EINVAL));
+    assert_eq!(null.count(Verb::PollCq), 1);
 }
 
 /// What a completion tells on EFA.
