@@ -22,6 +22,15 @@ fn a_port_of_efa_has_its_address_although_it_is_of_no_known_kind() {
 }
 
 #[test]
+fn there_are_no_connections() {
+    let null = efa();
+    let Parts { pd, cq, .. } = parts();
+    let result = pd.create_qp::<ibverbs::Rc>(&cq, &cq, 1).unwrap().build();
+    expect_unsupported(result, "EFA has datagrams only");
+    assert_eq!(null.live(Kind::Qp), 0);
+}
+
+#[test]
 fn the_driver_does_not_compute_with_zero() {
     let _null = efa();
     let Parts { ctx, pd, cq } = parts();

@@ -5,7 +5,7 @@ use std::io;
 use super::QueuePairBuilder;
 use crate::cq::drop_or_park;
 use crate::error::Error;
-use crate::qp::{QueuePairCapacity, SendOps, Transport};
+use crate::qp::{Address, QueuePairCapacity, SendOps, Transport};
 
 impl<T: Transport> QueuePairBuilder<'_, T> {
     /// Finds out what was too much. The device does not say: the attributes that it publishes are
@@ -27,7 +27,9 @@ impl<T: Transport> QueuePairBuilder<'_, T> {
             }
         }
         if code == libc::EOPNOTSUPP {
-            let operation = if !self.atomics && self.config.send_ops.intersects(SendOps::ATOMICS) {
+            let operation = if self.config.is_efa && !T::Address::ADDRESSED {
+                "a connection of queue pairs (EFA has datagrams only: `Ud` and, with the feature `efa`, `Srd`)"
+            } else if !self.atomics && self.config.send_ops.intersects(SendOps::ATOMICS) {
                 "an atomic operation (leave them out with `set_send_ops`)"
             } else {
                 "the extended posting interface (ibv_create_qp_ex), or one of the operations,"
