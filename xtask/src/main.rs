@@ -8,6 +8,7 @@ mod examples;
 mod host;
 mod link;
 mod loopback;
+mod peers;
 mod process;
 mod progress;
 mod rdma_core;

@@ -15,7 +15,7 @@ use crate::link::{self, Link};
 use crate::progress::say;
 use crate::script::{Run, Script};
 use crate::vm::{self, Job, MachineArgs, Prepared};
-use crate::{artifacts, workspace};
+use crate::{artifacts, peers, workspace};
 use report::{Counts, Line, Report};
 
 /// The package whose tests need a device.
@@ -46,6 +46,7 @@ pub(crate) struct TestArgs {
 /// Runs the command; returns 0 if tests ran and all passed.
 pub(crate) fn run(args: &TestArgs) -> Result<u8> {
     let guest = vm::prepare(&args.machine)?;
+    peers::need()?;
     let build = args.link.prepare()?;
     let mut report = Report::default();
     if !args.device_only && !args.leaks {

@@ -112,11 +112,11 @@ add_device() {
   ip addr add 10.7.$1.1/24 dev dummy$1 && ip link set dummy$1 up && rdma link add rxe$1 type rxe netdev dummy$1 &&
     ip -6 addr add fd07:$1::1/64 dev dummy$1 nodad
 }
-# The address appears in the table a moment after the device.
+# Where a device has the GID of an IPv4 address. The address appears in the table a moment after the device.
 gid_index() {
   local n file
   for n in $(seq 100); do
-    for file in $(grep -l ffff:0a07:0${1}01 /sys/class/infiniband/rxe$1/ports/1/gids/* 2>/dev/null); do
+    for file in $(grep -l ffff:$2 /sys/class/infiniband/$1/ports/1/gids/* 2>/dev/null); do
       echo ${file##*/}
       return
     done
@@ -127,11 +127,18 @@ gid_index() {
 n=0
 while [ $n -lt $devices ]; do
   problem=$(add_device $n 2>&1) || fail "cannot add SoftRoCE device rxe$n: $problem"
-  gid_index $n > /dev/null || fail "rxe$n got no GID for its IPv4 address"
+  gid_index rxe$n 0a07:0${n}01 > /dev/null || fail "rxe$n got no GID for its IPv4 address"
   n=$((n + 1))
 done
-index=$(gid_index 0)
+index=$(gid_index rxe0 0a07:0001)
+link_local=$(ip -o -6 addr show dev dummy0 scope link | sed 's/.*inet6 //; s/[/].*//')
 "#;
+
+/// What the command's environment tells it about the devices.
+const EXPORTS: &str = "
+export RDMA_DEVICE=rxe0 RDMA_GID_INDEX=$index RDMA_ADDR=10.7.0.1 IBVERBS_TEST_DEVICE=rxe0
+export IBVERBS_TEST_ADDR=10.7.0.1 IBVERBS_TEST_ADDR6=fd07::1 IBVERBS_TEST_LINK_LOCAL=$link_local%dummy0
+";
 
 /// Removes the RDMA libraries from the guest's view of the host.
 const HIDE_LIBRARIES: &str = r#"
@@ -192,7 +199,8 @@ impl Script<'_> {
             add(&quoted(value));
             add(b"\n");
         }
-        add(b"export RDMA_DEVICE=rxe0 RDMA_GID_INDEX=$index RDMA_ADDR=10.7.0.1 IBVERBS_TEST_DEVICE=rxe0\ncd ");
+        add(EXPORTS.as_bytes());
+        add(b"cd ");
         add(&quoted(self.folder.as_os_str()));
         add(b" && exec");
         for word in self.command {

@@ -21,9 +21,8 @@ use std::time::Duration;
 use anyhow::{bail, Result};
 use clap::ValueEnum;
 
-use crate::host;
 use crate::progress::say;
-use crate::rdma_core;
+use crate::{host, peers, rdma_core};
 use guest::Script;
 use kernel::Kernel;
 use qemu::{Accelerator, Boot, Ending, Machine};
@@ -280,6 +279,9 @@ fn environment(rdma_core: RdmaCore) -> Result<Vec<(OsString, OsString)>> {
         let built = rdma_core::build()?;
         put_first(&mut variables, "LD_LIBRARY_PATH", &built.libraries)?;
         put_first(&mut variables, "PATH", &built.programs)?;
+    }
+    if rdma_core != RdmaCore::None {
+        variables.extend(peers::variables());
     }
     Ok(variables)
 }
