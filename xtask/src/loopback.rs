@@ -35,6 +35,7 @@ pub(crate) fn run(args: &LoopbackArgs) -> Result<u8> {
         folder: workspace::root(),
         writable: &[],
         devices: vm::DEFAULT_DEVICES,
+        networks: &[],
         rdma_core: args.link.rdma_core(),
         timeout: None,
         keep_stdout: false,

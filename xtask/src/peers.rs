@@ -1,8 +1,9 @@
 //! The programs that the tests of the connection manager talk to: rdma-core's own, as the distribution packages them.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::host::{self, Need};
 
@@ -22,6 +23,11 @@ const NEEDS: [Need; 3] = [
 /// Installs what is missing.
 pub(crate) fn need() -> Result<()> {
     host::need(&NEEDS)
+}
+
+/// The path of `rping`, after [`need`].
+pub(crate) fn rping() -> Result<PathBuf> {
+    host::find("rping").context("rping is not installed")
 }
 
 /// The variables for the tests, of those programs that are installed.

@@ -14,7 +14,7 @@ use crate::artifacts::Program;
 use crate::link::{self, Link};
 use crate::progress::say;
 use crate::script::{Run, Script};
-use crate::vm::{self, Job, MachineArgs, Prepared};
+use crate::vm::{self, Job, MachineArgs, Network, Prepared};
 use crate::{artifacts, peers, workspace};
 use report::{Counts, Line, Report};
 
@@ -109,6 +109,7 @@ fn device_tests(
         folder: &workspace::root().join("tests"),
         writable: &[],
         devices: vm::DEFAULT_DEVICES,
+        networks: &[Network::Wire],
         rdma_core: args.link.rdma_core(),
         timeout: Some(script.timeout()),
         keep_stdout: true,

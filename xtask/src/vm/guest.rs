@@ -6,6 +6,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use super::network::Network;
+
 /// Where the guest sees the folder that it shares with the host.
 const GUEST_CONTROL: &str = "/run/ibverbs-vm";
 
@@ -79,6 +81,8 @@ pub(crate) struct Script<'a> {
     pub(crate) writable: &'a [Writable],
     /// The number of SoftRoCE devices, at most 9.
     pub(crate) devices: u8,
+    /// The networks that join further devices.
+    pub(crate) networks: &'a [Network],
     /// Hide the RDMA libraries of the host.
     pub(crate) hide_libraries: bool,
     pub(crate) environment: &'a [(OsString, OsString)],
@@ -178,6 +182,7 @@ impl Script<'_> {
         add(format!("control={GUEST_CONTROL}\ndevices={}\nmodules=", self.devices).as_bytes());
         add(&quoted(self.modules.as_os_str()));
         add(SET_UP.as_bytes());
+        add(Network::set_up(self.networks).as_bytes());
         if self.hide_libraries {
             add(HIDE_LIBRARIES.as_bytes());
         }
@@ -280,6 +285,7 @@ mod tests {
             modules: Path::new("/cache dir/modules"),
             writable: &[Writable { tag: "writable0".into(), path: "/it's".into() }],
             devices: 2,
+            networks: &[Network::Wire, Network::Namespaces],
             hide_libraries: true,
             environment: &[("A".into(), "1 2".into()), ("BAD-NAME".into(), "x".into())],
             folder: Path::new("/tmp"),

@@ -8,6 +8,7 @@ mod archive;
 mod guest;
 mod initrd;
 mod kernel;
+mod network;
 mod qemu;
 mod relay;
 mod release;
@@ -28,6 +29,7 @@ use kernel::Kernel;
 use qemu::{Accelerator, Boot, Ending, Machine};
 
 pub(crate) use guest::quoted;
+pub(crate) use network::Network;
 
 /// The exit status for a command whose time was up.
 const TIMED_OUT: u8 = 124;
@@ -74,6 +76,9 @@ pub(crate) struct VmArgs {
     /// The number of SoftRoCE devices: rxe0 at 10.7.0.1, rxe1 at 10.7.1.1 ...
     #[arg(long, default_value_t = DEFAULT_DEVICES, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
     devices: u8,
+    /// A network between two further devices; may be given more than once
+    #[arg(long, value_enum, value_name = "NETWORK")]
+    network: Vec<Network>,
     /// Which RDMA libraries and tools the command finds
     #[arg(long, value_enum, default_value_t)]
     rdma_core: RdmaCore,
@@ -125,6 +130,7 @@ pub(crate) struct Job<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) writable: &'a [PathBuf],
     pub(crate) devices: u8,
+    pub(crate) networks: &'a [Network],
     pub(crate) rdma_core: RdmaCore,
     pub(crate) timeout: Option<Duration>,
     pub(crate) keep_stdout: bool,
@@ -153,6 +159,7 @@ pub(crate) fn run(args: &VmArgs) -> Result<u8> {
         folder: &std::env::current_dir()?,
         writable: &args.rw,
         devices: args.devices,
+        networks: &args.network,
         rdma_core: args.rdma_core,
         timeout: args.timeout.map(Duration::from_secs),
         keep_stdout: false,
@@ -183,6 +190,11 @@ impl Prepared<'_> {
         self.kernel.release.major()
     }
 
+    /// The networks that the kernel can do.
+    pub(crate) fn networks(&self) -> &'static [Network] {
+        Network::of_kernel(self.kernel_major())
+    }
+
     /// Boots and runs a command.
     pub(crate) fn run(&self, job: &Job<'_>) -> Result<Outcome> {
         let environment = environment(job.rdma_core)?;
@@ -192,6 +204,7 @@ impl Prepared<'_> {
             modules: &modules,
             writable: &writable,
             devices: job.devices,
+            networks: job.networks,
             hide_libraries: job.rdma_core == RdmaCore::None,
             environment: &environment,
             folder: job.folder,

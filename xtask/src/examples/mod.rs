@@ -1,4 +1,6 @@
-//! `cargo xtask examples`: every example, in one guest.
+//! `cargo xtask examples`: every example, in one guest; those of two processes between devices and namespaces as well.
+
+mod pair;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,8 +12,9 @@ use crate::artifacts::Program;
 use crate::link::Link;
 use crate::progress::say;
 use crate::script::{Run, Script};
-use crate::vm::{self, Job, MachineArgs};
-use crate::{artifacts, workspace};
+use crate::vm::{self, Job, MachineArgs, RdmaCore};
+use crate::{artifacts, peers, workspace};
+use pair::{over_tcp, Connecting, ADDRESS, SOURCE};
 
 /// Options of `cargo xtask examples`.
 #[derive(clap::Args)]
@@ -29,30 +32,12 @@ pub(crate) struct ExamplesArgs {
     timeout: u64,
 }
 
-/// Two SoftRoCE devices with a wire between them, on which the kernel must take what comes from an address of its own.
-/// (Those of every guest have a network interface each that leads nowhere.)
-const WIRE: &str = "
-set -e
-ip link add wire0 type veth peer name wire1
-for n in 0 1; do
-  echo 1 > /proc/sys/net/ipv4/conf/wire$n/accept_local
-  ip addr add 10.8.0.$((n + 1))/24 dev wire$n
-  ip link set wire$n up
-done
-for n in 0 1; do
-  rdma link add wired$n type rxe netdev wire$n
-  until grep -q ffff:0a08 /sys/class/infiniband/wired$n/ports/1/gids/*; do sleep .05; done
-done 2>/dev/null
-";
-
-/// A server and its client: the program, their devices, the options of both.
-const TWO_PROCESSES: &str = r#"
-program=$1 server=$2 client=$3
-shift 3
-"$program" --device $server "$@" &
-"$program" --device $client "$@" localhost || { status=$?; kill $!; exit $status; }
-wait $!
-"#;
+/// A program of rdma-core that connects through the connection manager. If it fails as well as the examples that do, it is
+/// not they that are to blame.
+const RPING: Connecting<'_> = Connecting {
+    server: &["-s", "-a", ADDRESS],
+    client: &["-c", "-a", ADDRESS, "-I", SOURCE, "-V", "-C", "10"],
+};
 
 /// A program that must fail, with a last line on its standard error that has this in it.
 const REFUSED: &str = r#"
@@ -68,7 +53,13 @@ pub(crate) fn run(args: &ExamplesArgs) -> Result<u8> {
     let words = ["build", "--package", "ibverbs-examples", "--examples"];
     let programs = artifacts::build(&mut build.cargo(&words))?;
     check_complete(&workspace::root().join("examples"), &programs)?;
-    let runs: Vec<Run> = programs.iter().flat_map(|program| runs(program, args.iters)).collect();
+    let mut runs: Vec<Run> =
+        programs.iter().flat_map(|program| runs(program, args.iters)).collect();
+    if args.link.rdma_core() != RdmaCore::None {
+        peers::need()?;
+        let rping = Program { name: "rping".into(), path: peers::rping()? };
+        runs.extend(RPING.runs(&rping, guest.networks()));
+    }
     let script = Script { runs: &runs, timeout: Duration::from_secs(args.timeout) };
     say(format_args!("running {} examples under Linux {}", programs.len(), guest.release()));
     let outcome = guest.run(&Job {
@@ -76,6 +67,7 @@ pub(crate) fn run(args: &ExamplesArgs) -> Result<u8> {
         folder: workspace::root(),
         writable: &[],
         devices: vm::DEFAULT_DEVICES,
+        networks: guest.networks(),
         rdma_core: args.link.rdma_core(),
         timeout: Some(script.timeout()),
         keep_stdout: true,
@@ -116,8 +108,8 @@ fn runs(program: &Program, iters: u64) -> Vec<Run> {
         // There is no such device here, which it must say.
         "efa_srd" => vec![refused(program, "is no EFA device")],
         "rc_pingpong" => vec![
-            in_two_processes(program, "one device", "", ["rxe0", "rxe0"], &iters),
-            in_two_processes(program, "two devices", WIRE, ["wired0", "wired1"], &iters),
+            over_tcp(program, "one device", ["rxe0", "rxe0"], &iters),
+            over_tcp(program, "two devices", ["wired0", "wired1"], &iters),
         ],
         _ => vec![alone(program, &iters)],
     }
@@ -136,25 +128,10 @@ fn refused(program: &Program, message: &str) -> Run {
     Run { name: format!("{}, refused", program.name), command }
 }
 
-fn in_two_processes(
-    program: &Program,
-    manner: &str,
-    set_up: &str,
-    [server, client]: [&str; 2],
-    arguments: &[&str],
-) -> Run {
-    let script = format!("{set_up}{TWO_PROCESSES}");
-    let path = OsString::from(&program.path);
-    let words = ["bash", "-c", &script, "bash"].map(OsString::from);
-    let rest = [server, client].into_iter().chain(arguments.iter().copied()).map(OsString::from);
-    let command = words.into_iter().chain([path]).chain(rest).collect();
-    Run { name: format!("{}, {manner}", program.name), command }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::pair::tests::try_out;
     use super::*;
-    use std::process::Command;
 
     fn program(name: &str) -> Program {
         Program { name: name.into(), path: format!("/target/{name}").into() }
@@ -179,47 +156,12 @@ mod tests {
         assert_eq!(runs[0].command, ["/target/new", "--iters", "7"]);
     }
 
-    /// Runs a fake example in some way; returns whether that succeeded, and its output.
-    fn output(example: &str, way: impl FnOnce(&Program) -> Run) -> (bool, String) {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("example");
-        std::fs::write(&path, format!("#!/bin/sh\n{example}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let run = way(&Program { name: "example".into(), path });
-        let out = Command::new(&run.command[0]).args(&run.command[1..]).output().unwrap();
-        (out.status.success(), String::from_utf8(out.stdout).unwrap())
-    }
-
-    /// The same in two processes.
-    fn pair(example: &str) -> (bool, String) {
-        output(example, |program| in_two_processes(program, "", "", ["a", "b"], &["--iters", "7"]))
-    }
-
     #[test]
     fn a_refusal_is_a_failure_that_says_why() {
-        let refusal =
-            |example: &str| output(example, |program| refused(program, "no such device")).0;
+        let refusal = |example| try_out(example, |program| refused(program, "no such device")).0;
         assert!(refusal("echo null0; echo 'Error: no such device' >&2; exit 1"));
         assert!(!refusal("echo 'Error: no such device' >&2"));
         assert!(!refusal("echo 'no such device'; exit 1"));
         assert!(!refusal("echo 'no such device' >&2; echo 'Segmentation fault' >&2; exit 139"));
-    }
-
-    #[test]
-    fn the_client_gets_the_host() {
-        let (success, output) = pair("echo \"$@\"");
-        let mut lines: Vec<_> = output.lines().collect();
-        lines.sort_unstable();
-        assert_eq!(lines, ["--device a --iters 7", "--device b --iters 7 localhost"]);
-        assert!(success);
-    }
-
-    #[test]
-    fn the_failure_of_either_process_counts() {
-        assert!(!pair("[ $2 = a ]").0);
-        assert!(!pair("[ $2 = b ]").0);
-        // A server whose client has failed may wait for ever.
-        assert!(!pair("[ $2 = a ] && exec sleep 1000").0);
     }
 }
