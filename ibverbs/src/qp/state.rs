@@ -33,7 +33,7 @@ pub trait State: sealed::Sealed + Sized + 'static {}
 /// A state from which the one-call bring-up starts: [`Reset`] and [`Init`]. Sealed.
 #[diagnostic::on_unimplemented(
     message = "a queue pair in state `{Self}` is past its bring-up",
-    note = "`handshake` and `activate` start from `Reset` or `Init`; see `reset`"
+    note = "`handshake`, `activate` and the connection manager start from `Reset` or `Init`; see `reset`"
 )]
 pub trait Unconnected: State {}
 

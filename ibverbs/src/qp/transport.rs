@@ -217,7 +217,8 @@ pub trait Datagram: Transport + sealed::TransportSpec<Address = DatagramAddress>
 
 /// A connected transport that acknowledges and repeats. Sealed.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no reliable connection: it has no timers, retries or fences to set"
+    message = "`{Self}` is no reliable connection: it has no timers, retries or fences to set, and the \
+               connection manager does not connect it"
 )]
 pub trait Reliable: Connected {}
 

@@ -213,11 +213,12 @@ impl<P: PortSpace> Incoming<P> {
     pub fn reject(mut self, private_data: &[u8]) -> Result<()> {
         self.id.reject(private_data)
     }
-}
 
-impl<P: ConnectedSpace> Incoming<P> {
     /// What the peer offers and asks for.
-    pub fn peer_params(&self) -> Option<PeerParams> {
+    pub fn peer_params(&self) -> Option<PeerParams>
+    where
+        P: ConnectedSpace,
+    {
         self.params
     }
 
@@ -239,7 +240,10 @@ impl<P: ConnectedSpace> Incoming<P> {
         qp: QueuePair<Rc, S>,
         params: &ConnectionParams,
         timeout: Duration,
-    ) -> Result<Connection, Failed<QueuePair<Rc, S>>> {
+    ) -> Result<Connection, Failed<QueuePair<Rc, S>>>
+    where
+        P: ConnectedSpace,
+    {
         let deadline = deadline(Some(timeout));
         let built = qp.config();
         let qp = self.respond(qp, params)?;
@@ -277,9 +281,7 @@ impl<P: ConnectedSpace> Incoming<P> {
     pub(super) fn into_connection(self, qp: QueuePair<Rc>) -> Connection {
         Connection::new(self.id, qp, self.private_data)
     }
-}
 
-impl<P: DatagramSpace> Incoming<P> {
     /// Makes a queue pair ready for this port space: see [`CmId::activate`].
     ///
     /// # Errors
@@ -288,7 +290,10 @@ impl<P: DatagramSpace> Incoming<P> {
     pub fn activate<S: Unconnected>(
         &mut self,
         qp: QueuePair<Ud, S>,
-    ) -> Result<QueuePair<Ud>, Failed<QueuePair<Ud, S>>> {
+    ) -> Result<QueuePair<Ud>, Failed<QueuePair<Ud, S>>>
+    where
+        P: DatagramSpace,
+    {
         self.id.activate(qp)
     }
 
@@ -300,11 +305,10 @@ impl<P: DatagramSpace> Incoming<P> {
     /// - [`Error::DeviceMismatch`] if the queue pair is of another device.
     /// - [`Error::PrivateDataTooLong`], and the others of [`CmId::accept`].
     #[doc(alias = "rdma_accept")]
-    pub fn answer<S: CanReceive>(
-        mut self,
-        qp: &QueuePair<Ud, S>,
-        private_data: &[u8],
-    ) -> Result<()> {
+    pub fn answer<S: CanReceive>(mut self, qp: &QueuePair<Ud, S>, private_data: &[u8]) -> Result<()>
+    where
+        P: DatagramSpace,
+    {
         self.id.check_use(qp)?;
         let params = ConnectionParams::new().set_private_data(private_data);
         self.id.accept(&params.set_qp_num(qp.qp_num()))

@@ -153,9 +153,7 @@ impl<P: PortSpace> Resolved<P> {
     pub fn into_id(self) -> CmId {
         self.id
     }
-}
 
-impl<P: ConnectedSpace> Resolved<P> {
     /// Connects the queue pair. Receives can have been posted to it before, if it is in state
     /// [`Init`](crate::Init). It is brought up as [`CmId::bring_up`] says.
     ///
@@ -175,7 +173,10 @@ impl<P: ConnectedSpace> Resolved<P> {
         qp: QueuePair<Rc, S>,
         params: &ConnectionParams,
         timeout: Duration,
-    ) -> Result<Connection, Failed<QueuePair<Rc, S>>> {
+    ) -> Result<Connection, Failed<QueuePair<Rc, S>>>
+    where
+        P: ConnectedSpace,
+    {
         let deadline = deadline(Some(timeout));
         let response = self
             .request(&qp, params)
@@ -214,9 +215,7 @@ impl<P: ConnectedSpace> Resolved<P> {
             }
         }
     }
-}
 
-impl<P: DatagramSpace> Resolved<P> {
     /// Makes a queue pair ready for this port space: see [`CmId::activate`].
     ///
     /// # Errors
@@ -225,7 +224,10 @@ impl<P: DatagramSpace> Resolved<P> {
     pub fn activate<S: Unconnected>(
         &mut self,
         qp: QueuePair<Ud, S>,
-    ) -> Result<QueuePair<Ud>, Failed<QueuePair<Ud, S>>> {
+    ) -> Result<QueuePair<Ud>, Failed<QueuePair<Ud, S>>>
+    where
+        P: DatagramSpace,
+    {
         self.id.activate(qp)
     }
 
@@ -237,7 +239,10 @@ impl<P: DatagramSpace> Resolved<P> {
     /// - [`Error::Connection`] if the peer refuses, nobody listens there, or it does not answer.
     /// - [`Error::TimedOut`] if there is no answer within `timeout`.
     /// - [`Error::PrivateDataTooLong`] if the request does not carry that much.
-    pub fn find_peer(mut self, private_data: &[u8], timeout: Duration) -> Result<FoundPeer> {
+    pub fn find_peer(mut self, private_data: &[u8], timeout: Duration) -> Result<FoundPeer>
+    where
+        P: DatagramSpace,
+    {
         let deadline = deadline(Some(timeout));
         self.ask(private_data)?;
         let answer = self.id.finish(Step::FIND_PEER, deadline, timeout)?;

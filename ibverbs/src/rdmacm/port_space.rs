@@ -32,7 +32,7 @@ pub trait ConnectedSpace: PortSpace {}
 pub trait DatagramSpace: PortSpace {}
 
 macro_rules! port_spaces {
-    ($( $(#[$doc:meta])* $name:ident: $kind:ident = $raw:ident; )*) => {$(
+    ($( $(#[$doc:meta])* $name:ident = $raw:ident; )*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub struct $name;
@@ -41,24 +41,28 @@ macro_rules! port_spaces {
             const RAW: ffi::rdma_port_space = ffi::$raw;
         }
         impl PortSpace for $name {}
-        impl $kind for $name {}
     )*};
 }
 
 port_spaces! {
     /// Reliable connections ([`Rc`](crate::Rc)): what most programs use.
     #[doc(alias = "RDMA_PS_TCP")]
-    Tcp: ConnectedSpace = RDMA_PS_TCP;
+    Tcp = RDMA_PS_TCP;
     /// Unreliable datagrams ([`Ud`](crate::Ud)), and multicast.
     #[doc(alias = "RDMA_PS_UDP")]
-    Udp: DatagramSpace = RDMA_PS_UDP;
+    Udp = RDMA_PS_UDP;
     /// Reliable connections, with service identifiers of InfiniBand: [`Rc`](crate::Rc).
     #[doc(alias = "RDMA_PS_IB")]
-    Ib: ConnectedSpace = RDMA_PS_IB;
+    Ib = RDMA_PS_IB;
     /// Unreliable datagrams that share multicast groups with IP over InfiniBand: [`Ud`](crate::Ud).
     #[doc(alias = "RDMA_PS_IPOIB")]
-    Ipoib: DatagramSpace = RDMA_PS_IPOIB;
+    Ipoib = RDMA_PS_IPOIB;
 }
+
+impl ConnectedSpace for Tcp {}
+impl ConnectedSpace for Ib {}
+impl DatagramSpace for Udp {}
+impl DatagramSpace for Ipoib {}
 
 /// What an error calls a port space.
 pub(super) fn name(raw: ffi::rdma_port_space) -> &'static str {

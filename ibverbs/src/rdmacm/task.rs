@@ -106,7 +106,7 @@ impl<P: PortSpace> Connector<P> {
     }
 }
 
-impl<P: ConnectedSpace> Resolved<P> {
+impl<P: PortSpace> Resolved<P> {
     /// [`connect`](Self::connect), in a task of tokio. Needs the feature `tokio`.
     ///
     /// # Cancel safety
@@ -125,16 +125,17 @@ impl<P: ConnectedSpace> Resolved<P> {
         mut self,
         qp: QueuePair<Rc, S>,
         params: &ConnectionParams,
-    ) -> Result<Connection, Failed<QueuePair<Rc, S>>> {
+    ) -> Result<Connection, Failed<QueuePair<Rc, S>>>
+    where
+        P: ConnectedSpace,
+    {
         let response = match self.request(&qp, params) {
             Ok(()) => self.id.finish_async(Step::CONNECT).await,
             Err(error) => Err(error),
         };
         self.confirm(qp, params, response)
     }
-}
 
-impl<P: DatagramSpace> Resolved<P> {
     /// [`find_peer`](Self::find_peer), in a task of tokio. Needs the feature `tokio`.
     ///
     /// # Cancel safety
@@ -148,7 +149,10 @@ impl<P: DatagramSpace> Resolved<P> {
     /// # Errors
     ///
     /// Those of [`find_peer`](Self::find_peer), but no [`Error::TimedOut`].
-    pub async fn find_peer_async(mut self, private_data: &[u8]) -> Result<FoundPeer> {
+    pub async fn find_peer_async(mut self, private_data: &[u8]) -> Result<FoundPeer>
+    where
+        P: DatagramSpace,
+    {
         self.ask(private_data)?;
         FoundPeer::new(&self.id.finish_async(Step::FIND_PEER).await?)
     }
@@ -178,7 +182,7 @@ impl<P: PortSpace> Acceptor<P> {
     }
 }
 
-impl<P: ConnectedSpace> Incoming<P> {
+impl<P: PortSpace> Incoming<P> {
     /// [`accept`](Self::accept), in a task of tokio. Needs the feature `tokio`.
     ///
     /// # Cancel safety
@@ -196,7 +200,10 @@ impl<P: ConnectedSpace> Incoming<P> {
         mut self,
         qp: QueuePair<Rc, S>,
         params: &ConnectionParams,
-    ) -> Result<Connection, Failed<QueuePair<Rc, S>>> {
+    ) -> Result<Connection, Failed<QueuePair<Rc, S>>>
+    where
+        P: ConnectedSpace,
+    {
         let built = qp.config();
         let qp = self.respond(qp, params)?;
         match self.id.finish_async(Step::ACCEPT).await {
