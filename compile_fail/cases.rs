@@ -24,6 +24,9 @@ const WITHOUT_CODE: &[(&str, &str)] = &[
     ),
     ("batch_kept_across_await", "the compiler explains what is in a future in other words"),
     ("batch_not_kept", "a lint: discarding a batch is allowed, and aborts it"),
+    ("cm_connected_in_other_task", "the compiler explains what is in a future in other words"),
+    ("cm_id_lent_to_other_task", "the compiler explains what is in a future in other words"),
+    ("connection_not_kept", "a lint: discarding a connection is allowed, and ends it"),
     ("op_not_named", "a lint: discarding an operation is allowed, and posts nothing"),
     ("queue_pair_not_kept", "a lint: discarding a queue pair is allowed, and destroys it"),
 ];

@@ -1,7 +1,7 @@
 //! A connected queue pair has no queue key, and needs a peer.
 //~ error[E0277]: `ibverbs::Rc` is no datagram transport: its queue pairs are connected with `handshake`, and an operation begins with `.op()`
 
-use ibverbs::{PreparedQueuePair};
+use ibverbs::PreparedQueuePair;
 
 type Prepared = PreparedQueuePair<ibverbs::Rc>;
 

@@ -1,6 +1,6 @@
 //! A queue pair that is ready is not activated again.
 
-use ibverbs::{QueuePair, Init, Ud};
+use ibverbs::{Init, QueuePair, Ud};
 
 type Pair = QueuePair<Ud, Init>;
 

@@ -1,6 +1,6 @@
 //! A connected queue pair has no queue key, and needs a peer.
 
-use ibverbs::{PreparedQueuePair};
+use ibverbs::PreparedQueuePair;
 
 type Prepared = PreparedQueuePair<ibverbs::Ud>;
 

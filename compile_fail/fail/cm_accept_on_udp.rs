@@ -1,0 +1,15 @@
+//! A request of the datagram port space is answered, not accepted.
+//~ error[E0277]: port space `Udp` is one of datagrams, which are not connected
+
+use std::time::Duration;
+
+use ibverbs::rdmacm::{ConnectionParams, Incoming};
+use ibverbs::{PreparedQueuePair, Rc};
+
+type Request = Incoming<ibverbs::rdmacm::Udp>;
+
+fn case(request: Request, prepared: PreparedQueuePair<Rc>) {
+    let _connection = request.accept(prepared, &ConnectionParams::new(), Duration::from_secs(1));
+}
+
+fn main() {}

@@ -1,0 +1,15 @@
+//! A queue pair that is ready to send is not connected once more.
+//~ error[E0277]: a queue pair in state `Rts` is past its bring-up
+
+use std::time::Duration;
+
+use ibverbs::rdmacm::{Connection, ConnectionParams, Resolved, Tcp};
+use ibverbs::{QueuePair, Rc};
+
+type Prepared = QueuePair<Rc, ibverbs::Rts>;
+
+fn case(resolved: Resolved<Tcp>, qp: Prepared) -> ibverbs::Result<Connection> {
+    Ok(resolved.connect(qp, &ConnectionParams::new(), Duration::from_secs(1))?)
+}
+
+fn main() {}

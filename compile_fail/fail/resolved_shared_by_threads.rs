@@ -1,0 +1,12 @@
+//! A way to a listener is used by one thread at a time: it is sent to another, not shared.
+//~ error[E0277]: `NonNull<rdma_cm_id>` cannot be shared between threads safely
+
+use ibverbs::rdmacm::{Resolved, Tcp};
+
+fn send<T: Send>(_: T) {}
+
+fn case(shared: Resolved<Tcp>) {
+    send(&shared);
+}
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! A listener is used by one thread at a time: it is sent to another, not shared.
+
+use ibverbs::rdmacm::{Acceptor, Tcp};
+
+fn send<T: Send>(_: T) {}
+
+fn case(shared: Acceptor<Tcp>) {
+    send(shared);
+}
+
+fn main() {}

@@ -1,0 +1,13 @@
+//! Where there are connections, no peer is asked for its queue pair alone.
+
+use std::time::Duration;
+
+use ibverbs::rdmacm::{FoundPeer, Resolved};
+
+type Way = Resolved<ibverbs::rdmacm::Udp>;
+
+fn case(way: Way) -> ibverbs::Result<FoundPeer> {
+    way.find_peer(b"", Duration::from_secs(1))
+}
+
+fn main() {}

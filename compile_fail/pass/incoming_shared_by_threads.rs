@@ -1,0 +1,11 @@
+//! A request is used by one thread at a time: it is sent to another, not shared.
+
+use ibverbs::rdmacm::{Incoming, Tcp};
+
+fn send<T: Send>(_: T) {}
+
+fn case(shared: Incoming<Tcp>) {
+    send(shared);
+}
+
+fn main() {}

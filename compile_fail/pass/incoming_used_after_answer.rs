@@ -1,0 +1,11 @@
+//! A request for a datagram queue pair is answered once.
+
+use ibverbs::rdmacm::{Incoming, Udp};
+use ibverbs::{QueuePair, Ud};
+
+fn case(incoming: Incoming<Udp>, other: Incoming<Udp>, qp: &QueuePair<Ud>) -> ibverbs::Result<()> {
+    incoming.answer(qp, b"")?;
+    other.answer(qp, b"again")
+}
+
+fn main() {}
