@@ -1,0 +1,186 @@
+//! What the examples share that connect through the connection manager.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{anyhow, ensure, Context as _, Result};
+use ibverbs::rdmacm::{getaddrinfo, AddrInfoHints, Connection, Connector, Resolved, Tcp};
+use ibverbs::{CompletionQueue, WorkCompletion};
+
+/// How long to wait for a peer that does not answer, or a completion that does not come.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long finding the way to a peer may take, and its answer.
+pub const SET_UP: Duration = Duration::from_secs(5);
+
+/// How often whoever waits for completions looks whether the peer is still there.
+const ROUND: Duration = Duration::from_millis(100);
+
+/// The options that say who connects to whom.
+#[derive(clap::Args)]
+pub struct Addresses {
+    /// Local address: a server listens on it, a client connects from it [default: any]
+    #[arg(short, long, value_name = "ADDRESS")]
+    bind: Option<String>,
+
+    /// Port of the server
+    #[arg(short, long, default_value_t = 7471)]
+    port: u16,
+
+    /// Name or address of the server; without it, this is the server
+    server: Option<String>,
+}
+
+impl Addresses {
+    /// Whether this process is to be the server.
+    pub fn is_server(&self) -> bool {
+        self.server.is_none()
+    }
+
+    /// Does with the server's address what makes it listen, and says where it does.
+    pub fn listen<R>(&self, listen: impl Fn(SocketAddr) -> ibverbs::Result<R>) -> Result<R> {
+        let port = self.port;
+        let addresses = match &self.bind {
+            // Not every machine has IPv6; one that has takes IPv4 clients with it as well.
+            None => {
+                vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]
+            }
+            Some(host) => look_up(host, port)?,
+        };
+        let mut result = Err(None);
+        for address in addresses {
+            result = listen(address).map_err(Some);
+            if result.is_ok() {
+                println!("listening on {address}");
+                break;
+            }
+        }
+        result.map_err(|error| match error {
+            Some(error) => error.into(),
+            None => anyhow!("there is no address to listen on"),
+        })
+    }
+
+    /// Where a client connects to, and from, if that matters.
+    pub fn route(&self) -> Result<Route> {
+        let host = self.server.as_deref().context("no server is named")?;
+        let source = match &self.bind {
+            Some(host) => look_up(host, 0)?.first().copied(),
+            None => None,
+        };
+        let peers = look_up(host, self.port)?;
+        // Both must be of IPv4, or of IPv6.
+        let is_alike = |peer: &&SocketAddr| source.is_none_or(|s| s.is_ipv4() == peer.is_ipv4());
+        let peer = peers.iter().find(is_alike);
+        let peer = *peer.with_context(|| format!("{host} has no address of the kind of --bind"))?;
+        Ok(Route { source, peer })
+    }
+}
+
+/// Where a client connects to, and from where.
+#[derive(Clone, Copy)]
+pub struct Route {
+    /// The local address, if it matters.
+    pub source: Option<SocketAddr>,
+    /// The server's address.
+    pub peer: SocketAddr,
+}
+
+impl Route {
+    /// Finds the device that leads to the server.
+    pub fn resolve(&self) -> Result<Resolved<Tcp>> {
+        let mut connector = Connector::new(Tcp);
+        if let Some(source) = self.source {
+            connector = connector.set_source(source);
+        }
+        Ok(connector.resolve(self.peer, SET_UP)?)
+    }
+}
+
+/// The addresses of a host, with a port.
+fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
+    let found = getaddrinfo(Tcp, Some(host), Some(&port.to_string()), AddrInfoHints::new())?;
+    let addresses: Vec<_> = found.iter().filter_map(|found| found.destination).collect();
+    ensure!(!addresses.is_empty(), "{host} has no address of IP");
+    Ok(addresses)
+}
+
+/// An address that may be unknown, to be printed.
+pub fn show(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "an unknown address".into(), |address| address.to_string())
+}
+
+/// The text in private data, which is filled up with zeros. It is printed as it can be, whoever sent it.
+pub fn text(private_data: &[u8]) -> String {
+    let end = private_data.iter().position(|&byte| byte == 0).unwrap_or(private_data.len());
+    private_data[..end].escape_ascii().to_string()
+}
+
+/// That a connection could not be set up; with what the peer said, if it rejected with a text.
+pub fn explain(error: impl Into<ibverbs::Error>) -> anyhow::Error {
+    let error = error.into();
+    let said = match &error {
+        ibverbs::Error::Connection(failure) => text(failure.private_data()),
+        _ => String::new(),
+    };
+    match said.as_str() {
+        "" => error.into(),
+        said => anyhow::Error::new(error).context(format!("the peer says: {said}")),
+    }
+}
+
+/// The clients that a server has served.
+#[derive(Default)]
+pub struct Served {
+    clients: u32,
+    failed: u32,
+}
+
+impl Served {
+    /// How many there were.
+    pub fn clients(&self) -> u32 {
+        self.clients
+    }
+
+    /// One more, and what came of it.
+    pub fn add(&mut self, peer: &str, result: Result<String>) {
+        self.clients += 1;
+        match result {
+            Ok(summary) => println!("{peer}: {summary}"),
+            Err(error) => {
+                self.failed += 1;
+                eprintln!("{peer}: {error:#}");
+            }
+        }
+    }
+
+    /// An error if any of them failed.
+    pub fn result(&self) -> Result<()> {
+        ensure!(self.failed == 0, "{} of {} clients failed", self.failed, self.clients);
+        Ok(())
+    }
+}
+
+/// Waits until something has completed, and passes each completion to `each`. The queue has a channel of its own.
+///
+/// It is an error if a request failed, if the connection has ended, or if nothing completes for 30 seconds.
+pub fn wait_connected(
+    connection: &mut Connection,
+    cq: &CompletionQueue,
+    mut each: impl FnMut(&WorkCompletion<'_>) -> Result<()>,
+) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let ended = connection.poll_disconnected()?;
+        // What arrived before the end is there now.
+        if let Some(mut completions) = cq.wait(Some(if ended { Duration::ZERO } else { ROUND }))? {
+            while let Some(completion) = completions.next() {
+                completion.ok().context("a work request failed")?;
+                each(&completion)?;
+            }
+            return Ok(());
+        }
+        ensure!(!ended, "the peer has ended the connection: look at what it said");
+        ensure!(start.elapsed() < PATIENCE, "nothing completed for {PATIENCE:?}");
+    }
+}
