@@ -1,10 +1,10 @@
 //! What the examples share that connect through the connection manager.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, ensure, Context as _, Result};
-use ibverbs::rdmacm::{getaddrinfo, AddrInfoHints, Connection, Connector, Resolved, Tcp};
+use ibverbs::rdmacm::{Connection, Connector, Resolved, Tcp};
 use ibverbs::{CompletionQueue, WorkCompletion};
 
 /// How long to wait for a peer that does not answer, or a completion that does not come.
@@ -99,8 +99,8 @@ impl Route {
 
 /// The addresses of a host, with a port.
 fn look_up(host: &str, port: u16) -> Result<Vec<SocketAddr>> {
-    let found = getaddrinfo(Tcp, Some(host), Some(&port.to_string()), AddrInfoHints::new())?;
-    let addresses: Vec<_> = found.iter().filter_map(|found| found.destination).collect();
+    let addresses = (host, port).to_socket_addrs();
+    let addresses: Vec<_> = addresses.with_context(|| format!("cannot look up {host}"))?.collect();
     ensure!(!addresses.is_empty(), "{host} has no address of IP");
     Ok(addresses)
 }
