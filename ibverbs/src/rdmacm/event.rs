@@ -4,10 +4,11 @@ use std::fmt;
 use std::ptr::NonNull;
 
 use super::channel::EventChannel;
-use super::failure::{DatagramRefusal, RejectReason};
+use super::failure::{ConnectionFailure, DatagramRefusal, RejectReason};
 use super::id::CmId;
 use super::params::{DatagramPeer, PeerParams};
 use crate::c_enum::c_enum;
+use crate::error::Error;
 use crate::ffi;
 
 c_enum! {
@@ -142,9 +143,10 @@ impl CmEvent {
         }
     }
 
-    /// What the peer sent along: empty if it sent nothing.
+    /// What the peer sent along, with a request, its answer or its refusal; else empty.
     ///
-    /// InfiniBand and RoCE do not carry its length: it is filled up with zeros to what such a message can carry.
+    /// InfiniBand and RoCE do not carry its length: it is filled up with zeros to what such a message can carry, also if the
+    /// peer sent nothing.
     pub fn private_data(&self) -> &[u8] {
         &self.report.private_data
     }
@@ -157,8 +159,21 @@ impl CmEvent {
         self.request.take()
     }
 
-    pub(super) fn into_report(self) -> Report {
-        self.report
+    /// The error of what was tried, if this event is not what it should have ended with. `step` says what that was, and
+    /// completes "cannot ...".
+    ///
+    /// ```no_run
+    /// # use ibverbs::rdmacm::{CmEvent, CmEventType, CmId};
+    /// # fn next(id: &CmId, event: CmEvent) -> ibverbs::Result<()> {
+    /// match event.event_type() {
+    ///     CmEventType::CONNECT_RESPONSE => Ok(()),
+    ///     _ => Err(event.into_error("connect", id)),
+    /// }
+    /// # }
+    /// ```
+    pub fn into_error(self, step: &'static str, id: &CmId) -> Error {
+        let failure = ConnectionFailure::new(step, id.peer_addr(), self.report);
+        Error::Connection(Box::new(failure))
     }
 
     pub(super) fn request_mut(&mut self) -> Option<&mut CmId> {
@@ -219,7 +234,7 @@ impl RawEvent {
     pub(super) fn copy_and_acknowledge(self, channel: &EventChannel) -> CmEvent {
         // SAFETY: the event is not acknowledged, so that it is there, and nobody writes to it.
         let raw = unsafe { self.0.as_ref() };
-        let event_type = CmEventType(raw.event);
+        let (event_type, status) = (CmEventType(raw.event), status(raw.status));
         // With a connection request, `id` is the new one.
         let subject = if raw.listen_id.is_null() { raw.id } else { raw.listen_id };
         // SAFETY: the identifier of an event that is not acknowledged is alive, and nobody else uses it now.
@@ -228,7 +243,7 @@ impl RawEvent {
         let is_datagram = unsafe { (*subject).qp_type } == ffi::IBV_QPT_UD;
         let (peer, private_data) = copy_params(raw, event_type, is_datagram);
         let event = CmEvent {
-            report: Report { event_type, status: status(raw.status), private_data },
+            report: Report { event_type, status, private_data },
             context,
             peer,
             request: (event_type == CmEventType::CONNECT_REQUEST).then(|| {

@@ -193,9 +193,8 @@ impl CmId {
         CmId::from_parts(raw, channel.clone(), false)
     }
 
-    /// What comes with the events of this identifier: a number that tells it from others on its channel, of as many bits
-    /// as an address. The
-    /// identifier of a connection request begins with that of the listening one.
+    /// What comes with the events of this identifier: a number that tells it from others on its channel. The identifier
+    /// of a connection request begins with that of the listening one.
     pub fn set_context(&mut self, context: u64) {
         let context = ptr::null_mut::<c_void>().wrapping_byte_add(context as usize);
         let Some(raw) = self.inner.raw else { return };

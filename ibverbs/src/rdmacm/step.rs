@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::event::{CmEvent, CmEventType};
-use super::failure::ConnectionFailure;
 use super::id::CmId;
 use crate::error::{Error, Result};
 
@@ -53,11 +52,7 @@ impl Step {
 
     /// That the step has ended with this event instead.
     pub(super) fn failed(self, id: &CmId, event: CmEvent) -> Error {
-        Error::Connection(Box::new(ConnectionFailure::new(
-            self.name,
-            id.peer_addr(),
-            event.into_report(),
-        )))
+        event.into_error(self.name, id)
     }
 }
 
