@@ -1,8 +1,6 @@
 //! Peers that go away while data moves, queues that overflow, and parts of another device: what fails says so,
 //! what was posted ends in order, and nothing else is harmed.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use ibverbs::{
@@ -11,9 +9,9 @@ use ibverbs::{
     WcStatus, WindowType2,
 };
 use ibverbs_tests::{
-    activated, assert_silent, connect, eventually, other_context, pair, pair_with, pattern,
-    post_recv, prepare, submit, wait, wait_ok, wait_one, way, Bed, Mem, Prepared, Side, Wc, PORT,
-    QKEY,
+    activated, assert_silent, connect, eventually, hear, other_context, pair, pair_with, pattern,
+    post_recv, prepare, role, submit, tell, wait, wait_for_death, wait_ok, wait_one, way, Bed, Mem,
+    PeerProcess, Prepared, Side, Wc, PORT, QKEY,
 };
 
 const LONG: usize = 1 << 16;
@@ -150,55 +148,6 @@ fn a_peer_that_fails_in_mid_transfer_flushes_its_receives_in_order() {
     });
 }
 
-/// How this process is told that it is the peer of another one, in the test of this name.
-const ROLE: &str = "IBVERBS_TEST_PEER";
-
-/// A process with a queue pair that is connected to one of ours. It is killed when this is dropped.
-struct Peer {
-    process: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Peer {
-    /// Starts this program again, for the test of this name.
-    fn start(test: &str) -> Peer {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
-            .env(ROLE, "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let input = process.stdin.take().unwrap();
-        let output = BufReader::new(process.stdout.take().unwrap());
-        Peer { process, input, output }
-    }
-
-    /// The bytes that the peer tells; the test harness prints lines of its own.
-    fn hear<const N: usize>(&mut self) -> [u8; N] {
-        loop {
-            let mut line = String::new();
-            assert!(self.output.read_line(&mut line).unwrap() > 0, "the peer is gone");
-            if let Some((_, bytes)) = line.trim().split_once("peer:") {
-                return parse(bytes);
-            }
-        }
-    }
-
-    fn tell(&mut self, bytes: &[u8]) {
-        writeln!(self.input, "{}", print(bytes)).unwrap();
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 fn print(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -212,56 +161,45 @@ fn parse<const N: usize>(text: &str) -> [u8; N] {
 fn be_peer(bed: &Bed) -> (Side, Mem, RemoteMemorySlice) {
     let mem = bed.mem(LONG);
     let prepared = prepare::<Rc>(bed, |builder| builder);
-    let tell = |bytes: &[u8]| println!("\npeer:{}", print(bytes));
-    tell(&prepared.qp.endpoint().unwrap().to_bytes());
-    tell(&mem.remote().to_bytes());
-    let hear = || {
-        let mut line = String::new();
-        std::io::stdin().read_line(&mut line).unwrap();
-        line.trim().to_owned()
-    };
+    tell(&print(&prepared.qp.endpoint().unwrap().to_bytes()));
+    tell(&print(&mem.remote().to_bytes()));
     let endpoint: [u8; QueuePairEndpoint::BYTES] = parse(&hear());
     let remote: [u8; RemoteMemorySlice::BYTES] = parse(&hear());
     let endpoint = QueuePairEndpoint::from_bytes(&endpoint).unwrap();
     let Prepared { qp, send_cq, recv_cq, bed } = prepared;
     let side = Side { qp: qp.handshake(endpoint).unwrap(), send_cq, recv_cq, bed };
-    tell(b"up");
+    tell("up");
     (side, mem, RemoteMemorySlice::from_bytes(&remote).unwrap())
 }
 
-/// Connects to the peer, and returns its memory.
-fn connect_to(peer: &mut Peer, prepared: Prepared, mem: &Mem) -> (Side, RemoteMemorySlice) {
-    let endpoint: [u8; QueuePairEndpoint::BYTES] = peer.hear();
-    let remote: [u8; RemoteMemorySlice::BYTES] = peer.hear();
+/// Starts the peer of the test of this name and connects to it. Returns its memory as well.
+fn connect_to(test: &str, prepared: Prepared, mem: &Mem) -> (PeerProcess, Side, RemoteMemorySlice) {
+    let mut peer = PeerProcess::start(test, "peer");
+    let endpoint: [u8; QueuePairEndpoint::BYTES] = parse(&peer.hear());
+    let remote: [u8; RemoteMemorySlice::BYTES] = parse(&peer.hear());
     let endpoint = QueuePairEndpoint::from_bytes(&endpoint).unwrap();
     let Prepared { qp, send_cq, recv_cq, bed } = prepared;
-    peer.tell(&qp.endpoint().unwrap().to_bytes());
-    peer.tell(&mem.remote().to_bytes());
+    peer.tell(&print(&qp.endpoint().unwrap().to_bytes()));
+    peer.tell(&print(&mem.remote().to_bytes()));
     let qp = qp.handshake(endpoint).unwrap();
-    assert_eq!(&peer.hear::<2>(), b"up");
-    (Side { qp, send_cq, recv_cq, bed }, RemoteMemorySlice::from_bytes(&remote).unwrap())
-}
-
-/// Waits for the other process to kill this one.
-fn wait_for_death() -> ! {
-    loop {
-        std::thread::park();
-    }
+    assert_eq!(peer.hear(), "up");
+    let side = Side { qp, send_cq, recv_cq, bed };
+    (peer, side, RemoteMemorySlice::from_bytes(&remote).unwrap())
 }
 
 #[test]
 fn a_peer_whose_process_is_killed_fails_the_rest_in_order() {
     let Some(bed) = Bed::new() else { return };
-    if std::env::var_os(ROLE).is_some() {
+    if role().is_some() {
         let _connection = be_peer(&bed);
         wait_for_death();
     }
     let mem = bed.mem(LONG);
     until_in_time(|| {
-        let mut peer = Peer::start("a_peer_whose_process_is_killed_fails_the_rest_in_order");
+        let name = "a_peer_whose_process_is_killed_fails_the_rest_in_order";
         let timeout = AckTimeout::at_least(Duration::from_millis(60));
         let prepared = prepare(&bed, |builder| builder.set_timeout(timeout).set_retry_count(3));
-        let (mut a, remote) = connect_to(&mut peer, prepared, &mem);
+        let (peer, mut a, remote) = connect_to(name, prepared, &mem);
         write_all(&mut a, &mem, remote);
         let first = first(&a.send_cq);
         drop(peer);
@@ -284,7 +222,7 @@ fn a_peer_whose_process_is_killed_fails_the_rest_in_order() {
 fn a_sender_whose_process_is_killed_leaves_a_queue_pair_that_can_be_reset() {
     let Some(bed) = Bed::new() else { return };
     let name = "a_sender_whose_process_is_killed_leaves_a_queue_pair_that_can_be_reset";
-    if std::env::var_os(ROLE).is_some() {
+    if role().is_some() {
         let (mut side, mem, remote) = be_peer(&bed);
         for id in 0.. {
             submit(&mut side.qp, |batch| {
@@ -297,8 +235,7 @@ fn a_sender_whose_process_is_killed_leaves_a_queue_pair_that_can_be_reset() {
     let mem = bed.mem(LONG);
     let mut prepared = prepare::<Rc>(&bed, |builder| builder);
     for _ in 0..2 {
-        let mut peer = Peer::start(name);
-        let (mut side, _) = connect_to(&mut peer, prepared, &mem);
+        let (peer, mut side, _) = connect_to(name, prepared, &mem);
         post_recv(&mut side.qp, [1, 2, 3].map(|id| RecvRequest::new(id, &[]))).unwrap();
         let received = wait_ok(&side.recv_cq, 3);
         assert_eq!(

@@ -11,6 +11,8 @@ mod device;
 mod link;
 mod memory;
 mod pair;
+mod process;
+mod resources;
 mod wait;
 
 pub use connection::{
@@ -24,6 +26,8 @@ pub use memory::{pattern, Mem};
 pub use pair::{
     connect, pair, pair_with, post_recv, prepare, prepare_on, submit, unconnected, Prepared, Side,
 };
+pub use process::{hear, role, tell, wait_for_death, PeerProcess};
+pub use resources::{kernel_objects, open_device_files, Numbers};
 pub use wait::{
     assert_silent, eventually, wait, wait_event, wait_ok, wait_one, within_deadline, Wc, DEADLINE,
 };
