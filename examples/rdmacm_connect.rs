@@ -89,7 +89,7 @@ fn answer(incoming: Incoming<Tcp>) -> Result<String> {
     let mut connection = incoming.accept(qp, &talk.params(), SET_UP).map_err(explain)?;
     while !talk.is_over() {
         talk.go_on(&mut connection.queue_pair)?;
-        wait_connected(&mut connection, &cq, |completion| talk.note(completion))?;
+        wait_connected(&mut connection, &cq, PATIENCE, |completion| talk.note(completion))?;
     }
     ensure!(connection.wait_disconnected(Some(PATIENCE))?, "the client does not end");
     Ok(talk.summary())
@@ -107,7 +107,7 @@ fn call(options: &Options) -> Result<()> {
     talk.answered(connection.peer_private_data())?;
     while !talk.is_over() {
         talk.go_on(&mut connection.queue_pair)?;
-        wait_connected(&mut connection, &cq, |completion| talk.note(completion))?;
+        wait_connected(&mut connection, &cq, PATIENCE, |completion| talk.note(completion))?;
     }
     connection.disconnect()?;
     ensure!(connection.wait_disconnected(Some(PATIENCE))?, "the server does not end");

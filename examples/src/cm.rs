@@ -16,6 +16,9 @@ pub const SET_UP: Duration = Duration::from_secs(5);
 /// How often whoever waits for completions looks whether the peer is still there.
 const ROUND: Duration = Duration::from_millis(100);
 
+/// Why nothing more completes, if the peer has ended the connection.
+const ENDED: &str = "the peer has ended the connection: look at what it said";
+
 /// The options that say who connects to whom.
 #[derive(clap::Args)]
 pub struct Addresses {
@@ -110,10 +113,15 @@ pub fn show(address: Option<SocketAddr>) -> String {
     address.map_or_else(|| "an unknown address".into(), |address| address.to_string())
 }
 
-/// The text in private data, which is filled up with zeros. It is printed as it can be, whoever sent it.
+/// The text in private data, which is filled up with zeros.
 pub fn text(private_data: &[u8]) -> String {
     let end = private_data.iter().position(|&byte| byte == 0).unwrap_or(private_data.len());
-    private_data[..end].escape_ascii().to_string()
+    printable(&String::from_utf8_lossy(&private_data[..end]))
+}
+
+/// What a peer says, without what would do something to a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// That a connection could not be set up; with what the peer said, if it rejected with a text.
@@ -163,10 +171,11 @@ impl Served {
 
 /// Waits until something has completed, and passes each completion to `each`. The queue has a channel of its own.
 ///
-/// It is an error if a request failed, if the connection has ended, or if nothing completes for 30 seconds.
+/// It is an error if a request failed, if the connection has ended, or if nothing completes within `patience`.
 pub fn wait_connected(
     connection: &mut Connection,
     cq: &CompletionQueue,
+    patience: Duration,
     mut each: impl FnMut(&WorkCompletion<'_>) -> Result<()>,
 ) -> Result<()> {
     let start = Instant::now();
@@ -175,12 +184,28 @@ pub fn wait_connected(
         // What arrived before the end is there now.
         if let Some(mut completions) = cq.wait(Some(if ended { Duration::ZERO } else { ROUND }))? {
             while let Some(completion) = completions.next() {
-                completion.ok().context("a work request failed")?;
+                if let Err(error) = completion.ok() {
+                    let ended = connection.wait_disconnected(Some(ROUND))?;
+                    let why = if ended { ENDED } else { "a work request failed" };
+                    return Err(anyhow::Error::new(error).context(why));
+                }
                 each(&completion)?;
             }
             return Ok(());
         }
-        ensure!(!ended, "the peer has ended the connection: look at what it said");
-        ensure!(start.elapsed() < PATIENCE, "nothing completed for {PATIENCE:?}");
+        ensure!(!ended, ENDED);
+        ensure!(start.elapsed() < patience, "nothing completed for {patience:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_ends_with_the_zeros_and_has_no_control_characters() {
+        assert_eq!(text(b"version 1\0\0"), "version 1");
+        assert_eq!(text(b"\x1b[2J\xff"), "\u{fffd}[2J\u{fffd}");
+        assert_eq!(text(&[]), "");
     }
 }

@@ -9,6 +9,7 @@ mod options;
 mod peer;
 mod show;
 mod talk;
+mod transfer;
 mod wait;
 
 pub use cm::{explain, show, text, wait_connected, Addresses, Route, Served, PATIENCE, SET_UP};
@@ -19,4 +20,5 @@ pub use options::Common;
 pub use peer::{Peer, Terms};
 pub use show::{row, Progress, Rate};
 pub use talk::{Hello, Talk};
+pub use transfer::{Arrived, Message, Ring, Wire, MAX_CHUNK, SLOTS};
 pub use wait::{wait, wait_while};

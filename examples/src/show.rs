@@ -3,6 +3,8 @@
 use std::fmt::{self, Display};
 use std::time::{Duration, Instant};
 
+use indicatif::{ProgressBar, ProgressStyle};
+
 /// Prints a name and a value; long lists of flags continue on the next line.
 pub fn row(indent: usize, name: &str, value: impl Display) {
     const COLUMN: usize = 36;
@@ -17,24 +19,50 @@ pub fn row(indent: usize, name: &str, value: impl Display) {
     println!("{}", line.trim_end());
 }
 
-/// Says every five seconds how far it is.
+/// Tells how far it is: on a terminal with a bar, else in a line every five seconds.
 pub struct Progress {
-    iters: u64,
+    total: u64,
+    unit: &'static str,
     said: Instant,
+    /// Hidden where there is no terminal.
+    bar: ProgressBar,
 }
 
 impl Progress {
     /// Begins; `iters` is how many messages there will be.
     pub fn new(iters: u64) -> Progress {
-        Progress { iters, said: Instant::now() }
+        Self::of(iters, "messages")
     }
 
-    /// `done` messages are done.
+    /// Begins; `total` is how many there will be of what `unit` says.
+    pub fn of(total: u64, unit: &'static str) -> Progress {
+        let template = match unit {
+            Self::BYTES => "{wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}",
+            _ => "{wide_bar} {pos}/{len} {msg} {per_sec}",
+        };
+        let style = ProgressStyle::with_template(template).expect("the template is a valid one");
+        let bar = ProgressBar::new(total).with_style(style).with_message(unit);
+        Progress { total, unit, said: Instant::now(), bar }
+    }
+
+    /// What is counted is bytes.
+    pub const BYTES: &'static str = "bytes";
+
+    /// So many are done.
     pub fn step(&mut self, done: u64) {
-        if self.said.elapsed() >= Duration::from_secs(5) && done < self.iters {
-            eprintln!("{done} of {} messages", self.iters);
+        if !self.bar.is_hidden() {
+            self.bar.set_position(done);
+        } else if self.said.elapsed() >= Duration::from_secs(5) && done < self.total {
+            eprintln!("{done} of {} {}", self.total, self.unit);
             self.said = Instant::now();
         }
+    }
+}
+
+/// The line is free for other output.
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 
