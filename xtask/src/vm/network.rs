@@ -15,8 +15,9 @@ pub(crate) enum Network {
 /// Adds one end of a wire: the number of its network, its own number, the device, the interface, and the words before a
 /// command that bring it into the namespace, if that is another.
 ///
-/// The other end is made known as a neighbour. To ask for it takes very long: on a wire without delay the answer is there
-/// before the kernel waits for it, and then the kernel looks for it no earlier than when the time for the answer is up.
+/// The other end is made a neighbour that is known for good. If `rdma_resolve_addr` had to ask for it, it would take all of
+/// its timeout: over a wire without delay the answer is there before the kernel has queued the request that it should wake.
+/// And link-local addresses can be used at once, without a look for duplicates.
 const ADD_END: &str = r#"
 add_end() {
   local network=$1 end=$2 device=$3 interface=$4 peer=$((3 - $2)) address
@@ -24,7 +25,7 @@ add_end() {
   "$@" bash -c "echo 0 > /proc/sys/net/ipv6/conf/$interface/accept_dad"
   "$@" ip addr add 10.$network.0.$end/24 dev $interface && "$@" ip link set $interface up &&
     "$@" rdma link add $device type rxe netdev $interface || return
-  for address in 10.$network.0.$peer fd0$network::$peer fe80::aff:fe0$network:$peer; do
+  for address in 10.$network.0.$peer fe80::aff:fe0$network:$peer; do
     "$@" ip neigh add $address dev $interface lladdr 02:00:0a:0$network:00:0$peer nud permanent || return
   done
 }
@@ -33,7 +34,8 @@ add_wire() {
 }
 "#;
 
-/// In one namespace the kernel must be told to take what comes from an address of its own, which it only can for IPv4.
+/// In one namespace the kernel must be told to take what comes from an address of its own. It can be for IPv4, and
+/// link-local addresses do not need it; this is why there are no others of IPv6.
 const ADD_WIRE: &str = r#"
 join_devices() {
   add_wire wire0 wire1 8 || return
@@ -51,13 +53,14 @@ export IBVERBS_TEST_WIRE=10.8.0.1,10.8.0.2
 
 const ADD_NAMESPACES: &str = r#"
 join_namespaces() {
-  local n end=1
+  local n end=1 peer=2
   add_wire va vb 9 || return
   for n in a b; do
     ip netns add $n && ip link set v$n netns $n && ip -n $n link set lo up &&
       add_end 9 $end rx$n v$n ip netns exec $n &&
-      ip -n $n -6 addr add fd09::$end/64 dev v$n nodad || return
-    end=$((end + 1))
+      ip -n $n -6 addr add fd09::$end/64 dev v$n nodad &&
+      ip -n $n neigh add fd09::$peer dev v$n lladdr 02:00:0a:09:00:0$peer nud permanent || return
+    end=2 peer=1
   done
 }
 problem=$(join_namespaces 2>&1) || fail "cannot join two network namespaces: $problem"
