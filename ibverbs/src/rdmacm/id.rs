@@ -385,7 +385,7 @@ impl CmId {
     /// # Errors
     ///
     /// - [`Error::NotBound`] if the identifier has no device yet.
-    /// - [`Error::Verb`] if there is no connection.
+    /// - [`Error::Verb`] with `EINVAL` if no connection was asked for. That it is over already is no error.
     #[doc(alias = "rdma_disconnect")]
     pub fn disconnect(&mut self) -> Result<()> {
         self.check_device()?;
@@ -419,10 +419,12 @@ impl CmId {
     #[doc(alias = "rdma_get_peer_addr")]
     #[doc(alias = "rdma_get_dst_port")]
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.inner.read(|id| {
+        let address = self.inner.read(|id| {
             // SAFETY: as for `local_addr`.
             from_storage(unsafe { &id.route.addr.__bindgen_anon_2.dst_storage })
-        })
+        });
+        // The kernel gives an identifier that is bound a peer's address of the same family, which is all zero.
+        address.filter(|address| !address.ip().is_unspecified() || address.port() != 0)
     }
 
     /// The port of the device, for [`create_qp`](crate::ProtectionDomain::create_qp). `None` if the identifier has no
