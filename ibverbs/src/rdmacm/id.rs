@@ -50,6 +50,8 @@ struct IdInner {
     channel: EventChannel,
     /// Whether nobody else's events come on the channel.
     owns_channel: bool,
+    /// Whether it has accepted a connection request.
+    accepted: bool,
     /// The multicast groups that were joined, or are being joined.
     groups: Vec<SocketAddr>,
 }
@@ -320,17 +322,20 @@ impl CmId {
     pub fn accept(&mut self, params: &ConnectionParams) -> Result<()> {
         let limit = self.limit(PrivateDataLimit::ACCEPT, PrivateDataLimit::ACCEPT_DATAGRAM)?;
         let mut raw = params.to_raw(limit)?;
+        self.check_answerable("rdma_accept")?;
         // SAFETY: as for `connect`.
-        self.verb("rdma_accept", |id| unsafe { ffi::rdma_accept(id, &mut raw) })
+        self.verb("rdma_accept", |id| unsafe { ffi::rdma_accept(id, &mut raw) })?;
+        self.inner.accepted = true;
+        Ok(())
     }
 
-    /// Rejects a connection request. What the peer sees is [`RejectReason::CONSUMER_DEFINED`], and the private data.
+    /// Rejects a connection request that was not accepted, or a client the response. What the peer sees is [`RejectReason::CONSUMER_DEFINED`], and the private data.
     ///
     /// # Errors
     ///
-    /// - [`Error::NotBound`] if this is no connection request.
+    /// - [`Error::NotBound`] if the identifier has no device yet.
     /// - [`Error::PrivateDataTooLong`] if there is more private data than a refusal carries.
-    /// - [`Error::Verb`] if the kernel refuses.
+    /// - [`Error::Verb`] with `EINVAL` if there is nothing to reject.
     ///
     /// [`RejectReason::CONSUMER_DEFINED`]: super::RejectReason::CONSUMER_DEFINED
     #[doc(alias = "rdma_reject")]
@@ -359,6 +364,7 @@ impl CmId {
     ) -> Result<()> {
         let limit = self.limit(PrivateDataLimit::REJECT, PrivateDataLimit::ACCEPT_DATAGRAM)?;
         let len = limit.check(private_data)?;
+        self.check_answerable(verb)?;
         // SAFETY: the identifier is alive, and the private data has this length.
         self.verb(verb, |id| unsafe { reject(id, private_data.as_ptr().cast(), len) })
     }
@@ -375,6 +381,20 @@ impl CmId {
         self.check_port_space(false)?;
         // SAFETY: the identifier is alive.
         self.verb("rdma_establish", |id| unsafe { ffi::rdma_establish(id) })
+    }
+
+    /// That there is a request or a response to answer. If there is none, or it was accepted, the kernel sends a
+    /// rejection, forgets that it still waits for an answer itself, and lets the identifier be destroyed only when it
+    /// has given up waiting, after more than a minute.
+    fn check_answerable(&mut self, verb: &'static str) -> Result<()> {
+        if self.inner.accepted {
+            return Err(Error::from_code(verb, libc::EINVAL));
+        }
+        if !self.is_datagram() {
+            // What the peer has sent is in these attributes.
+            self.qp_attr(QpState::RTR)?;
+        }
+        Ok(())
     }
 
     /// Ends the connection, or answers the peer that has ended it. Ends with `DISCONNECTED`.
