@@ -4,10 +4,13 @@ use std::time::Instant;
 
 use ibverbs::rdmacm::{CmEventType, CmId, ConnectionParams, RejectReason, Tcp, Udp};
 use ibverbs::{AccessFlags, Error, EventType, QpState, QueuePairAttrMask, Rc, RecvRequest, Ud};
-use ibverbs_tests::{
+use ibverbs_tests::ids::{
     accepted, assert_no_event, cm_address, ends, established, expect_event, listening, next_event,
-    other_context, pattern, place_of, post_recv, prepare, prepare_for, refused, requested, resolve,
-    resolved, submit, wait_ok, wait_one, Bed, End, Prepared, Side, DEADLINE, GRH,
+    place_of, prepare_for, refused, requested, resolve, resolved, End,
+};
+use ibverbs_tests::{
+    other_context, pattern, post_recv, prepare, submit, wait_ok, wait_one, Bed, Prepared, Side,
+    DEADLINE, GRH,
 };
 
 #[track_caller]
@@ -528,7 +531,7 @@ fn a_queue_pair_must_be_of_the_device_and_the_port_space() {
     assert!(
         matches!(
             failed.error,
-            Error::PortSpaceMismatch { port_space: "UDP", transport: "connected" }
+            Error::PortSpaceMismatch { port_space: "UDP", expected: "one of connections" }
         ),
         "{}",
         failed.error
@@ -538,7 +541,7 @@ fn a_queue_pair_must_be_of_the_device_and_the_port_space() {
     assert!(
         matches!(
             error.error,
-            Error::PortSpaceMismatch { port_space: "TCP", transport: "datagram" }
+            Error::PortSpaceMismatch { port_space: "TCP", expected: "one of datagrams" }
         ),
         "{}",
         error.error

@@ -431,6 +431,16 @@ pub enum Error {
     )]
     SharedEventChannel,
 
+    /// There is neither a connection request nor a response to answer.
+    #[cfg(feature = "rdmacm")]
+    #[error(
+        "there is no connection request or response to answer: the peer may have given up, or it was answered before"
+    )]
+    NothingToAnswer {
+        /// What the kernel would have said.
+        source: io::Error,
+    },
+
     /// The identifier's port space is not for this kind of queue pair, or not the one that was named.
     #[cfg(feature = "rdmacm")]
     #[error("the connection identifier is of port space {port_space}: this takes {expected}")]

@@ -8,7 +8,7 @@
 mod connection;
 mod datagram;
 mod device;
-mod ids;
+pub mod ids;
 mod link;
 mod memory;
 mod pair;
@@ -22,11 +22,6 @@ pub use connection::{
 };
 pub use datagram::{activated, activated_with, longest_datagram, way, way_from, GRH, QKEY};
 pub use device::{other_context, test_context, Bed, PORT};
-pub use ids::{
-    accepted, assert_no_event, cm_address, ends, established, expect_event, listening,
-    listening_on, next_event, next_event_on, outcome, place_of, prepare_for, refused, requested,
-    resolve, resolved, End,
-};
 pub use link::Link;
 pub use memory::{pattern, Mem};
 pub use pair::{

@@ -227,7 +227,7 @@ impl<P: PortSpace> Incoming<P> {
     ///
     /// # Errors
     ///
-    /// - [`Error::Connection`] if the peer has given up.
+    /// - [`Error::NothingToAnswer`] if the peer has given up before, [`Error::Connection`] if it did so meanwhile.
     /// - [`Error::TimedOut`] if it does not confirm within `timeout`.
     /// - [`Error::DeviceMismatch`] if the queue pair is of another device.
     /// - [`Error::PrivateDataTooLong`], and the others of [`CmId::accept`] and [`CmId::bring_up`].
@@ -270,6 +270,9 @@ impl<P: PortSpace> Incoming<P> {
         qp: QueuePair<Rc, S>,
         params: &ConnectionParams,
     ) -> Result<QueuePair<Rc>, Failed<QueuePair<Rc, S>>> {
+        if let Err(error) = self.id.check_answerable() {
+            return Err(Failed { resource: qp, error });
+        }
         let built = qp.config();
         let qp = self.id.bring_up_for(qp, params)?;
         match self.id.accept(&params.clone().for_queue_pair(&qp)) {

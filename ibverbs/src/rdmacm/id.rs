@@ -19,6 +19,7 @@ use crate::error::{last_errno, Error, Failed, Result};
 use crate::event::EventType;
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
+use crate::qp::QpState;
 
 /// An identifier of the connection manager: the end of a connection to be, or a listener. It does not wait for the peer:
 /// what it is asked for ends with an event.
@@ -180,8 +181,8 @@ impl CmId {
         channel: EventChannel,
         owns_channel: bool,
     ) -> CmId {
-        let (raw, groups) = (Some(raw), Vec::new());
-        CmId { inner: Handle::new(IdInner { raw, channel, owns_channel, groups }) }
+        let (raw, accepted, groups) = (Some(raw), false, Vec::new());
+        CmId { inner: Handle::new(IdInner { raw, channel, owns_channel, accepted, groups }) }
     }
 
     /// The identifier that came with a connection request.
@@ -316,26 +317,28 @@ impl CmId {
     ///
     /// # Errors
     ///
-    /// Those of [`connect`](Self::connect); the peer may also have given up since. If the kernel refuses, it has rejected the
-    /// request.
+    /// - [`Error::NothingToAnswer`] if there is no request, or none any more: the peer may have given up.
+    /// - Those of [`connect`](Self::connect). If the kernel refuses, it has rejected the request.
     #[doc(alias = "rdma_accept")]
     pub fn accept(&mut self, params: &ConnectionParams) -> Result<()> {
         let limit = self.limit(PrivateDataLimit::ACCEPT, PrivateDataLimit::ACCEPT_DATAGRAM)?;
         let mut raw = params.to_raw(limit)?;
-        self.check_answerable("rdma_accept")?;
+        self.check_answerable()?;
         // SAFETY: as for `connect`.
         self.verb("rdma_accept", |id| unsafe { ffi::rdma_accept(id, &mut raw) })?;
         self.inner.accepted = true;
         Ok(())
     }
 
-    /// Rejects a connection request that was not accepted, or a client the response. What the peer sees is [`RejectReason::CONSUMER_DEFINED`], and the private data.
+    /// Rejects a connection request that was not accepted, or a client the response. What the peer sees is
+    /// [`RejectReason::CONSUMER_DEFINED`], and the private data.
     ///
     /// # Errors
     ///
     /// - [`Error::NotBound`] if the identifier has no device yet.
     /// - [`Error::PrivateDataTooLong`] if there is more private data than a refusal carries.
-    /// - [`Error::Verb`] with `EINVAL` if there is nothing to reject.
+    /// - [`Error::NothingToAnswer`] if there is neither a request nor a response, or none any more.
+    /// - [`Error::Verb`] if the kernel refuses.
     ///
     /// [`RejectReason::CONSUMER_DEFINED`]: super::RejectReason::CONSUMER_DEFINED
     #[doc(alias = "rdma_reject")]
@@ -364,7 +367,7 @@ impl CmId {
     ) -> Result<()> {
         let limit = self.limit(PrivateDataLimit::REJECT, PrivateDataLimit::ACCEPT_DATAGRAM)?;
         let len = limit.check(private_data)?;
-        self.check_answerable(verb)?;
+        self.check_answerable()?;
         // SAFETY: the identifier is alive, and the private data has this length.
         self.verb(verb, |id| unsafe { reject(id, private_data.as_ptr().cast(), len) })
     }
@@ -375,10 +378,13 @@ impl CmId {
     /// # Errors
     ///
     /// - [`Error::PortSpaceMismatch`] in a datagram port space, where nothing is confirmed.
-    /// - [`Error::Verb`] if there is nothing to confirm, or the kernel refuses. A connection request is rejected by this.
+    /// - [`Error::NotBound`] if the identifier has no device yet.
+    /// - [`Error::NothingToAnswer`] if there is no response.
+    /// - [`Error::Verb`] if the kernel refuses.
     #[doc(alias = "rdma_establish")]
     pub fn establish(&mut self) -> Result<()> {
         self.check_port_space(false)?;
+        self.check_answerable()?;
         // SAFETY: the identifier is alive.
         self.verb("rdma_establish", |id| unsafe { ffi::rdma_establish(id) })
     }
@@ -386,13 +392,13 @@ impl CmId {
     /// That there is a request or a response to answer. If there is none, or it was accepted, the kernel sends a
     /// rejection, forgets that it still waits for an answer itself, and lets the identifier be destroyed only when it
     /// has given up waiting, after more than a minute.
-    fn check_answerable(&mut self, verb: &'static str) -> Result<()> {
-        if self.inner.accepted {
-            return Err(Error::from_code(verb, libc::EINVAL));
-        }
-        if !self.is_datagram() {
-            // What the peer has sent is in these attributes.
-            self.qp_attr(QpState::RTR)?;
+    pub(super) fn check_answerable(&mut self) -> Result<()> {
+        self.check_device()?;
+        // What the peer has sent is in these attributes.
+        let is_there = self.is_datagram() || self.qp_attr(QpState::RTR).is_ok();
+        if self.inner.accepted || !is_there {
+            let source = std::io::Error::from_raw_os_error(libc::EINVAL);
+            return Err(Error::NothingToAnswer { source });
         }
         Ok(())
     }
