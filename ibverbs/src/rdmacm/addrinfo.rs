@@ -89,13 +89,13 @@ pub fn getaddrinfo<P: PortSpace>(
         let name = format!("host `{node}`, service `{service}`").into();
         Error::ResolveName { name, reason: reason.into() }
     };
+    let (c_node, c_service) = (c_string(node)?, c_string(service)?);
     let passive = hints.flags & ffi::RAI_PASSIVE != 0;
     if node.is_none() && (service.is_none() || !passive) {
         return Err(failed("which one is not said".to_owned()));
     }
     // It sets the library up, if this has not been done.
     drop(EventChannel::create()?);
-    let (c_node, c_service) = (c_string(node)?, c_string(service)?);
     let raw_hints = ffi::rdma_addrinfo {
         // Otherwise `ibacm` is asked, without a timeout, and its answer believed.
         ai_flags: (hints.flags | ffi::RAI_PASSIVE) as i32,
