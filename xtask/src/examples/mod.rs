@@ -12,7 +12,7 @@ use crate::artifacts::Program;
 use crate::link::Link;
 use crate::progress::say;
 use crate::script::{Run, Script};
-use crate::vm::{self, Job, MachineArgs, RdmaCore};
+use crate::vm::{self, Job, MachineArgs, Network, RdmaCore};
 use crate::{artifacts, peers, workspace};
 use pair::{over_tcp, Connecting, ADDRESS, SOURCE};
 
@@ -35,6 +35,7 @@ pub(crate) struct ExamplesArgs {
 /// A program of rdma-core that connects through the connection manager. If it fails as well as the examples that do, it is
 /// not they that are to blame.
 const RPING: Connecting<'_> = Connecting {
+    manner: "",
     server: &["-s", "-a", ADDRESS],
     client: &["-c", "-a", ADDRESS, "-I", SOURCE, "-V", "-C", "10"],
 };
@@ -54,7 +55,7 @@ pub(crate) fn run(args: &ExamplesArgs) -> Result<u8> {
     let programs = artifacts::build(&mut build.cargo(&words))?;
     check_complete(&workspace::root().join("examples"), &programs)?;
     let mut runs: Vec<Run> =
-        programs.iter().flat_map(|program| runs(program, args.iters)).collect();
+        programs.iter().flat_map(|program| runs(program, args.iters, guest.networks())).collect();
     if args.link.rdma_core() != RdmaCore::None {
         peers::need()?;
         let rping = Program { name: "rping".into(), path: peers::rping()? };
@@ -100,7 +101,7 @@ fn check_complete(folder: &Path, programs: &[Program]) -> Result<()> {
 }
 
 /// How an example is run: as any that moves data, unless it is named here.
-fn runs(program: &Program, iters: u64) -> Vec<Run> {
+fn runs(program: &Program, iters: u64, networks: &[Network]) -> Vec<Run> {
     let iters = ["--iters", &iters.to_string()];
     match program.name.as_str() {
         "devinfo" => vec![alone(program, &["--verbose"])],
@@ -111,8 +112,23 @@ fn runs(program: &Program, iters: u64) -> Vec<Run> {
             over_tcp(program, "one device", ["rxe0", "rxe0"], &iters),
             over_tcp(program, "two devices", ["wired0", "wired1"], &iters),
         ],
+        "rdmacm_connect" => connecting(program, &iters, networks),
         _ => vec![alone(program, &iters)],
     }
+}
+
+/// Each side in both its manners, and against a peer in the other one.
+fn connecting(program: &Program, iters: &[&str], networks: &[Network]) -> Vec<Run> {
+    let server = ["--bind", ADDRESS];
+    let client = [&["--bind", SOURCE, ADDRESS], iters].concat();
+    let event_loop = ["--event-loop"];
+    [("event loop serves, ", &event_loop[..], &[][..]), ("event loop calls, ", &[], &event_loop)]
+        .into_iter()
+        .flat_map(|(manner, served, calling)| {
+            let (server, client) = ([&server, served].concat(), [&client, calling].concat());
+            Connecting { manner, server: &server, client: &client }.runs(program, networks)
+        })
+        .collect()
 }
 
 fn alone(program: &Program, arguments: &[&str]) -> Run {
@@ -151,7 +167,7 @@ mod tests {
 
     #[test]
     fn an_example_that_nobody_named_is_run() {
-        let runs = runs(&program("new"), 7);
+        let runs = runs(&program("new"), 7, &[]);
         assert_eq!(runs.len(), 1);
         assert_eq!(runs[0].command, ["/target/new", "--iters", "7"]);
     }

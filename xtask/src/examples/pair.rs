@@ -22,6 +22,8 @@ const EITHER_FAILS: &[u8] = b" || { status=$?; kill $!; exit $status; }\nwait $!
 /// What the two processes of a program are told that connect through the connection manager. [`ADDRESS`] and [`SOURCE`]
 /// stand for addresses.
 pub(super) struct Connecting<'a> {
+    /// What is between the program's name and the place in the name of the run.
+    pub(super) manner: &'a str,
     pub(super) server: &'a [&'a str],
     pub(super) client: &'a [&'a str],
 }
@@ -84,7 +86,7 @@ impl Connecting<'_> {
             enter.chain([program]).chain(words.map(OsString::from)).collect()
         };
         let commands = [command(server, self.server), command(client, self.client)];
-        run(program, place.name, LISTENING, commands)
+        run(program, &format!("{}{}", self.manner, place.name), LISTENING, commands)
     }
 }
 
@@ -157,8 +159,11 @@ pub(super) mod tests {
         assert!(!try_out("[ $2 = a ] && exec sleep 1000", tcp).0);
     }
 
-    const CONNECTING: Connecting<'_> =
-        Connecting { server: &["server", ADDRESS], client: &["client", SOURCE, ADDRESS] };
+    const CONNECTING: Connecting<'_> = Connecting {
+        manner: "",
+        server: &["server", ADDRESS],
+        client: &["client", SOURCE, ADDRESS],
+    };
 
     #[test]
     fn a_program_runs_in_every_place_there_is() {
