@@ -40,6 +40,13 @@ const RPING: Connecting<'_> = Connecting {
     client: &["-c", "-a", ADDRESS, "-I", SOURCE, "-V", "-C", "10"],
 };
 
+/// Copies a file that takes more chunks than are under way at once, into a folder that the guest forgets.
+const FILE_COPY: Connecting<'_> = Connecting {
+    manner: "",
+    server: &["--bind", ADDRESS, "--into", "/dev/shm", "--overwrite", "--chunk", "1"],
+    client: &["--bind", SOURCE, ADDRESS, "Cargo.lock"],
+};
+
 /// A program that must fail, with a last line on its standard error that has this in it.
 const REFUSED: &str = r#"
 if output=$(RUST_LIB_BACKTRACE=0 "$1" 2>&1 >/dev/null); then echo "it did not fail"; exit 1; fi
@@ -105,6 +112,7 @@ fn runs(program: &Program, iters: u64, networks: &[Network]) -> Vec<Run> {
     let iters = ["--iters", &iters.to_string()];
     match program.name.as_str() {
         "devinfo" => vec![alone(program, &["--verbose"])],
+        "file_copy" => FILE_COPY.runs(program, networks),
         "first" => vec![alone(program, &[])],
         // There is no such device here, which it must say.
         "efa_srd" => vec![refused(program, "is no EFA device")],
