@@ -8,8 +8,8 @@ use ibverbs::{
     RecvRequest,
 };
 use ibverbs_tests::{
-    connect, eventually, other_context, post_recv, submit, test_context, wait_ok, wait_one,
-    within_deadline, Bed, Mem, Prepared, Side, DEADLINE, PORT,
+    connect, eventually, is_readable, other_context, post_recv, submit, test_context, wait_ok,
+    wait_one, within_deadline, Bed, Mem, Prepared, Side, DEADLINE, PORT,
 };
 
 /// Long enough for an event that must not come.
@@ -80,11 +80,7 @@ fn ids(mut completions: Completions<'_>) -> Vec<u64> {
 
 /// Waits until the queue has something, without taking it: no event is involved.
 fn wait_for_event_without_taking_it(channel: &CompletionChannel) {
-    eventually("an event", || {
-        let mut entry = libc::pollfd { fd: channel.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: it points to one entry.
-        unsafe { libc::poll(&mut entry, 1, 0) == 1 }
-    });
+    eventually("an event", || is_readable(channel));
 }
 
 #[test]

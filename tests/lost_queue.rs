@@ -2,18 +2,7 @@
 //! is a test binary of its own.
 
 use ibverbs::{Error, Rc, Wc};
-use ibverbs_tests::{submit, wait_one, Bed, PORT};
-
-/// Sets how many bytes the process may have mapped, and returns what it was.
-fn limit_memory(limit: libc::rlim_t) -> libc::rlim_t {
-    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: it points to a whole structure.
-    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut now) }, 0);
-    let wanted = libc::rlimit { rlim_cur: limit, ..now };
-    // SAFETY: as above.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_AS, &wanted) }, 0);
-    now.rlim_cur
-}
+use ibverbs_tests::{limit_resource, submit, wait_one, Bed, PORT};
 
 #[test]
 fn a_queue_that_cannot_be_mapped_again_is_not_polled() {
@@ -33,9 +22,9 @@ fn a_queue_that_cannot_be_mapped_again_is_not_polled() {
     wait_one(&cq, 1).ok.unwrap();
     complete(2);
 
-    let before = limit_memory(0);
+    let before = limit_resource(libc::RLIMIT_AS, 0);
     let result = cq.resize(4000);
-    limit_memory(before);
+    limit_resource(libc::RLIMIT_AS, before);
     let Err(error) = result else { panic!("memory was mapped beyond the limit") };
     if matches!(error, Error::Unsupported { .. }) {
         return;

@@ -1,5 +1,5 @@
-//! What the integration tests share: the device that they run on, memory, queue pairs that are ready, and
-//! waiting for completions with a deadline.
+//! What the integration tests share: the device that they run on, memory, queue pairs and connections that are ready,
+//! peers in processes of their own, and waiting with a deadline.
 //!
 //! A test begins with `let Some(bed) = Bed::new() else { return };`. The device is the one that
 //! `IBVERBS_TEST_DEVICE` names, and a missing one is a failure then; or else the first one, and without
@@ -28,7 +28,8 @@ pub use pair::{
     connect, pair, pair_with, post_recv, prepare, prepare_on, submit, unconnected, Prepared, Side,
 };
 pub use process::{hear, role, tell, wait_for_death, PeerProcess};
-pub use resources::{kernel_objects, open_device_files, Numbers};
+pub use resources::{kernel_objects, limit_resource, open_device_files, Numbers};
 pub use wait::{
-    assert_silent, eventually, wait, wait_event, wait_ok, wait_one, within_deadline, Wc, DEADLINE,
+    assert_silent, eventually, is_readable, wait, wait_event, wait_ok, wait_one, within_deadline,
+    Wc, DEADLINE,
 };

@@ -54,3 +54,15 @@ pub fn kernel_objects() -> Option<Vec<String>> {
     }
     Some(found)
 }
+
+/// Sets how much of a resource the process may have, and returns how much that was.
+#[track_caller]
+pub fn limit_resource(resource: libc::__rlimit_resource_t, limit: libc::rlim_t) -> libc::rlim_t {
+    let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: it points to a whole structure.
+    assert_eq!(unsafe { libc::getrlimit(resource, &mut now) }, 0);
+    let wanted = libc::rlimit { rlim_cur: limit, ..now };
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::setrlimit(resource, &wanted) }, 0);
+    now.rlim_cur
+}

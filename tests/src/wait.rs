@@ -1,5 +1,6 @@
 //! Waiting, with a deadline: a test fails with a message and never hangs.
 
+use std::os::fd::AsRawFd;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -136,6 +137,16 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "this did not happen in {DEADLINE:?}: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Whether there is something to read, without taking it.
+#[track_caller]
+pub fn is_readable(fd: &impl AsRawFd) -> bool {
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: the first argument points to one entry, as the second says.
+    let count = unsafe { libc::poll(&mut entry, 1, 0) };
+    assert!(count >= 0, "{}", std::io::Error::last_os_error());
+    entry.revents & libc::POLLIN != 0
 }
 
 /// Runs what would wait for ever for a lock if the library were wrong, in a thread of its own that is left
