@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use ibverbs::rdmacm::{ConnectionParams, PeerParams, Tcp};
+use ibverbs::rdmacm::{ConnectionParams, Connector, PeerParams, Tcp};
 use ibverbs::{
     AccessFlags, AckTimeout, Error, Mtu, QpState, QueuePairAttr, QueuePairAttrMask,
     QueuePairBuilder, Rc, RecvRequest, RnrTimer, WcStatus,
 };
 use ibverbs_tests::{
     accept, assert_connected, both, connected_as, dial, listen, next_request, post_recv,
-    prepare_on, resolve, submit, unconnected, wait_ok, wait_one, Bed, End, Plan, DEADLINE,
+    prepare_on, resolve, submit, unconnected, wait_ok, wait_one, Bed, End, Plan, Prepared,
+    DEADLINE,
 };
 
 fn query(end: &mut End) -> QueuePairAttr {
@@ -119,6 +120,55 @@ fn read_and_add(from: &mut End, to: &mut End, depth: u8) {
     wait_ok(&from.send_cq, 2 * count as usize);
     assert_eq!((mine.read_u64(0), mine.read_u64(8)), (100 + count - 1, 7));
     assert_eq!(theirs.read_u64(0), 100 + count);
+}
+
+#[test]
+fn what_a_failed_try_was_granted_is_forgotten() {
+    let Some(bed) = Bed::new() else { return };
+    let (mut acceptor, to) = listen(Tcp, &bed);
+    let short = Duration::from_millis(200);
+    let little = Wish::built(16, 16).asking(1, 1).params();
+    let Prepared { mut qp, send_cq, recv_cq, bed } = unconnected::<Rc>(&bed, |builder| builder);
+    // A request whose client does not confirm, and one whose client has given up by then.
+    for gives_up in [false, true] {
+        let of_client = unconnected::<Rc>(&bed, |builder| builder).qp;
+        let mut client = resolve(Tcp, to).into_id();
+        client.connect(&little.clone().for_queue_pair(&of_client)).unwrap();
+        let incoming = next_request(&mut acceptor);
+        if gives_up {
+            client.close().unwrap();
+            // That takes its way over the network.
+            std::thread::sleep(short);
+        }
+        qp = incoming.accept(qp, &little, short).unwrap_err().resource;
+    }
+    let prepared = Prepared { qp, send_cq, recv_cq, bed };
+    let params = ConnectionParams::new();
+    let (mut server, mut client) = both(
+        || accept(next_request(&mut acceptor), prepared, &params),
+        || Plan::plain().dial(resolve(Tcp, to)),
+    );
+    assert_eq!((depths(&mut server), depths(&mut client)), ((16, 16), (16, 16)));
+}
+
+#[test]
+fn packets_have_the_type_of_service_that_was_asked_for() {
+    let Some(bed) = Bed::new() else { return };
+    let (mut acceptor, to) = listen(Tcp, &bed);
+    let ack_timeout = AckTimeout::from_exponent(18).unwrap();
+    let connector = Connector::new(Tcp).set_type_of_service(0x68).set_ack_timeout(ack_timeout);
+    let (mut server, mut client) = both(
+        || Plan::plain().accept(next_request(&mut acceptor)),
+        || Plan::plain().dial(connector.resolve(to, DEADLINE).unwrap()),
+    );
+    for end in [&mut client, &mut server] {
+        let attr = query(end);
+        let grh = attr.address().unwrap().grh.unwrap();
+        assert_eq!(grh.traffic_class, 0x68);
+        // The builder's.
+        assert_eq!(attr.timeout(), Some(AckTimeout::DEFAULT));
+    }
+    assert_connected(&mut client, &mut server);
 }
 
 #[test]

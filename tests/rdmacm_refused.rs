@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ibverbs::rdmacm::{
-    Acceptor, CmEventType, ConnectionFailure, ConnectionParams, Connector, DatagramRefusal,
-    Incoming, RejectReason, Tcp, Udp,
+    Acceptor, CmEventType, CmId, ConnectionFailure, ConnectionParams, Connector, DatagramRefusal,
+    EventChannel, Incoming, RejectReason, Tcp, Udp,
 };
 use ibverbs::{
     Error, Init, QpState, QueuePair, QueuePairAttrMask, Rc, RecvRequest, Reset, Unconnected,
@@ -111,6 +111,28 @@ fn port_spaces_have_nothing_to_do_with_each_other() {
     let (mut server, mut client) = both(
         || Plan::plain().accept(next_request(&mut connected)),
         || Plan::plain().dial(resolve(Tcp, to_connected)),
+    );
+    assert_connected(&mut client, &mut server);
+}
+
+#[test]
+fn an_acceptor_needs_a_channel_of_its_own() {
+    let Some(bed) = Bed::new() else { return };
+    let channel = EventChannel::create().unwrap();
+    let mut id = CmId::create_on(&channel, Tcp).unwrap();
+    id.bind_addr(local_addr(&bed)).unwrap();
+    id.listen(1).unwrap();
+    let to = id.local_addr().unwrap();
+    let mut acceptor = Acceptor::from_id(Tcp, id).unwrap();
+    assert!(matches!(acceptor.poll(), Err(Error::SharedEventChannel)));
+    assert!(matches!(acceptor.accept(Some(SHORT)), Err(Error::SharedEventChannel)));
+    let mut id = acceptor.into_id();
+    id.migrate_to_own_channel().unwrap();
+    let mut acceptor = Acceptor::from_id(Tcp, id).unwrap();
+    let (mut server, mut client) = both(
+        // Without a timeout.
+        || Plan::plain().accept(acceptor.accept(None).unwrap().unwrap()),
+        || Plan::plain().dial(resolve(Tcp, to)),
     );
     assert_connected(&mut client, &mut server);
 }
