@@ -314,11 +314,14 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// If it does not, the next transition reports that.
     pub(super) fn step_back(&mut self) {
         let state = self.core.query(QueuePairAttrMask::STATE).ok().and_then(|attr| attr.state());
-        if state == Some(QpState::INIT) && !S::IS_RESET {
-            return;
+        if state != Some(QpState::INIT) || S::IS_RESET {
+            let reset = QueuePairAttr::new().set_state(QpState::RESET);
+            if self.core.modify(&reset).is_err() {
+                return;
+            }
         }
-        let reset = QueuePairAttr::new().set_state(QpState::RESET);
-        if self.core.modify(&reset).is_ok() && !S::IS_RESET {
+        if !S::IS_RESET {
+            // Also if it is initialised: the connection manager may have done so with a port of its own.
             let _ = self.core.enter_init();
         }
     }
