@@ -133,8 +133,11 @@ impl IdInner {
             return Ok(());
         }
         let code = last_errno();
-        // If this fails as well, nothing is taken from the channel any more, and the identifier is lost.
-        destroy(raw, false, &mut turn);
+        if destroy(raw, false, &mut turn) != 0 {
+            // Nothing is taken from the channel any more. The identifier is lost, and so is the channel, which it
+            // points to.
+            std::mem::forget(self.channel.clone());
+        }
         drop(turn);
         self.raw = None;
         Err(code)
