@@ -282,7 +282,12 @@ impl Controls {
 
     /// Makes the next call of a verb fail with this `errno` value.
     pub fn fail_once(&self, verb: Verb, code: c_int) {
-        let failure = Failure { successes: 0, code, once: true };
+        self.fail_once_after(verb, 0, code);
+    }
+
+    /// The same, after so many more calls that succeed.
+    pub fn fail_once_after(&self, verb: Verb, successes: usize, code: c_int) {
+        let failure = Failure { successes, code, once: true };
         lock().config.failures.insert(verb, failure);
     }
 

@@ -2,6 +2,9 @@
 //! let objects go that the device or another thread may be using. The environment belongs to the whole
 //! process, so that this is a test binary of its own.
 
+use std::time::Duration;
+
+use ibverbs::rdmacm::{Acceptor, CmId, Connector, Tcp};
 use ibverbs::Error;
 use null_provider::{Kind, Verb};
 
@@ -22,9 +25,25 @@ fn unsafe_environments_are_refused() {
                 other => panic!("{other:?}"),
             }
             assert_eq!(null.count(Verb::OpenDevice), 0);
+            // Nor does the connection manager open one.
+            let peer = ([10, 0, 0, 1], 7471).into();
+            let mut id = CmId::create(Tcp).unwrap();
+            id.bind_addr(([10, 0, 0, 1], 0).into()).unwrap();
+            let acceptor = Acceptor::bind(Tcp, peer).unwrap();
+            for refused in [
+                id.context().map(drop),
+                Connector::new(Tcp).resolve(peer, Duration::from_secs(30)).map(drop),
+            ] {
+                match refused {
+                    Err(Error::UnsafeEnvironment { variable }) => assert_eq!(variable, name),
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(null.count(Verb::OpenDevice), 0);
+            drop((id, acceptor));
         }
         std::env::remove_var(name);
     }
     drop(device.open().unwrap());
-    assert_eq!(null.live(Kind::Context), 0);
+    assert_eq!((null.live(Kind::Context), null.live(Kind::EventChannel)), (0, 0));
 }

@@ -40,6 +40,11 @@ impl Null {
         self.reset();
     }
 
+    /// The provider, for something that outlives the borrow of this.
+    pub(crate) fn controls(&self) -> &'static Controls {
+        self.controls
+    }
+
     /// The verbs that were called since the last look.
     pub(crate) fn verbs(&self) -> Vec<Verb> {
         self.take_calls().iter().map(|call| call.verb).collect()
