@@ -90,13 +90,18 @@ pub struct Route {
 }
 
 impl Route {
+    /// What connects from there.
+    pub fn connector(&self) -> Connector<Tcp> {
+        let connector = Connector::new(Tcp);
+        match self.source {
+            Some(source) => connector.set_source(source),
+            None => connector,
+        }
+    }
+
     /// Finds the device that leads to the server.
     pub fn resolve(&self) -> Result<Resolved<Tcp>> {
-        let mut connector = Connector::new(Tcp);
-        if let Some(source) = self.source {
-            connector = connector.set_source(source);
-        }
-        Ok(connector.resolve(self.peer, SET_UP)?)
+        Ok(self.connector().resolve(self.peer, SET_UP)?)
     }
 }
 
