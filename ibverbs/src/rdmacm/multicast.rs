@@ -53,7 +53,7 @@ impl CmId {
         Ok(())
     }
 
-    /// Leaves a multicast group.
+    /// Leaves a multicast group: as often as it was joined.
     ///
     /// # Errors
     ///

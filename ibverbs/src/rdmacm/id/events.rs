@@ -58,6 +58,9 @@ impl CmId {
     ///
     /// A loop that waits for the channel already does not learn of those: poll the channel once after this.
     ///
+    /// Connection requests that wait at a listening identifier are lost, and their peers rejected when the old channel
+    /// is closed: move it before it listens.
+    ///
     /// # Errors
     ///
     /// [`Error::Verb`] if the kernel refuses.
@@ -66,7 +69,8 @@ impl CmId {
         self.move_to(channel.clone(), false)
     }
 
-    /// Moves the identifier to a channel of its own, together with its events that were not taken yet.
+    /// Moves the identifier to a channel of its own, together with its events that were not taken yet, as
+    /// [`migrate`](Self::migrate) does.
     ///
     /// # Errors
     ///
