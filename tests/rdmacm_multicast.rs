@@ -159,15 +159,15 @@ fn memberships_end_with_their_identifier_read_or_not() {
 }
 
 #[test]
-fn joining_twice_is_refused_or_counted() {
+fn memberships_are_counted() {
     let Some(address) = cm_address() else { return };
     let (mut id, group) = (bound(address), group());
-    joined(&mut id, group);
-    if id.join_multicast(group, Membership::Full).is_ok() {
-        expect_event(&mut id, CmEventType::MULTICAST_JOIN);
+    for _ in 0..3 {
+        joined(&mut id, group);
+    }
+    for _ in 0..3 {
         id.leave_multicast(group).unwrap();
     }
-    id.leave_multicast(group).unwrap();
     assert!(matches!(id.leave_multicast(group), Err(Error::NotJoined { .. })));
 }
 
