@@ -11,11 +11,12 @@ use ibverbs::rdmacm::{
     CmEvent, CmEventType, CmId, ConnectionParams, EventChannel, RejectReason, Tcp, Udp,
 };
 use ibverbs::{Error, Rc};
-use ibverbs_tests::{
-    accepted, assert_no_event, cm_address, ends, established, eventually, expect_event, listening,
+use ibverbs_tests::ids::{
+    accepted, assert_no_event, cm_address, ends, established, expect_event, listening,
     listening_on, next_event, next_event_on, place_of, prepare_for, requested, resolve, resolved,
-    within_deadline, End, Prepared, DEADLINE,
+    End,
 };
+use ibverbs_tests::{eventually, within_deadline, Prepared, DEADLINE};
 
 /// Long enough to be sure that nothing comes.
 const SILENCE: Duration = Duration::from_millis(100);

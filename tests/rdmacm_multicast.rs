@@ -5,10 +5,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use ibverbs::rdmacm::{CmEvent, CmEventType, CmId, EventChannel, Membership, Tcp, Udp};
 use ibverbs::{AddressHandle, Error, Gid, QueuePair, RecvRequest, Ud};
-use ibverbs_tests::{
-    assert_no_event, cm_address, eventually, expect_event, next_event_on, post_recv, prepare_for,
-    submit, wait_one, Mem, Prepared, Side, DEADLINE, GRH,
-};
+use ibverbs_tests::ids::{assert_no_event, cm_address, expect_event, next_event_on, prepare_for};
+use ibverbs_tests::{eventually, post_recv, submit, wait_one, Mem, Prepared, Side, DEADLINE, GRH};
 
 /// A group that no other test has.
 fn group() -> SocketAddr {

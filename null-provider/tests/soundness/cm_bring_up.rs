@@ -71,7 +71,7 @@ fn what_was_built_stays_and_what_was_agreed_on_is_taken() {
     let qp = id.bring_up(built(&id.context().unwrap())).unwrap();
     let [(init_mask, init), (rtr_mask, rtr), (rts_mask, rts)] = transitions(&null);
     assert!(init_mask.contains(QueuePairAttrMask::ACCESS_FLAGS));
-    assert_eq!(init.qp_access_flags, ACCESS.bits() as u32, "neither none nor all");
+    assert_eq!(init.qp_access_flags, ACCESS.bits(), "neither none nor all");
     assert_eq!(init.port_num, 1);
     assert!(rtr_mask.contains(QueuePairAttrMask::MAX_DEST_RD_ATOMIC));
     assert!(rtr_mask.contains(QueuePairAttrMask::MIN_RNR_TIMER));
@@ -171,7 +171,7 @@ fn expect_as_built(null: &Null, qp: PreparedQueuePair<Rc>) {
     let endpoint = qp.endpoint().unwrap();
     let mut qp = qp.handshake(endpoint).unwrap();
     let [(_, init), (_, rtr), (_, rts)] = transitions(null);
-    assert_eq!(init.qp_access_flags, ACCESS.bits() as u32);
+    assert_eq!(init.qp_access_flags, ACCESS.bits());
     assert_eq!((init.pkey_index, init.port_num), (0, 1));
     assert_eq!((rtr.max_dest_rd_atomic, rtr.min_rnr_timer), (MAX_DEST_RD_ATOMIC, 9));
     assert_eq!(rtr.path_mtu, ffi::IBV_MTU_4096);
@@ -247,7 +247,7 @@ fn the_steps_are_those_of_bringing_up_at_once() {
     let qp = id.ready_to_receive(qp).unwrap();
     let qp = id.ready_to_send(qp).unwrap();
     let [(_, init), (_, rtr), (_, rts)] = transitions(&null);
-    assert_eq!(init.qp_access_flags, ACCESS.bits() as u32);
+    assert_eq!(init.qp_access_flags, ACCESS.bits());
     assert_eq!((rtr.max_dest_rd_atomic, rtr.min_rnr_timer), (2, 9));
     assert_eq!((rts.max_rd_atomic, rts.timeout, rts.retry_cnt), (1, 11, RETRIES));
     drop(qp);
