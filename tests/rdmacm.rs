@@ -186,15 +186,15 @@ fn connections_share_a_protection_domain_and_completion_queues() {
             let bed = Bed::on(first.context().clone());
             let one = accept(first, unconnected(&bed, |builder| builder), &params);
             let second = next_request(&mut acceptor);
-            assert_eq!(second.context().as_raw(), bed.ctx().as_raw(), "both are of one device");
+            assert_eq!(second.context().as_raw(), bed.ctx().as_raw());
             let other = accept(second, unconnected(&bed, |builder| builder), &params);
             [one, other]
         },
         || {
             let (first, second) = (resolve(Tcp, to), resolve(Tcp, to));
-            assert_eq!(first.context().as_raw(), second.context().as_raw());
             let bed = Bed::on(first.context().clone());
-            let cq = bed.ctx().create_cq(64).build().unwrap();
+            // What comes from either context works with what comes from the other.
+            let cq = second.context().create_cq(64).build().unwrap();
             let clients = [first, second].map(|resolved| {
                 let builder = bed.pd().create_qp::<Rc>(&cq, &cq, resolved.port()).unwrap();
                 let qp = builder.set_max_inline_data(8).build().unwrap();

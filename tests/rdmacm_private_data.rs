@@ -34,6 +34,20 @@ fn assert_too_long(error: &Error, limit: PrivateDataLimit) {
     assert!(text.contains(&format!("at most {}", limit.bytes())), "{text}");
 }
 
+#[test]
+fn the_limits_are_those_of_the_protocol() {
+    let limits = [
+        (PrivateDataLimit::CONNECT, 56),
+        (PrivateDataLimit::ACCEPT, 196),
+        (PrivateDataLimit::REJECT, 148),
+        (PrivateDataLimit::CONNECT_DATAGRAM, 180),
+        (PrivateDataLimit::ACCEPT_DATAGRAM, 136),
+    ];
+    for (limit, bytes) in limits {
+        assert_eq!(limit.bytes(), bytes, "{limit:?}");
+    }
+}
+
 fn too_long(limit: PrivateDataLimit) -> ConnectionParams {
     ConnectionParams::new().set_private_data(vec![1; limit.bytes() + 1])
 }
