@@ -28,6 +28,7 @@ run() {
 "#;
 
 /// A command to run.
+#[derive(Clone)]
 pub(crate) struct Run {
     /// What it is called where its result is told.
     pub(crate) name: String,

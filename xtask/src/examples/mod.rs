@@ -1,5 +1,6 @@
 //! `cargo xtask examples`: every example, in one guest; those of two processes between devices and namespaces as well.
 
+mod connected;
 mod pair;
 
 use std::ffi::OsString;
@@ -38,13 +39,6 @@ const RPING: Connecting<'_> = Connecting {
     manner: "",
     server: &["-s", "-a", ADDRESS],
     client: &["-c", "-a", ADDRESS, "-I", SOURCE, "-V", "-C", "10"],
-};
-
-/// Copies a file that takes more chunks than are under way at once, into a folder that the guest forgets.
-const FILE_COPY: Connecting<'_> = Connecting {
-    manner: "",
-    server: &["--bind", ADDRESS, "--into", "/dev/shm", "--overwrite", "--chunk", "1"],
-    client: &["--bind", SOURCE, ADDRESS, "Cargo.lock"],
 };
 
 /// A program that must fail, with a last line on its standard error that has this in it.
@@ -109,10 +103,13 @@ fn check_complete(folder: &Path, programs: &[Program]) -> Result<()> {
 
 /// How an example is run: as any that moves data, unless it is named here.
 fn runs(program: &Program, iters: u64, networks: &[Network]) -> Vec<Run> {
-    let iters = ["--iters", &iters.to_string()];
+    let iters = iters.to_string();
+    if let Some(runs) = connected::runs(program, &iters, networks) {
+        return runs;
+    }
+    let iters = ["--iters", &iters];
     match program.name.as_str() {
         "devinfo" => vec![alone(program, &["--verbose"])],
-        "file_copy" => FILE_COPY.runs(program, networks),
         "first" => vec![alone(program, &[])],
         // There is no such device here, which it must say.
         "efa_srd" => vec![refused(program, "is no EFA device")],
@@ -120,23 +117,8 @@ fn runs(program: &Program, iters: u64, networks: &[Network]) -> Vec<Run> {
             over_tcp(program, "one device", ["rxe0", "rxe0"], &iters),
             over_tcp(program, "two devices", ["wired0", "wired1"], &iters),
         ],
-        "rdmacm_connect" => connecting(program, &iters, networks),
         _ => vec![alone(program, &iters)],
     }
-}
-
-/// Each side in both its manners, and against a peer in the other one.
-fn connecting(program: &Program, iters: &[&str], networks: &[Network]) -> Vec<Run> {
-    let server = ["--bind", ADDRESS];
-    let client = [&["--bind", SOURCE, ADDRESS], iters].concat();
-    let event_loop = ["--event-loop"];
-    [("event loop serves, ", &event_loop[..], &[][..]), ("event loop calls, ", &[], &event_loop)]
-        .into_iter()
-        .flat_map(|(manner, served, calling)| {
-            let (server, client) = ([&server, served].concat(), [&client, calling].concat());
-            Connecting { manner, server: &server, client: &client }.runs(program, networks)
-        })
-        .collect()
 }
 
 fn alone(program: &Program, arguments: &[&str]) -> Run {

@@ -9,7 +9,7 @@ use crate::vm::{quoted, Network};
 
 /// Waits until an address is listened on: the connection manager refuses a client that is early. A server that has ended
 /// instead has failed, whatever it says.
-const LISTENING: &[u8] = b"
+pub(super) const LISTENING: &str = "
 until rdma resource show cm_id | grep -q LISTEN; do
   kill -0 $! 2> /dev/null || exit 1
   sleep .05
@@ -86,7 +86,7 @@ impl Connecting<'_> {
             enter.chain([program]).chain(words.map(OsString::from)).collect()
         };
         let commands = [command(server, self.server), command(client, self.client)];
-        run(program, &format!("{}{}", self.manner, place.name), LISTENING, commands)
+        run(program, &format!("{}{}", self.manner, place.name), LISTENING.as_bytes(), commands)
     }
 }
 
