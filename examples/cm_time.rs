@@ -20,7 +20,7 @@ use clap::{value_parser, Parser};
 use hdrhistogram::Histogram;
 use ibverbs::rdmacm::{CmEvent, CmEventType, CmId, ConnectionParams, EventChannel, Tcp};
 use ibverbs::{CompletionQueue, PreparedQueuePair, ProtectionDomain, QueuePair, Rc};
-use ibverbs_examples::{show, Addresses, Progress, Route, PATIENCE, SET_UP};
+use ibverbs_examples::{explain, show, Addresses, Progress, Route, PATIENCE, SET_UP};
 
 /// Measure how long it takes to set up connections.
 ///
@@ -110,7 +110,7 @@ fn serve(options: &Options) -> Result<()> {
             CmEventType::DISCONNECTED => {
                 if let Some((mut id, _)) = connections.remove(&event.context()) {
                     // The client waits for the answer.
-                    let _ = id.disconnect();
+                    id.disconnect()?;
                     ended += 1;
                 }
             }
@@ -232,7 +232,7 @@ impl Client {
             let event = event.with_context(|| {
                 format!("nothing happened for {PATIENCE:?}, and {done} of {count} are {what}")
             })?;
-            done += usize::from(self.step(&event)?);
+            done += usize::from(self.step(event)?);
             progress.step(done as u64);
         }
         Ok(start.elapsed())
@@ -257,7 +257,7 @@ impl Client {
     }
 
     /// Takes the next step with the connection that the event is of. Returns whether it is set up, or ended.
-    fn step(&mut self, event: &CmEvent) -> Result<bool> {
+    fn step(&mut self, event: CmEvent) -> Result<bool> {
         let number = usize::try_from(event.context())?;
         let connection = self.connections.get_mut(number).context("an event of no connection")?;
         match event.event_type() {
@@ -289,7 +289,7 @@ impl Client {
                 return Ok(true);
             }
             CmEventType::TIMEWAIT_EXIT | CmEventType::ADDR_CHANGE => {}
-            _ => bail!("connection {number} to {}: {event}", self.route.peer),
+            _ => return Err(explain(event.into_error("connect", &connection.id))),
         }
         Ok(false)
     }

@@ -16,12 +16,12 @@ use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure, Context as _, Result};
+use anyhow::{ensure, Context as _, Result};
 use clap::{value_parser, Parser};
 use ibverbs::rdmacm::{Acceptor, CmEvent, CmEventType, CmId, Incoming, Tcp};
 use ibverbs::{CompletionChannel, CompletionQueue, Context, Init, QueuePair, Rc};
 use ibverbs_examples::{
-    explain, show, text, wait_connected, Addresses, Hello, Served, Talk, PATIENCE, SET_UP,
+    explain, show, wait_connected, Addresses, Hello, Served, Talk, PATIENCE, SET_UP,
 };
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
@@ -144,7 +144,7 @@ impl Loop {
                     // A descriptor is reported once: what is there must be taken until there is no more.
                     while let Some(mut event) = listener.poll_cm_event()? {
                         let Some(id) = event.take_request() else {
-                            bail!("not listening: {event}")
+                            return Err(event.into_error("listen", &listener).into());
                         };
                         let mut client = Peer::new(id, next);
                         match client.answer(event.private_data(), self.epoll.registry()) {
@@ -245,13 +245,11 @@ impl Peer {
 
     /// Answers a client's request.
     fn answer(&mut self, private_data: &[u8], registry: &Registry) -> Result<()> {
-        let hello = match Hello::from_bytes(private_data) {
-            Ok(hello) => hello,
-            Err(error) => {
-                self.id.reject(error.to_string().as_bytes())?;
-                return Err(error);
-            }
-        };
+        let hello = Hello::from_bytes(private_data);
+        if let Err(error) = &hello {
+            self.id.reject(error.to_string().as_bytes())?;
+        }
+        let hello = hello?;
         watch(registry, &self.id, Source::Manager.of(self.number))?;
         let (line, qp) = self.prepare(registry, |device, cq| Talk::server(device, cq, hello))?;
         let qp = self.id.bring_up(qp)?;
@@ -290,7 +288,7 @@ impl Peer {
                     if event.event_type() == CmEventType::DISCONNECTED {
                         return self.end().map(Some);
                     }
-                    self.step(&event, registry, options)?;
+                    self.step(event, registry, options)?;
                 }
                 Ok(None)
             }
@@ -298,7 +296,7 @@ impl Peer {
     }
 
     /// Takes the next step of setting up the connection.
-    fn step(&mut self, event: &CmEvent, registry: &Registry, options: &Options) -> Result<()> {
+    fn step(&mut self, event: CmEvent, registry: &Registry, options: &Options) -> Result<()> {
         match event.event_type() {
             CmEventType::ADDR_RESOLVED => self.id.resolve_route(SET_UP)?,
             CmEventType::ROUTE_RESOLVED => {
@@ -317,10 +315,7 @@ impl Peer {
                 self.talk()?;
             }
             CmEventType::ESTABLISHED | CmEventType::ADDR_CHANGE | CmEventType::TIMEWAIT_EXIT => {}
-            _ => match text(event.private_data()).as_str() {
-                "" => bail!("cannot connect to {}: {event}", self.name()),
-                said => bail!("{} says: {said} ({event})", self.name()),
-            },
+            _ => return Err(explain(event.into_error("connect", &self.id))),
         }
         Ok(())
     }
@@ -343,12 +338,11 @@ impl Peer {
         line.talk.go_on(qp)
     }
 
-    /// Answers that the connection has ended.
+    /// The connection has ended. If it was the peer that has ended it, it waits for an answer.
     fn end(&mut self) -> Result<String> {
         // What arrived before is there now.
         self.talk()?;
-        // Who has ended it himself has nothing to answer.
-        let _ = self.id.disconnect();
+        self.id.disconnect()?;
         let line = self.line.as_ref().context("the connection ended before it began")?;
         ensure!(line.talk.is_over(), "the peer has ended the connection: look at what it said");
         Ok(line.talk.summary())

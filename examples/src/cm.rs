@@ -188,13 +188,19 @@ pub fn wait_connected(
         let ended = connection.poll_disconnected()?;
         // What arrived before the end is there now.
         if let Some(mut completions) = cq.wait(Some(if ended { Duration::ZERO } else { ROUND }))? {
+            let mut is_first = true;
             while let Some(completion) = completions.next() {
-                if let Err(error) = completion.ok() {
-                    let ended = connection.wait_disconnected(Some(ROUND))?;
-                    let why = if ended { ENDED } else { "a work request failed" };
-                    return Err(anyhow::Error::new(error).context(why));
+                match completion.ok() {
+                    Ok(()) => each(&completion)?,
+                    // That there is nothing more is told the next time: what came may have been all.
+                    Err(_) if ended && !is_first => break,
+                    Err(error) => {
+                        let ended = connection.wait_disconnected(Some(ROUND))?;
+                        let why = if ended { ENDED } else { "a work request failed" };
+                        return Err(anyhow::Error::new(error).context(why));
+                    }
                 }
-                each(&completion)?;
+                is_first = false;
             }
             return Ok(());
         }
