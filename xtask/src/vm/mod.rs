@@ -293,9 +293,7 @@ fn environment(rdma_core: RdmaCore) -> Result<Vec<(OsString, OsString)>> {
         put_first(&mut variables, "LD_LIBRARY_PATH", &built.libraries)?;
         put_first(&mut variables, "PATH", &built.programs)?;
     }
-    if rdma_core != RdmaCore::None {
-        variables.extend(peers::variables());
-    }
+    variables.extend(peers::variables(rdma_core != RdmaCore::None));
     Ok(variables)
 }
 
