@@ -13,7 +13,7 @@ pub const PORT: u8 = 1;
 const VARIABLE: &str = "IBVERBS_TEST_DEVICE";
 
 /// The name of the device that the tests must run on, if somebody promised one.
-fn promised() -> Option<String> {
+pub(crate) fn promised() -> Option<String> {
     let name = std::env::var_os(VARIABLE).filter(|name| !name.is_empty())?;
     Some(name.into_string().expect("IBVERBS_TEST_DEVICE is not UTF-8"))
 }

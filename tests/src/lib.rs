@@ -13,7 +13,9 @@ mod link;
 mod memory;
 mod pair;
 mod process;
+mod program;
 mod resources;
+mod told;
 mod wait;
 
 pub use connection::{
@@ -25,10 +27,13 @@ pub use device::{other_context, test_context, Bed, PORT};
 pub use link::Link;
 pub use memory::{pattern, Mem};
 pub use pair::{
-    connect, pair, pair_with, post_recv, prepare, prepare_on, submit, unconnected, Prepared, Side,
+    connect, pair, pair_with, post_pieces, post_recv, prepare, prepare_on, submit, unconnected,
+    Prepared, Side,
 };
 pub use process::{hear, role, tell, wait_for_death, PeerProcess};
+pub use program::{Ended, Program, Running};
 pub use resources::{kernel_objects, limit_resource, open_device_files, Numbers};
+pub use told::Route;
 pub use wait::{
     assert_silent, eventually, is_readable, wait, wait_event, wait_ok, wait_one, within_deadline,
     Wc, DEADLINE,

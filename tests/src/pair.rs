@@ -6,6 +6,7 @@ use ibverbs::{
 };
 
 use crate::device::{Bed, PORT};
+use crate::memory::Mem;
 
 /// Entries of the completion queues: enough for two full queues of the default depth.
 const ENTRIES: u32 = 256;
@@ -126,4 +127,22 @@ pub fn post_recv<'a, T: Transport, S: CanReceive>(
     // SAFETY: in this package, slices come from a `Mem`. Its bed keeps it registered for longer than
     // the queue pair lives, and there are no references to its bytes.
     unsafe { qp.post_recv(requests) }
+}
+
+/// Posts receives one by one, into pieces of this memory of the queue pair's own bed: `count` of `size` bytes, which are
+/// numbered by their place.
+///
+/// # Errors
+///
+/// Those of [`QueuePair::post_recv`].
+pub fn post_pieces<T: Transport, S: CanReceive>(
+    qp: &mut QueuePair<T, S>,
+    mem: &Mem,
+    count: usize,
+    size: usize,
+) -> Result<()> {
+    (0..count).try_for_each(|n| {
+        let piece = mem.slice(n * size..(n + 1) * size);
+        post_recv(qp, [RecvRequest::new(n as u64, &[piece])])
+    })
 }

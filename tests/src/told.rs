@@ -1,0 +1,81 @@
+//! What the environment tells the tests beside the device.
+
+use std::env::{self, VarError};
+use std::fmt;
+use std::io::Write;
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use crate::device::promised;
+
+/// What a variable of the environment says. `None` if it says nothing: the tests that need it are skipped then, with
+/// a line that says so. Where a device was promised, it must be set, if only to nothing.
+#[track_caller]
+pub(crate) fn told(variable: &str) -> Option<String> {
+    match env::var(variable) {
+        Ok(value) if !value.is_empty() => return Some(value),
+        Err(VarError::NotUnicode(value)) => panic!("{variable} is not UTF-8: {value:?}"),
+        Err(VarError::NotPresent) if promised().is_some() => panic!(
+            "{variable} is not set (see CONTRIBUTING.md; if it is empty, what needs it is skipped)"
+        ),
+        Ok(_) | Err(VarError::NotPresent) => {}
+    }
+    // The test harness would keep what `eprintln!` prints in a test that passes. A closed standard error is no
+    // reason to fail.
+    let _ = std::io::stderr().write_all(format!("SKIPPED: there is no {variable}\n").as_bytes());
+    None
+}
+
+/// From where to where connections go: addresses, as programs take them.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The address that the server listens on.
+    pub server: String,
+    /// The address that the client comes from, if it must be told.
+    pub client: Option<String>,
+}
+
+impl Route {
+    /// All that the tests were told of: from the device to itself, by each kind of address, and between two devices.
+    pub fn all() -> Vec<Route> {
+        let own = ["IBVERBS_TEST_ADDR", "IBVERBS_TEST_ADDR6", "IBVERBS_TEST_LINK_LOCAL"];
+        let own = own.into_iter().filter_map(told).map(|server| Route { server, client: None });
+        own.chain(Route::between_devices()).collect()
+    }
+
+    /// From the device to itself, by its address of IPv4.
+    pub fn to_itself() -> Option<Route> {
+        told("IBVERBS_TEST_ADDR").map(|server| Route { server, client: None })
+    }
+
+    /// From one device to another.
+    pub fn between_devices() -> Option<Route> {
+        let wire = told("IBVERBS_TEST_WIRE")?;
+        let (server, client) = wire.split_once(',').expect("IBVERBS_TEST_WIRE has no comma");
+        Some(Route { server: server.into(), client: Some(client.into()) })
+    }
+
+    /// The server's address, with a port.
+    #[track_caller]
+    pub fn server_addr(&self, port: u16) -> SocketAddr {
+        address(&self.server, port)
+    }
+
+    /// The client's address, with any port.
+    #[track_caller]
+    pub fn client_addr(&self) -> Option<SocketAddr> {
+        self.client.as_ref().map(|client| address(client, 0))
+    }
+}
+
+#[track_caller]
+fn address(host: &str, port: u16) -> SocketAddr {
+    let found = (host, port).to_socket_addrs();
+    let found = found.unwrap_or_else(|error| panic!("{host} is no address: {error}"));
+    found.into_iter().next().expect("a host that was found has an address")
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "from {} to {}", self.client.as_deref().unwrap_or("anywhere"), self.server)
+    }
+}
