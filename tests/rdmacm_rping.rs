@@ -201,12 +201,6 @@ fn server(rping: &Program, route: &Route, port: u16, options: &str) -> Running {
     rping.start(&format!("-s -a {} -p {port} {options}", route.server))
 }
 
-/// What connects along the route.
-fn connector(route: &Route) -> Connector<Tcp> {
-    let connector = Connector::new(Tcp);
-    route.client_addr().map_or(connector, |client| connector.set_source(client))
-}
-
 /// Checks that the connection goes along the route.
 #[track_caller]
 fn assert_along(route: &Route, connection: &Connection) {
@@ -243,7 +237,7 @@ fn its_server_answers() {
     for route in Route::all() {
         for (count, size) in SIZES {
             let mut rping = server(&rping, &route, PORT, &format!("-v -S {size}"));
-            let mut talk = Talk::dial(&mut rping, connector(&route), route.server_addr(PORT));
+            let mut talk = Talk::dial(&mut rping, route.connector(Tcp), route.server_addr(PORT));
             talk.ping(count, size);
             talk.disconnect();
             let ended = rping.finish();
@@ -266,7 +260,7 @@ fn its_own_queue_pairs_are_as_good_as_librdmacm_s() {
     client.finish().assert_success();
 
     let mut server = server(&rping, &route, PORT, "-q -S 100");
-    let mut talk = Talk::dial(&mut server, connector(&route), route.server_addr(PORT));
+    let mut talk = Talk::dial(&mut server, route.connector(Tcp), route.server_addr(PORT));
     talk.ping(3, 100);
     talk.disconnect();
     server.finish().assert_success();
@@ -309,7 +303,7 @@ fn the_end_of_a_server_that_is_killed_is_told() {
     let Some(rping) = Program::rping() else { return };
     for route in Route::all() {
         let mut rping = server(&rping, &route, PORT, "");
-        let mut talk = Talk::dial(&mut rping, connector(&route), route.server_addr(PORT));
+        let mut talk = Talk::dial(&mut rping, route.connector(Tcp), route.server_addr(PORT));
         talk.ping(2, 64);
         let source = talk.end.bed.mem(64);
         talk.offer(source.remote());

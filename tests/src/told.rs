@@ -5,6 +5,8 @@ use std::fmt;
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 
+use ibverbs::rdmacm::{Connector, PortSpace};
+
 use crate::device::promised;
 
 /// What a variable of the environment says. `None` if it says nothing: the tests that need it are skipped then, with
@@ -64,6 +66,13 @@ impl Route {
     #[track_caller]
     pub fn client_addr(&self) -> Option<SocketAddr> {
         self.client.as_ref().map(|client| address(client, 0))
+    }
+
+    /// What connects from the client's address.
+    #[track_caller]
+    pub fn connector<P: PortSpace>(&self, port_space: P) -> Connector<P> {
+        let connector = Connector::new(port_space);
+        self.client_addr().map_or(connector, |client| connector.set_source(client))
     }
 }
 
