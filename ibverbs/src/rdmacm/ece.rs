@@ -31,7 +31,7 @@ impl Ece {
 }
 
 impl CmId {
-    /// The options to send with the request, or with its acceptance.
+    /// The options to send with the request, or with its acceptance, which has the vendor of the request.
     ///
     /// # Errors
     ///

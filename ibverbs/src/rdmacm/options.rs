@@ -21,7 +21,7 @@ impl CmId {
     }
 
     /// Whether the local address may be bound again while another identifier still has it, as `SO_REUSEADDR` does for
-    /// sockets. Set it before [`bind_addr`](Self::bind_addr), on both; two that listen exclude each other all the same.
+    /// sockets. Set it before [`bind_addr`](Self::bind_addr), on both. None listens while another is bound to its address.
     /// Default: no.
     ///
     /// # Errors
@@ -45,9 +45,10 @@ impl CmId {
         self.set_option(ffi::RDMA_OPTION_ID_AFONLY, c_int::from(only))
     }
 
-    /// How long the peer's queue pair should wait for an acknowledgement, as the connection request says. Set it before
-    /// the route is resolved. Default: what the path's latency suggests. A peer that is made with this crate waits as
-    /// long as [its builder](crate::QueuePairBuilder::set_timeout) says instead, and so does this side.
+    /// How long the peer's queue pair should wait for an acknowledgement, as the connection request says; the device may
+    /// make it longer. Set it before the route is resolved. Default: what the path's latency suggests. A peer that is made
+    /// with this crate waits as long as [its builder](crate::QueuePairBuilder::set_timeout) says instead, and so does this
+    /// side.
     ///
     /// # Errors
     ///
