@@ -102,8 +102,8 @@ impl Connection {
     /// Takes note of an event. If it is the end of the connection, it is answered.
     pub(super) fn note(&mut self, event: CmEvent) -> Result<()> {
         match event.event_type() {
-            // Its status may be that the peer did not answer.
-            CmEventType::DISCONNECTED => {
+            // Its status may be that the peer did not answer. One that has ended it before it got the confirmation rejects it.
+            CmEventType::DISCONNECTED | CmEventType::REJECTED => {
                 // If the peer has ended it, it waits for an answer. If not, there is nothing to answer, and
                 // nothing lost; the same holds for the queue pair, which has failed then already.
                 let _ = self.disconnect();

@@ -161,7 +161,9 @@ impl<P: PortSpace> Resolved<P> {
     ///
     /// - [`Error::Connection`] if the peer rejects, with its reason and its private data; if nobody listens there,
     ///   which is told at once; or if it does not answer.
-    /// - [`Error::TimedOut`] if there is no answer within `timeout`. The kernel alone would go on for about a minute.
+    /// - [`Error::TimedOut`] if there is no answer within `timeout`. The kernel alone would go on for about a minute, or
+    ///   longer.
+    /// - [`Error::NothingToAnswer`] if the peer has taken its answer back already.
     /// - [`Error::DeviceMismatch`] if the queue pair is of another device.
     /// - [`Error::PrivateDataTooLong`], and the others of [`CmId::connect`], [`CmId::bring_up`] and
     ///   [`CmId::establish`].
@@ -205,6 +207,9 @@ impl<P: PortSpace> Resolved<P> {
             Ok(response) => response,
             Err(error) => return Err(Failed { resource: qp, error }),
         };
+        if let Err(error) = self.id.check_answerable() {
+            return Err(Failed { resource: qp, error });
+        }
         let built = qp.config();
         let qp = self.id.bring_up_for(qp, params)?;
         match self.id.establish() {
