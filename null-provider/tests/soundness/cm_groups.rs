@@ -6,6 +6,7 @@ use ibverbs::{Error, QpState};
 use null_provider::{Kind, Verb};
 
 use crate::cm_common::*;
+use crate::cm_turns::take_turns;
 use crate::common::{null, Null};
 
 /// A member on a shared channel that has not heard yet that it is one.
@@ -116,31 +117,28 @@ fn an_identifier_whose_groups_cannot_be_left_is_destroyed() {
     assert!(channel.poll_cm_event().unwrap().is_none());
 }
 
+/// Does this while another thread waits for its turn to take an event, which finds nothing then.
+fn with_poller(null: &Null, verb: Verb, act: impl FnOnce(CmId) + Send) {
+    let channel = EventChannel::create().unwrap();
+    let id = joining(&channel);
+    removed(null, &id);
+    null.take_calls();
+    take_turns(
+        null,
+        verb,
+        || act(id),
+        || assert!(channel.poll_cm_event().unwrap().is_none()),
+        |controls| controls.count(Verb::GetCmEvent) > 0,
+    );
+}
+
 #[test]
 fn no_event_is_taken_between_leaving_and_destroying() {
     let null = null();
-    let channel = EventChannel::create().unwrap();
-    let id = joining(&channel);
-    removed(&null, &id);
-    // The other thread waits for its turn meanwhile, and finds nothing.
-    crate::cm_turns::take_turns(
-        &null,
-        Verb::LeaveMulticast,
-        || drop(id),
-        || assert!(channel.poll_cm_event().unwrap().is_none()),
-        |controls| controls.count(Verb::GetCmEvent) > 0,
-    );
-    let channel = EventChannel::create().unwrap();
-    let mut id = joining(&channel);
-    removed(&null, &id);
-    null.take_calls();
-    crate::cm_turns::take_turns(
-        &null,
-        Verb::DestroyCmId,
-        || assert!(id.leave_multicast(group(1)).is_err()),
-        || assert!(channel.poll_cm_event().unwrap().is_none()),
-        |controls| controls.count(Verb::GetCmEvent) > 0,
-    );
+    for verb in [Verb::LeaveMulticast, Verb::DestroyCmId] {
+        with_poller(&null, verb, drop);
+        with_poller(&null, verb, |mut id| assert!(id.leave_multicast(group(1)).is_err()));
+    }
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Rules 10 and 15 for tasks: connections that are set up on tokio, and futures of it that are dropped.
 
-use std::future::Future;
+use std::future::{poll_fn, Future};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use ibverbs::rdmacm::{
@@ -26,6 +28,19 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 /// That nothing comes for a moment. The future is dropped then.
 async fn expect_pending<T>(future: impl Future<Output = T>) {
     assert!(timeout(Duration::from_millis(5), future).await.is_err(), "something came");
+}
+
+/// Polls a future twice, and drops it. By the second time, the runtime knows that there is something to take.
+async fn polled_twice<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    for _ in 0..2 {
+        let poll = poll_fn(|task| Poll::Ready(future.as_mut().poll(task)));
+        if let Poll::Ready(output) = poll.await {
+            return Some(output);
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    None
 }
 
 /// Both ends of a connection. `spawn` demands that the futures be `Send`.
@@ -137,6 +152,33 @@ fn a_future_of_an_acceptor_that_is_dropped_loses_no_request() {
         drop(incoming);
         next(&mut client, CmEventType::REJECTED);
     });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "tokio needs more of epoll than Miri has")]
+fn an_event_is_taken_in_the_poll_that_returns_it() {
+    const EVENTS: usize = 5;
+    let null = null();
+    runtime().block_on(soon(async {
+        let channel = EventChannel::create().unwrap();
+        let shared = CmId::create_on(&channel, Tcp).unwrap();
+        let mut own = CmId::create(Tcp).unwrap();
+        let mut acceptor = Acceptor::bind(Tcp, address(0)).unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..EVENTS {
+            raise(&null, &shared, plain(CmEventType::ADDR_CHANGE));
+            raise(&null, &own, plain(CmEventType::ADDR_CHANGE));
+            let mut client = resolved(Tcp, 0);
+            client.connect(&ConnectionParams::new()).unwrap();
+            clients.push(client);
+        }
+        let mut taken = [0; 3];
+        while taken != [EVENTS; 3] {
+            taken[0] += usize::from(polled_twice(channel.next_event()).await.is_some());
+            taken[1] += usize::from(polled_twice(own.next_event()).await.is_some());
+            taken[2] += usize::from(polled_twice(acceptor.accept_async()).await.is_some());
+        }
+    }));
 }
 
 #[test]
