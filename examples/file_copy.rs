@@ -58,7 +58,7 @@ struct Options {
     #[arg(short = 'n', long, default_value_t = 1)]
     files: u32,
 
-    /// Bytes per chunk, in KiB; the receiver says it
+    /// How long a chunk is, in KiB; the receiver says it
     #[arg(short, long, default_value_t = 64, value_parser = value_parser!(u32).range(1..=i64::from(MAX_CHUNK >> 10)))]
     chunk: u32,
 }
