@@ -363,3 +363,33 @@ fn requests_that_wait_are_rejected_with_their_listener() {
         });
     }
 }
+
+/// The listener accepts, and is gone at once: before this is confirmed, while it is, or after that.
+#[test]
+fn a_listener_that_takes_its_answer_back_has_rejected() {
+    let Some(bed) = Bed::new() else { return };
+    let (mut acceptor, to) = listen(Tcp, &bed);
+    for round in 0..20 {
+        let (_, connected) = both(
+            || {
+                let mut id = next_request(&mut acceptor).into_id();
+                let qp = id.bring_up(queue_pair(&bed)).unwrap();
+                id.accept(&ConnectionParams::new().for_queue_pair(&qp)).unwrap();
+                std::thread::sleep(Duration::from_micros(round * 50));
+                drop(id);
+                qp
+            },
+            || resolve(Tcp, to).connect(queue_pair(&bed), &ConnectionParams::new(), DEADLINE),
+        );
+        match connected {
+            Ok(mut connection) => assert!(connection.wait_disconnected(Some(DEADLINE)).unwrap()),
+            Err(failed) => {
+                if !matches!(failed.error, Error::NothingToAnswer { .. }) {
+                    let failure = failure(failed.error);
+                    assert_eq!(failure.reject_reason(), Some(RejectReason::CONSUMER_DEFINED));
+                }
+                failed.resource.close().unwrap();
+            }
+        }
+    }
+}

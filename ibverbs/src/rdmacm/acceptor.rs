@@ -227,7 +227,7 @@ impl<P: PortSpace> Incoming<P> {
     ///
     /// # Errors
     ///
-    /// - [`Error::NothingToAnswer`] if the peer has given up before, [`Error::Connection`] if it did so meanwhile.
+    /// - [`Error::NothingToAnswer`] if the peer has given up before it was answered, [`Error::Connection`] if after that.
     /// - [`Error::TimedOut`] if it does not confirm within `timeout`.
     /// - [`Error::DeviceMismatch`] if the queue pair is of another device.
     /// - [`Error::PrivateDataTooLong`], and the others of [`CmId::accept`] and [`CmId::bring_up`].
@@ -270,15 +270,14 @@ impl<P: PortSpace> Incoming<P> {
         qp: QueuePair<Rc, S>,
         params: &ConnectionParams,
     ) -> Result<QueuePair<Rc>, Failed<QueuePair<Rc, S>>> {
-        if let Err(error) = self.id.check_answerable() {
-            return Err(Failed { resource: qp, error });
-        }
         let built = qp.config();
-        let qp = self.id.bring_up_for(qp, params)?;
-        match self.id.accept(&params.clone().for_queue_pair(&qp)) {
-            Ok(()) => Ok(qp),
-            Err(error) => Err(Failed { resource: qp.back_to(built), error }),
-        }
+        let answered = self.id.bring_up_for(qp, params).and_then(|qp| {
+            match self.id.accept(&params.clone().for_queue_pair(&qp)) {
+                Ok(()) => Ok(qp),
+                Err(error) => Err(Failed { resource: qp.back_to(built), error }),
+            }
+        });
+        answered.map_err(|failed| self.id.explain(failed))
     }
 
     pub(super) fn into_connection(self, qp: QueuePair<Rc>) -> Connection {

@@ -163,7 +163,7 @@ impl<P: PortSpace> Resolved<P> {
     ///   which is told at once; or if it does not answer.
     /// - [`Error::TimedOut`] if there is no answer within `timeout`. The kernel alone would go on for about a minute, or
     ///   longer.
-    /// - [`Error::NothingToAnswer`] if the peer has taken its answer back already.
+    /// - [`Error::NothingToAnswer`] if the peer has accepted, and taken that back before it was confirmed.
     /// - [`Error::DeviceMismatch`] if the queue pair is of another device.
     /// - [`Error::PrivateDataTooLong`], and the others of [`CmId::connect`], [`CmId::bring_up`] and
     ///   [`CmId::establish`].
@@ -207,17 +207,14 @@ impl<P: PortSpace> Resolved<P> {
             Ok(response) => response,
             Err(error) => return Err(Failed { resource: qp, error }),
         };
-        if let Err(error) = self.id.check_answerable() {
-            return Err(Failed { resource: qp, error });
-        }
         let built = qp.config();
-        let qp = self.id.bring_up_for(qp, params)?;
-        match self.id.establish() {
-            Ok(()) => Ok(Connection::new(self.id, qp, response.private_data().to_vec())),
-            Err(error) => {
-                drop(self.id);
-                Err(Failed { resource: qp.back_to(built), error })
-            }
+        let confirmed = self.id.bring_up_for(qp, params).and_then(|qp| match self.id.establish() {
+            Ok(()) => Ok(qp),
+            Err(error) => Err(Failed { resource: qp.back_to(built), error }),
+        });
+        match confirmed {
+            Ok(qp) => Ok(Connection::new(self.id, qp, response.private_data().to_vec())),
+            Err(failed) => Err(self.id.explain(failed)),
         }
     }
 

@@ -395,7 +395,7 @@ impl CmId {
     /// That there is a request or a response to answer. If there is none, or it was accepted, the kernel sends a
     /// rejection, forgets that it still waits for an answer itself, and lets the identifier be destroyed only when it
     /// has given up waiting, after more than a minute.
-    pub(super) fn check_answerable(&mut self) -> Result<()> {
+    fn check_answerable(&mut self) -> Result<()> {
         self.check_device()?;
         // What the peer has sent is in these attributes.
         let is_there = self.is_datagram() || self.qp_attr(QpState::RTR).is_ok();
@@ -404,6 +404,15 @@ impl CmId {
             return Err(Error::NothingToAnswer { source });
         }
         Ok(())
+    }
+
+    /// Why a request or a response could not be answered: a peer may give up at any moment, which shows in the verb that
+    /// comes next.
+    pub(super) fn explain<R>(&mut self, failed: Failed<R>) -> Failed<R> {
+        match self.check_answerable() {
+            Ok(()) => failed,
+            Err(error) => Failed { error, ..failed },
+        }
     }
 
     /// Ends the connection, or answers the peer that has ended it. Ends with `DISCONNECTED`.
