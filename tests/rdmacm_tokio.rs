@@ -32,9 +32,12 @@ fn run<T>(threads: bool, future: impl Future<Output = T>) -> T {
         true => runtime(),
         false => Builder::new_current_thread().enable_all().build().unwrap(),
     };
-    runtime.block_on(in_time(future))
+    // It may have many steps, each of which has this time.
+    let limit = 4 * DEADLINE;
+    runtime.block_on(async { timeout(limit, future).await.expect("it did not end in time") })
 }
 
+/// A step, which has its time.
 async fn in_time<T>(future: impl Future<Output = T>) -> T {
     timeout(DEADLINE, future).await.expect("it did not end in time")
 }
@@ -349,7 +352,10 @@ fn a_server_that_is_cancelled_leaves_no_connection() {
             match in_time(client).await.unwrap() {
                 Ok(mut connection) => in_time(connection.disconnected()).await.unwrap(),
                 Err(failed) => {
-                    assert!(matches!(failed.error, Error::Connection(_)), "{}", failed.error);
+                    let error = failed.error;
+                    let taken_back =
+                        matches!(error, Error::NothingToAnswer { .. } | Error::Connection(_));
+                    assert!(taken_back, "{error}");
                     failed.resource.close().unwrap();
                 }
             }
