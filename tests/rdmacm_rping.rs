@@ -1,9 +1,7 @@
 //! Connections to `rping`, librdmacm's ping: its client sends where its data is, and the server reads it and writes it
 //! back.
 
-use std::net::SocketAddr;
-
-use ibverbs::rdmacm::{Acceptor, Connection, ConnectionParams, Connector, Incoming, Tcp};
+use ibverbs::rdmacm::{Acceptor, Connection, ConnectionParams, Incoming, RejectReason, Tcp};
 use ibverbs::{
     AccessFlags, Context, Failed, Init, QueuePair, Rc, RecvRequest, RemoteMemorySlice, Result,
     WcStatus,
@@ -33,6 +31,19 @@ fn data(number: usize, size: usize) -> Vec<u8> {
     let mut data = text(number, size).into_bytes();
     data.push(0);
     data
+}
+
+/// Checks that the program has done what it was to do.
+///
+/// Older ones (rdma-core 44) close their event channel while a thread of theirs may be reading it. If that fails the
+/// program ends with an error, which means nothing: everything was done before.
+#[track_caller]
+fn assert_done(ended: &Ended) {
+    const CLOSED: &str = "rdma_get_cm_event: Bad file descriptor\n";
+    let is_late = ended.stderr.ends_with(CLOSED) && !ended.stderr.contains("failed");
+    if ended.code != Some(255) || !is_late {
+        ended.assert_success();
+    }
 }
 
 /// Checks that the program has printed the data of each ping.
@@ -74,7 +85,8 @@ impl Talk {
 
     /// Connects when the program listens.
     #[track_caller]
-    fn dial(rping: &mut Running, connector: Connector<Tcp>, to: SocketAddr) -> Talk {
+    fn dial(rping: &mut Running, route: &Route, port: u16) -> Talk {
+        let (connector, to) = (route.connector(Tcp), route.server_addr(port));
         rping.once_listening(|| {
             let resolved = connector.resolve(to, DEADLINE)?;
             let ctx = resolved.context().clone();
@@ -224,7 +236,7 @@ fn its_client_is_served() {
             talk.serve(count, size);
             talk.assert_ended();
             let ended = rping.finish();
-            ended.assert_success();
+            assert_done(&ended);
             assert_printed(&ended, "ping data: ", count, size);
         }
     }
@@ -237,11 +249,11 @@ fn its_server_answers() {
     for route in Route::all() {
         for (count, size) in SIZES {
             let mut rping = server(&rping, &route, PORT, &format!("-v -S {size}"));
-            let mut talk = Talk::dial(&mut rping, route.connector(Tcp), route.server_addr(PORT));
+            let mut talk = Talk::dial(&mut rping, &route, PORT);
             talk.ping(count, size);
             talk.disconnect();
             let ended = rping.finish();
-            ended.assert_success();
+            assert_done(&ended);
             assert_printed(&ended, "server ping data: ", count, size);
         }
     }
@@ -251,59 +263,61 @@ fn its_server_answers() {
 fn its_own_queue_pairs_are_as_good_as_librdmacm_s() {
     const PORT: u16 = 7511;
     let Some(rping) = Program::rping() else { return };
-    let Some(route) = Route::to_itself() else { return };
-    let (mut acceptor, port) = listen(&route);
-    let client = client(&rping, &route, port, "-q -V -C 3 -S 100");
-    let mut talk = Talk::accept(next_request(&mut acceptor));
-    talk.serve(3, 100);
-    talk.assert_ended();
-    client.finish().assert_success();
+    for route in Route::ipv4() {
+        let (mut acceptor, port) = listen(&route);
+        let client = client(&rping, &route, port, "-q -V -C 3 -S 100");
+        let mut talk = Talk::accept(next_request(&mut acceptor));
+        talk.serve(3, 100);
+        talk.assert_ended();
+        assert_done(&client.finish());
 
-    let mut server = server(&rping, &route, PORT, "-q -S 100");
-    let mut talk = Talk::dial(&mut server, route.connector(Tcp), route.server_addr(PORT));
-    talk.ping(3, 100);
-    talk.disconnect();
-    server.finish().assert_success();
+        let mut server = server(&rping, &route, PORT, "-q -S 100");
+        let mut talk = Talk::dial(&mut server, &route, PORT);
+        talk.ping(3, 100);
+        talk.disconnect();
+        assert_done(&server.finish());
+    }
+}
+
+/// Checks that the program could not connect, for this reason.
+#[track_caller]
+fn assert_rejected(ended: &Ended, reason: RejectReason) {
+    assert_eq!(ended.code, Some(255), "{ended:#?}");
+    let line = format!("cma event RDMA_CM_EVENT_REJECTED, error {}\n", reason.0);
+    assert!(ended.stderr.contains(&line), "{ended:#?}");
 }
 
 #[test]
 fn its_client_is_told_of_a_refusal() {
     let Some(rping) = Program::rping() else { return };
-    for route in Route::all() {
+    for route in Route::ipv4() {
         let (mut acceptor, port) = listen(&route);
         let refused = client(&rping, &route, port, "-C 1");
         next_request(&mut acceptor).reject(b"not today").unwrap();
-        let ended = refused.finish();
-        assert_eq!(ended.code, Some(255), "{ended:#?}");
-        assert!(ended.stderr.contains("RDMA_CM_EVENT_REJECTED, error 28"), "{ended:#?}");
-
-        let unheard = client(&rping, &route, port, "-C 1");
+        assert_rejected(&refused.finish(), RejectReason::CONSUMER_DEFINED);
+        let not_answered = client(&rping, &route, port, "-C 1");
         drop(next_request(&mut acceptor));
-        let ended = unheard.finish();
-        assert_eq!(ended.code, Some(255), "{ended:#?}");
-        assert!(ended.stderr.contains("RDMA_CM_EVENT_REJECTED, error 28"), "{ended:#?}");
+        assert_rejected(&not_answered.finish(), RejectReason::CONSUMER_DEFINED);
     }
 }
 
 #[test]
 fn its_client_is_told_that_nobody_listens() {
+    const PORT: u16 = 7512;
     let Some(rping) = Program::rping() else { return };
-    for route in Route::all() {
-        let (acceptor, port) = listen(&route);
-        drop(acceptor);
-        let ended = client(&rping, &route, port, "-C 1").finish();
-        assert_eq!(ended.code, Some(255), "{ended:#?}");
-        assert!(ended.stderr.contains("RDMA_CM_EVENT_REJECTED, error 8"), "{ended:#?}");
+    for route in Route::ipv4() {
+        let ended = client(&rping, &route, PORT, "-C 1").finish();
+        assert_rejected(&ended, RejectReason::INVALID_SERVICE_ID);
     }
 }
 
 #[test]
 fn the_end_of_a_server_that_is_killed_is_told() {
-    const PORT: u16 = 7512;
+    const PORT: u16 = 7513;
     let Some(rping) = Program::rping() else { return };
-    for route in Route::all() {
+    for route in Route::ipv4() {
         let mut rping = server(&rping, &route, PORT, "");
-        let mut talk = Talk::dial(&mut rping, route.connector(Tcp), route.server_addr(PORT));
+        let mut talk = Talk::dial(&mut rping, &route, PORT);
         talk.ping(2, 64);
         let source = talk.end.bed.mem(64);
         talk.offer(source.remote());
@@ -315,7 +329,7 @@ fn the_end_of_a_server_that_is_killed_is_told() {
 #[test]
 fn a_listener_survives_a_client_that_is_killed() {
     let Some(rping) = Program::rping() else { return };
-    for route in Route::all() {
+    for route in Route::ipv4() {
         let (mut acceptor, port) = listen(&route);
         let killed = client(&rping, &route, port, "");
         let mut talk = Talk::accept(next_request(&mut acceptor));
@@ -329,6 +343,6 @@ fn a_listener_survives_a_client_that_is_killed() {
         let mut talk = Talk::accept(next_request(&mut acceptor));
         talk.serve(2, 64);
         talk.assert_ended();
-        next.finish().assert_success();
+        assert_done(&next.finish());
     }
 }

@@ -1,7 +1,6 @@
 //! What the environment tells the tests beside the device.
 
 use std::env::{self, VarError};
-use std::fmt;
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 
@@ -39,18 +38,23 @@ pub struct Route {
 impl Route {
     /// All that the tests were told of: from the device to itself, by each kind of address, and between two devices.
     pub fn all() -> Vec<Route> {
-        let own = ["IBVERBS_TEST_ADDR", "IBVERBS_TEST_ADDR6", "IBVERBS_TEST_LINK_LOCAL"];
-        let own = own.into_iter().filter_map(told).map(|server| Route { server, client: None });
-        own.chain(Route::between_devices()).collect()
+        let others = ["IBVERBS_TEST_ADDR6", "IBVERBS_TEST_LINK_LOCAL"].map(Route::to_itself);
+        Route::ipv4().into_iter().chain(others.into_iter().flatten()).collect()
     }
 
-    /// From the device to itself, by its address of IPv4.
-    pub fn to_itself() -> Option<Route> {
-        told("IBVERBS_TEST_ADDR").map(|server| Route { server, client: None })
+    /// Those by addresses of IPv4: from the device to itself, and between two devices.
+    pub fn ipv4() -> Vec<Route> {
+        [Route::to_itself("IBVERBS_TEST_ADDR"), Route::between_devices()]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
-    /// From one device to another.
-    pub fn between_devices() -> Option<Route> {
+    fn to_itself(variable: &str) -> Option<Route> {
+        told(variable).map(|server| Route { server, client: None })
+    }
+
+    fn between_devices() -> Option<Route> {
         let wire = told("IBVERBS_TEST_WIRE")?;
         let (server, client) = wire.split_once(',').expect("IBVERBS_TEST_WIRE has no comma");
         Some(Route { server: server.into(), client: Some(client.into()) })
@@ -81,10 +85,4 @@ fn address(host: &str, port: u16) -> SocketAddr {
     let found = (host, port).to_socket_addrs();
     let found = found.unwrap_or_else(|error| panic!("{host} is no address: {error}"));
     found.into_iter().next().expect("a host that was found has an address")
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "from {} to {}", self.client.as_deref().unwrap_or("anywhere"), self.server)
-    }
 }
