@@ -38,18 +38,21 @@ pub fn test_context() -> Option<Context> {
     Some(device.open().expect("the test device cannot be opened"))
 }
 
-/// Says once per process that tests are skipped. The standard error is written directly: the test
-/// harness would keep what `eprintln!` prints in a test that passes.
 fn skip(reason: &str) -> Option<Context> {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let line = format!(
-            "SKIPPED, {reason}: `cargo xtask test` runs these tests under a kernel with SoftRoCE\n"
-        );
-        // A closed standard error is no reason to fail.
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        say_skipped(&format!(
+            "{reason}: `cargo xtask test` runs these tests under a kernel with SoftRoCE"
+        ));
     });
     None
+}
+
+/// Says that tests are skipped. The standard error is written directly: the test harness would keep what `eprintln!` prints
+/// in a test that passes.
+pub(crate) fn say_skipped(reason: &str) {
+    // A closed standard error is no reason to fail.
+    let _ = std::io::stderr().write_all(format!("SKIPPED: {reason}\n").as_bytes());
 }
 
 /// A context whose objects must not be mixed with those of `context`: of another device if there is

@@ -1,12 +1,11 @@
 //! Taking a port down, where that harms nobody.
 
-use std::io::Write;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ibverbs::{Context, Gid, PortState};
 
-use crate::device::{other_context, PORT};
+use crate::device::{other_context, say_skipped, PORT};
 use crate::wait::eventually;
 
 /// The network interface under a device's port: a dummy one, which carries nobody's traffic. It comes back
@@ -94,9 +93,7 @@ impl Drop for Link {
 }
 
 fn skip(reason: &str) -> Option<Link> {
-    let line = format!("SKIPPED: no port goes down, {reason}\n");
-    // A closed standard error is no reason to fail.
-    let _ = std::io::stderr().write_all(line.as_bytes());
+    say_skipped(&format!("no port goes down, {reason}"));
     None
 }
 

@@ -1,12 +1,11 @@
 //! What the environment tells the tests beside the device.
 
 use std::env::{self, VarError};
-use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use ibverbs::rdmacm::{Connector, PortSpace};
 
-use crate::device::promised;
+use crate::device::{promised, say_skipped};
 
 /// What a variable of the environment says. `None` if it says nothing: the tests that need it are skipped then, with
 /// a line that says so. Where a device was promised, it must be set, if only to nothing.
@@ -20,9 +19,7 @@ pub(crate) fn told(variable: &str) -> Option<String> {
         ),
         Ok(_) | Err(VarError::NotPresent) => {}
     }
-    // The test harness would keep what `eprintln!` prints in a test that passes. A closed standard error is no
-    // reason to fail.
-    let _ = std::io::stderr().write_all(format!("SKIPPED: there is no {variable}\n").as_bytes());
+    say_skipped(&format!("there is no {variable}"));
     None
 }
 
