@@ -157,11 +157,6 @@ pub fn ends(listener: &mut CmId) -> (End, End) {
     (client, server)
 }
 
-/// The type and the status of an event, to be compared.
-pub fn outcome(event: &CmEvent) -> (CmEventType, i32) {
-    (event.event_type(), event.status())
-}
-
 /// The error number of a call that is refused.
 #[track_caller]
 pub fn refused<R: Debug>(result: ibverbs::Result<R>) -> i32 {
