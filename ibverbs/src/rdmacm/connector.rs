@@ -159,11 +159,10 @@ impl<P: PortSpace> Resolved<P> {
     ///
     /// # Errors
     ///
-    /// - [`Error::Connection`] if the peer rejects, with its reason and its private data; if nobody listens there,
-    ///   which is told at once; or if it does not answer.
+    /// - [`Error::Connection`] if the peer rejects, even if it has accepted before, with its reason and its private data;
+    ///   if nobody listens there, which is told at once; or if it does not answer.
     /// - [`Error::TimedOut`] if there is no answer within `timeout`. The kernel alone would go on for about a minute, or
     ///   longer.
-    /// - [`Error::NothingToAnswer`] if the peer has accepted, and taken that back before it was confirmed.
     /// - [`Error::DeviceMismatch`] if the queue pair is of another device.
     /// - [`Error::PrivateDataTooLong`], and the others of [`CmId::connect`], [`CmId::bring_up`] and
     ///   [`CmId::establish`].
@@ -183,7 +182,18 @@ impl<P: PortSpace> Resolved<P> {
         let response = self
             .request(&qp, params)
             .and_then(|()| self.id.finish(Step::CONNECT, deadline, timeout));
-        self.confirm(qp, params, response)
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => return Err(Failed { resource: qp, error }),
+        };
+        match self.confirm(qp, params) {
+            Ok(qp) => Ok(self.into_connection(qp, &response)),
+            Err(failed) if self.is_still_accepted() => Err(failed),
+            Err(Failed { resource, error }) => {
+                let told = self.id.finish(Step::CONNECT, deadline, timeout).err();
+                Err(Failed { resource, error: told.unwrap_or(error) })
+            }
+        }
     }
 
     /// Asks the listener for a connection.
@@ -198,24 +208,26 @@ impl<P: PortSpace> Resolved<P> {
 
     /// Brings the queue pair up as the listener has answered, and confirms the connection.
     pub(super) fn confirm<S: Unconnected>(
-        mut self,
+        &mut self,
         qp: QueuePair<Rc, S>,
         params: &ConnectionParams,
-        response: Result<CmEvent>,
-    ) -> Result<Connection, Failed<QueuePair<Rc, S>>> {
-        let response = match response {
-            Ok(response) => response,
-            Err(error) => return Err(Failed { resource: qp, error }),
-        };
+    ) -> Result<QueuePair<Rc>, Failed<QueuePair<Rc, S>>> {
         let built = qp.config();
-        let confirmed = self.id.bring_up_for(qp, params).and_then(|qp| match self.id.establish() {
+        let qp = self.id.bring_up_for(qp, params)?;
+        match self.id.establish() {
             Ok(()) => Ok(qp),
             Err(error) => Err(Failed { resource: qp.back_to(built), error }),
-        });
-        match confirmed {
-            Ok(qp) => Ok(Connection::new(self.id, qp, response.private_data().to_vec())),
-            Err(failed) => Err(self.id.explain(failed)),
         }
+    }
+
+    /// Whether what the listener has answered still holds. If it has rejected the connection since, its event is about to
+    /// come, and says more than that the connection cannot be confirmed.
+    pub(super) fn is_still_accepted(&mut self) -> bool {
+        self.id.check_answerable().is_ok()
+    }
+
+    pub(super) fn into_connection(self, qp: QueuePair<Rc>, response: &CmEvent) -> Connection {
+        Connection::new(self.id, qp, response.private_data().to_vec())
     }
 
     /// Makes a queue pair ready for this port space: see [`CmId::activate`].

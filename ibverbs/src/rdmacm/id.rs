@@ -395,7 +395,7 @@ impl CmId {
     /// That there is a request or a response to answer. If there is none, or it was accepted, the kernel sends a
     /// rejection, forgets that it still waits for an answer itself, and lets the identifier be destroyed only when it
     /// has given up waiting, after more than a minute.
-    fn check_answerable(&mut self) -> Result<()> {
+    pub(super) fn check_answerable(&mut self) -> Result<()> {
         self.check_device()?;
         // What the peer has sent is in these attributes.
         let is_there = self.is_datagram() || self.qp_attr(QpState::RTR).is_ok();

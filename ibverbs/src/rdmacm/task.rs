@@ -133,7 +133,18 @@ impl<P: PortSpace> Resolved<P> {
             Ok(()) => self.id.finish_async(Step::CONNECT).await,
             Err(error) => Err(error),
         };
-        self.confirm(qp, params, response)
+        let response = match response {
+            Ok(response) => response,
+            Err(error) => return Err(Failed { resource: qp, error }),
+        };
+        match self.confirm(qp, params) {
+            Ok(qp) => Ok(self.into_connection(qp, &response)),
+            Err(failed) if self.is_still_accepted() => Err(failed),
+            Err(Failed { resource, error }) => {
+                let told = self.id.finish_async(Step::CONNECT).await.err();
+                Err(Failed { resource, error: told.unwrap_or(error) })
+            }
+        }
     }
 
     /// [`find_peer`](Self::find_peer), in a task of tokio. Needs the feature `tokio`.
