@@ -237,6 +237,7 @@ fn an_event_of_connections_tells_no_peer_of_datagrams() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "no ppoll")]
 fn an_unknown_event_of_a_listener_ends_accepting_with_an_error() {
     let null = null();
     let listener = listening(Tcp, 0);
