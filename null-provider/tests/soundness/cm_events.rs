@@ -5,7 +5,7 @@ use ibverbs::rdmacm::{
     Acceptor, CmEventType, CmId, ConnectionParams, DatagramRefusal, EventChannel, RejectReason,
     Tcp, Udp,
 };
-use ibverbs::{ffi, Error};
+use ibverbs::Error;
 use null_provider::{CmConn, CmEvent as Raised, CmRequest, Kind, Verb};
 
 use crate::cm_common::*;
@@ -101,11 +101,9 @@ fn private_data_of(pointer: *const std::ffi::c_void, len: u8) -> Vec<Vec<u8>> {
     let pointer = pointer as usize;
     null.configure(|config| {
         config.cm.edit_event = Some(Box::new(move |event| {
-            event.param.conn = ffi::rdma_conn_param {
-                private_data: std::ptr::with_exposed_provenance(pointer),
-                private_data_len: len,
-                ..Default::default()
-            };
+            // Both kinds of parameters begin with these.
+            event.param.conn.private_data = std::ptr::with_exposed_provenance(pointer);
+            event.param.conn.private_data_len = len;
         }));
     });
     let events = [
