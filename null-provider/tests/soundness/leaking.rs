@@ -1,9 +1,12 @@
 //! Rule 9: what the device may still use is leaked, never freed. These tests leak on purpose: a leak
 //! detector must skip them.
 
+use ibverbs::rdmacm::{CmId, EventChannel, Tcp};
 use ibverbs::{AccessFlags, Error, MemoryRegion, Rc, WindowType1, WindowType2};
 use null_provider::{Kind, Verb};
 
+use crate::cm_common::group;
+use crate::cm_groups::{joining, removed};
 use crate::common::{
     activated, bind, complete, connected, null, parts, some_handle, with_windows, Parts,
 };
@@ -249,4 +252,45 @@ fn a_completion_queue_or_domain_that_cannot_be_destroyed_keeps_the_context() {
     drop((ctx, pd, cq));
     assert_eq!(null.count(Verb::CloseDevice), 0);
     null.expect_leaked(&[Kind::Cq, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+fn identifiers_that_cannot_be_destroyed_are_leaked_with_their_channel() {
+    let null = null();
+    let channel = EventChannel::create().unwrap();
+    let id = CmId::create_on(&channel, Tcp).unwrap();
+    null.fail(Verb::DestroyCmId, libc::EIO);
+    let failed = id.close().unwrap_err();
+    assert_eq!(failed.error.os_error(), Some(libc::EIO));
+    // It is as it was, and may be tried again.
+    assert!(failed.resource.port().is_none());
+    drop(failed.resource);
+    drop(channel);
+    assert_eq!(null.count(Verb::DestroyCmId), 2);
+    assert_eq!(null.count(Verb::DestroyEventChannel), 0);
+    null.expect_leaked(&[Kind::EventChannel, Kind::CmId]);
+}
+
+#[test]
+fn a_channel_of_which_such_an_event_may_come_is_not_read_any_more() {
+    let null = null();
+    for drops in [false, true] {
+        let channel = EventChannel::create().unwrap();
+        let (mut id, other) = (joining(&channel), joining(&channel));
+        removed(&null, &id);
+        null.take_calls();
+        null.fail_once(Verb::DestroyCmId, libc::EIO);
+        if drops {
+            drop(id);
+        } else {
+            assert!(id.leave_multicast(group(1)).is_err());
+            drop(id);
+        }
+        assert_eq!(channel.poll_cm_event().unwrap_err().os_error(), Some(libc::EIO));
+        assert_eq!(null.count(Verb::GetCmEvent), 0);
+        drop((other, channel));
+        // The identifier is lost, and with it its channel, which it points to.
+        assert_eq!(null.count(Verb::DestroyEventChannel), 0);
+        null.expect_leaked(&[Kind::EventChannel, Kind::CmId]);
+    }
 }
