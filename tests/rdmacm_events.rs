@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel as queue;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ibverbs::rdmacm::{
     CmEvent, CmEventType, CmId, ConnectionParams, EventChannel, RejectReason, Tcp, Udp,
@@ -341,29 +341,13 @@ fn a_listener_moves_to_another_channel() {
     let channel = EventChannel::create().unwrap();
     let mut listener = listening(Tcp, address);
     listener.set_context(4);
-    let (mut early, _early) = asking(&listener);
-    assert!(is_readable(&listener, DEADLINE.as_millis() as i32));
+    // Not with requests that wait: the kernel leaves those behind, and librdmacm loses memory over it.
     listener.migrate(&channel).unwrap();
-    let (mut late, _late) = asking(&listener);
-    let mut servers = Vec::new();
-    let end = Instant::now() + DEADLINE;
-    let answered = |client: &mut CmId, servers: &mut Vec<End>| loop {
-        assert!(Instant::now() < end, "no answer came in time");
-        while let Some(mut event) = channel.poll_cm_event().unwrap() {
-            assert_eq!((event.event_type(), event.context()), (CmEventType::CONNECT_REQUEST, 4));
-            servers.push(accepted(event.take_request().unwrap()));
-        }
-        if let Some(event) = client.wait(Some(Duration::from_millis(10))).unwrap() {
-            break event;
-        }
-    };
-    let event = answered(&mut late, &mut servers);
-    assert_eq!(event.event_type(), CmEventType::CONNECT_RESPONSE, "{event}");
-    // The one that waited is lost, as kernels are today; but its peer learns of it.
-    match answered(&mut early, &mut servers).event_type() {
-        CmEventType::REJECTED => assert_eq!(servers.len(), 1),
-        event_type => assert_eq!(event_type, CmEventType::CONNECT_RESPONSE),
-    }
+    let (mut client, _prepared) = asking(&listener);
+    let mut event = next_event_on(&channel);
+    assert_eq!((event.event_type(), event.context()), (CmEventType::CONNECT_REQUEST, 4));
+    let _server = accepted(event.take_request().unwrap());
+    expect_event(&mut client, CmEventType::CONNECT_RESPONSE);
 }
 
 /// Identifiers of a connection, in each order of being dropped, on this thread and on others.
