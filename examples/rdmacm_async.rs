@@ -113,11 +113,13 @@ async fn echo(incoming: Incoming<Tcp>) -> Result<String> {
     let mut echoed = 0;
     loop {
         let completed = tokio::select! {
-            completions = end.cq.completions() => take(completions?)?,
+            // First: what is still under way when the client has ended the connection fails.
+            biased;
             ended = connection.disconnected() => {
                 ended?;
                 return Ok(format!("{echoed} messages of {size} bytes sent back"));
             }
+            completions = end.cq.completions() => take(completions?)?,
         };
         for (slot, is_recv) in completed {
             if is_recv {

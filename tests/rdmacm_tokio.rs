@@ -13,7 +13,9 @@ use ibverbs::{
     RecvRequest, Ud,
 };
 use ibverbs_tests::ids::cm_address;
-use ibverbs_tests::{listen_on, post_recv, prepare, submit, within_deadline, Bed, DEADLINE};
+use ibverbs_tests::{
+    listen_on, post_pieces, post_recv, prepare, submit, within_deadline, Bed, DEADLINE,
+};
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -86,7 +88,10 @@ async fn done(cq: &mut AsyncCompletionQueue) {
     completions.next().expect("a completion").ok().unwrap();
 }
 
-/// A client that sends a number, gets an answer, and waits for the end of the connection.
+/// What the client says when it waits for nothing any more.
+const BYE: [u8; 8] = [0; 8];
+
+/// A client that sends a number, gets an answer, says that it has it, and waits for the end of the connection.
 async fn be_client(to: SocketAddr, number: u64) {
     let resolved = resolved(to).await;
     let Ready { qp, mut cq, bed } = ready(resolved.context(), resolved.port());
@@ -104,6 +109,7 @@ async fn be_client(to: SocketAddr, number: u64) {
     done(&mut cq).await;
     done(&mut cq).await;
     assert_eq!(mem.read_u64(0), !number);
+    submit(&mut connection.queue_pair, |batch| batch.op().send(3, &BYE)).unwrap();
     connection.disconnected().await.unwrap();
 }
 
@@ -112,9 +118,9 @@ async fn serve(incoming: Incoming<Tcp>) -> u64 {
     let hello = incoming.peer_private_data()[..8].to_vec();
     let number = u64::from_be_bytes(hello.as_slice().try_into().unwrap());
     let Ready { qp, mut cq, bed } = ready(incoming.context(), incoming.port());
-    let mem = bed.mem(8);
+    let mem = bed.mem(16);
     let mut qp = qp.init().unwrap();
-    post_recv(&mut qp, [RecvRequest::new(1, &[mem.slice(..)])]).unwrap();
+    post_pieces(&mut qp, &mem, 2, 8).unwrap();
     let params = ConnectionParams::new().set_private_data(hello);
     let mut connection = incoming.accept_async(qp, &params).await.unwrap();
     done(&mut cq).await;
@@ -124,8 +130,10 @@ async fn serve(incoming: Incoming<Tcp>) -> u64 {
         batch.op().signaled().send(2, answer.as_slice());
     })
     .unwrap();
+    // The answer has arrived, and the client has said that it has all: it would otherwise wait in vain for an
+    // acknowledgement that was lost, for a queue pair that has failed gives it no other.
     done(&mut cq).await;
-    // Its answer has arrived and was acknowledged: the client waits for nothing any more.
+    done(&mut cq).await;
     connection.disconnect().unwrap();
     connection.disconnected().await.unwrap();
     number
