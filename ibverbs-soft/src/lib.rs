@@ -1,0 +1,15 @@
+//! A software RDMA device: RoCEv2 in user space, behind the C interface of libibverbs.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("ibverbs-soft works on Linux only: RDMA verbs are an interface of the Linux kernel");
+
+mod abi;
+mod device;
+mod options;
+#[forbid(unsafe_code)]
+pub mod transport;
+#[forbid(unsafe_code)]
+pub mod wire;
+
+pub use abi::provider;
+pub use options::{Loopback, Options, OptionsError};

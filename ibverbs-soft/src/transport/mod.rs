@@ -1,0 +1,17 @@
+//! The transport services of a queue pair: a protocol without sockets, clock, threads or `unsafe`.
+//!
+//! A queue pair is driven from outside: `handle_*` gives it what has happened, `poll_transmit` asks what it wants to send, and
+//! time is an argument. Memory, completion queues and events are behind [`Host`].
+
+mod attributes;
+mod host;
+mod queue_pair;
+mod work;
+
+pub use attributes::{Attributes, Config, Path, RemoteAccess, State};
+pub use host::{Host, MemoryError, QpEvent};
+pub use queue_pair::{QueuePair, Transmit};
+pub use work::{
+    Completion, CompletionKind, CqId, Payload, PdId, RecvRequest, SendOperation, SendRequest, Sge,
+    SrqId, Status,
+};
