@@ -29,6 +29,7 @@ mod bindings;
 mod native;
 pub mod provider;
 mod table;
+pub mod transitions;
 mod verbs_inline;
 
 pub use bindings::*;

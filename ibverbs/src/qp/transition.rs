@@ -1,9 +1,4 @@
-//! Which transitions there are, and which attributes they take: one table, for the diagnosis of a
-//! refused `modify` and for the page `transitions.md`.
-//!
-//! The facts are those of the InfiniBand Architecture Specification, volume 1, section 11.2.5.2, as
-//! Linux applies them; those of SRD stand in its driver (drivers/infiniband/hw/efa/efa_verbs.c): they are those of UD,
-//! with one attribute more.
+//! Why a transition was refused, and the page `transitions.md`: both from the table in `ibverbs_sys::transitions`.
 
 use std::{fmt, io};
 
@@ -13,109 +8,16 @@ use crate::ffi;
 
 /// What a transition takes, beside the states themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rule {
-    pub(super) required: Mask,
-    pub(super) optional: Mask,
+struct Rule {
+    required: Mask,
+    optional: Mask,
 }
-
-struct Row {
-    from: QpState,
-    to: QpState,
-    rc: Rule,
-    uc: Rule,
-    ud: Rule,
-}
-
-macro_rules! mask {
-    ($($flag:ident)*) => { Mask::empty()$(.union(Mask::$flag))* };
-}
-
-macro_rules! table {
-    ($( $from:ident $to:ident {
-        rc: $($rc:ident)* / $($rc_opt:ident)*;
-        uc: $($uc:ident)* / $($uc_opt:ident)*;
-        ud: $($ud:ident)* / $($ud_opt:ident)*;
-    } )*) => {
-        &[$( Row {
-            from: QpState::$from,
-            to: QpState::$to,
-            rc: Rule { required: mask!($($rc)*), optional: mask!($($rc_opt)*) },
-            uc: Rule { required: mask!($($uc)*), optional: mask!($($uc_opt)*) },
-            ud: Rule { required: mask!($($ud)*), optional: mask!($($ud_opt)*) },
-        } ),*]
-    };
-}
-
-/// Every transition but those to RESET, and to ERR from any state but RESET, which take no attribute.
-const TABLE: &[Row] = table! {
-    RESET INIT {
-        rc: PKEY_INDEX PORT ACCESS_FLAGS / ;
-        uc: PKEY_INDEX PORT ACCESS_FLAGS / ;
-        ud: PKEY_INDEX PORT QKEY / ;
-    }
-    INIT INIT {
-        rc: / PKEY_INDEX PORT ACCESS_FLAGS;
-        uc: / PKEY_INDEX PORT ACCESS_FLAGS;
-        ud: / PKEY_INDEX PORT QKEY;
-    }
-    INIT RTR {
-        rc: AV PATH_MTU DEST_QPN RQ_PSN MAX_DEST_RD_ATOMIC MIN_RNR_TIMER / ALT_PATH ACCESS_FLAGS PKEY_INDEX;
-        uc: AV PATH_MTU DEST_QPN RQ_PSN / ALT_PATH ACCESS_FLAGS PKEY_INDEX;
-        ud: / PKEY_INDEX QKEY;
-    }
-    RTR RTS {
-        rc: TIMEOUT RETRY_CNT RNR_RETRY SQ_PSN MAX_RD_ATOMIC
-            / CUR_STATE ALT_PATH ACCESS_FLAGS MIN_RNR_TIMER PATH_MIG_STATE;
-        uc: SQ_PSN / CUR_STATE ALT_PATH ACCESS_FLAGS PATH_MIG_STATE;
-        ud: SQ_PSN / CUR_STATE QKEY;
-    }
-    RTS RTS {
-        rc: / CUR_STATE ACCESS_FLAGS ALT_PATH PATH_MIG_STATE MIN_RNR_TIMER;
-        uc: / CUR_STATE ACCESS_FLAGS ALT_PATH PATH_MIG_STATE;
-        ud: / CUR_STATE QKEY;
-    }
-    RTS SQD {
-        rc: / EN_SQD_ASYNC_NOTIFY;
-        uc: / EN_SQD_ASYNC_NOTIFY;
-        ud: / EN_SQD_ASYNC_NOTIFY;
-    }
-    SQD RTS {
-        rc: / CUR_STATE ALT_PATH ACCESS_FLAGS MIN_RNR_TIMER PATH_MIG_STATE;
-        uc: / CUR_STATE ALT_PATH ACCESS_FLAGS PATH_MIG_STATE;
-        ud: / CUR_STATE QKEY;
-    }
-    SQD SQD {
-        rc: / PORT AV TIMEOUT RETRY_CNT RNR_RETRY MAX_RD_ATOMIC MAX_DEST_RD_ATOMIC ALT_PATH
-            ACCESS_FLAGS PKEY_INDEX MIN_RNR_TIMER PATH_MIG_STATE;
-        uc: / AV ALT_PATH ACCESS_FLAGS PKEY_INDEX PATH_MIG_STATE;
-        ud: / PKEY_INDEX QKEY;
-    }
-    SQE RTS {
-        rc: / ;
-        uc: / CUR_STATE ACCESS_FLAGS;
-        ud: / CUR_STATE QKEY;
-    }
-};
 
 /// What the transition takes, or `None` if there is no such transition.
-pub(super) fn rule(qp_type: ffi::ibv_qp_type, from: QpState, to: QpState) -> Option<Rule> {
-    if to == QpState::RESET || (to == QpState::ERR && from != QpState::RESET) {
-        return Some(Rule { required: Mask::empty(), optional: Mask::empty() });
-    }
-    let reliable = qp_type == ffi::IBV_QPT_RC;
-    // A reliable queue pair has no send queue error: it fails as a whole.
-    if reliable && from == QpState::SQE {
-        return None;
-    }
-    let row = TABLE.iter().find(|row| row.from == from && row.to == to)?;
-    Some(match qp_type {
-        ffi::IBV_QPT_RC => row.rc,
-        ffi::IBV_QPT_UC => row.uc,
-        ffi::IBV_QPT_DRIVER if (from, to) == (QpState::RTR, QpState::RTS) => {
-            Rule { optional: row.ud.optional | Mask::RNR_RETRY, ..row.ud }
-        }
-        _ => row.ud,
-    })
+fn rule(qp_type: ffi::ibv_qp_type, from: QpState, to: QpState) -> Option<Rule> {
+    let rule = ffi::transitions::rule(qp_type, from.0, to.0)?;
+    let mask = Mask::from_bits_retain;
+    Some(Rule { required: mask(rule.required), optional: mask(rule.optional) })
 }
 
 /// Why a transition was refused.
@@ -229,7 +131,7 @@ mod tests {
             "# Queue pair transitions\n\n\
              Which attributes `ibv_modify_qp` takes on the way from one state to another: **required** ones,\n\
              and optional ones. Any state goes to RESET, and any but RESET to ERR, without attributes.\n\n\
-             This page is made from the table in `ibverbs/src/qp/transition.rs`, which also explains a\n\
+             This page is made from the table in `ibverbs-sys/src/transitions.rs`, which also explains a\n\
              refused transition at run time. `BLESS=1 cargo test -p ibverbs transition` writes it anew.\n",
         );
         let types = [
@@ -244,11 +146,11 @@ mod tests {
                 "\n## {title}\n\n| from | to | required | optional |\n|---|---|---|---|\n"
             )
             .unwrap();
-            for row in TABLE {
-                if let Some(rule) = rule(qp_type, row.from, row.to) {
+            for row in ffi::transitions::TABLE {
+                let (from, to) = (QpState(row.from), QpState(row.to));
+                if let Some(rule) = rule(qp_type, from, to) {
                     let (required, optional) = (names(rule.required), names(rule.optional));
-                    writeln!(page, "| {} | {} | {required} | {optional} |", row.from, row.to)
-                        .unwrap();
+                    writeln!(page, "| {from} | {to} | {required} | {optional} |").unwrap();
                 }
             }
         }
