@@ -5,11 +5,23 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use crate::options::Options;
 use crate::transport::{
     Attributes, Completion, Config, CqId, PdId, QpEvent, RecvRequest, SendRequest, SrqId, State,
 };
 
 pub(crate) type Result<T> = std::result::Result<T, Errno>;
+
+/// Says what the devices are like, before any is opened. What is said first counts.
+pub(crate) fn configure(options: Options) {
+    let _ = options;
+    todo!()
+}
+
+/// How many devices there are.
+pub(crate) fn count() -> usize {
+    todo!()
+}
 
 /// A completion, with the time at which it was put into its queue.
 #[derive(Clone, Copy, Debug)]
@@ -35,8 +47,9 @@ impl Channel {
     pub(crate) fn take(&self) -> Result<usize> {
         todo!()
     }
-    /// Takes back the events of a queue that were not taken by anybody.
-    pub(crate) fn take_back(&self, token: usize) {
+    /// Takes back the events of a queue that were not taken by anybody, and forgets the token. Returns how many of its events
+    /// were taken: whoever destroys the queue waits until so many are acknowledged.
+    pub(crate) fn take_back(&self, token: usize) -> u32 {
         let _ = token;
         todo!()
     }
@@ -69,8 +82,9 @@ impl AsyncQueue {
     pub(crate) fn take(&self) -> Result<AsyncEvent> {
         todo!()
     }
-    /// Takes back the events about an object that were not taken by anybody.
-    pub(crate) fn take_back(&self, token: usize) {
+    /// Takes back the events about an object that were not taken by anybody, and forgets the token. Returns how many of its
+    /// events were taken.
+    pub(crate) fn take_back(&self, token: usize) -> u32 {
         let _ = token;
         todo!()
     }
@@ -128,6 +142,10 @@ pub(crate) type Posted = std::result::Result<(), (usize, Errno)>;
 impl Device {
     /// Opens the device with this place in the list, or joins those who have it open. Binds the socket; starts the engine.
     pub(crate) fn open(index: usize) -> Result<Arc<Device>> {
+        todo!()
+    }
+    /// Whether this is a child of the process that opened it: all calls fail with `EIO`, and none waits for a lock.
+    pub(crate) fn is_dead(&self) -> bool {
         todo!()
     }
     /// The device's address: its GID at index 1 (index 0 is link-local, made of the GUID).
