@@ -26,7 +26,7 @@ pub struct Options {
 
 /// A variable of the environment that says nothing that can be understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{variable} is {value:?}: {expected}")]
+#[error("{variable} is {value:?}, but it {expected}")]
 pub struct OptionsError {
     variable: &'static str,
     value: OsString,
@@ -44,7 +44,7 @@ impl OptionsError {
         &self.value
     }
 
-    /// What it may be set to.
+    /// What it may be set to, as the rest of a sentence about it.
     pub fn expected(&self) -> &'static str {
         self.expected
     }
@@ -73,9 +73,19 @@ impl Options {
         get: impl Fn(&'static str) -> Option<OsString>,
     ) -> Result<Options, OptionsError> {
         Ok(Options {
-            addrs: read(&get, "IBVERBS_SOFT_ADDR", "addresses, with commas between them", addrs)?,
-            loopback: read(&get, "IBVERBS_SOFT_LOOPBACK", "`memory` or `wire`", loopback)?,
-            devices: read(&get, "IBVERBS_SOFT_DEVICES", "a number from 1 to 16", devices)?,
+            addrs: read(
+                &get,
+                "IBVERBS_SOFT_ADDR",
+                "takes addresses, each once, with commas between them",
+                addrs,
+            )?,
+            loopback: read(
+                &get,
+                "IBVERBS_SOFT_LOOPBACK",
+                "can only be `memory` or `wire`",
+                loopback,
+            )?,
+            devices: read(&get, "IBVERBS_SOFT_DEVICES", "takes a number from 1 to 16", devices)?,
         })
     }
 }

@@ -105,12 +105,17 @@ pub fn efa() -> Result<&'static Efa, &'static LoadError> {
     }
 }
 
+/// The provider that the program has installed, if it has.
+pub fn installed() -> Option<Provider> {
+    match CHOICE.get() {
+        Some(Choice::Installed(provider)) => Some(*provider),
+        Some(Choice::Native) | None => None,
+    }
+}
+
 /// The name of the provider that is in place, or that the first verb would choose.
 pub fn name() -> &'static str {
-    match CHOICE.get() {
-        Some(Choice::Installed(provider)) => provider.name,
-        Some(Choice::Native) | None => native::NAME,
-    }
+    installed().map_or(native::NAME, |provider| provider.name)
 }
 
 fn choice() -> &'static Choice {

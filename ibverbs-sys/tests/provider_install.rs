@@ -24,9 +24,11 @@ fn errno() -> c_int {
 
 #[test]
 fn the_first_provider_stays() {
+    assert!(provider::installed().is_none());
     // SAFETY: its only function keeps to its manual page.
     unsafe { provider::install(null_provider("null")) }.expect("nobody was faster");
     assert_eq!(provider::name(), "null");
+    assert_eq!(provider::installed().map(|provider| provider.name), Some("null"));
 
     // SAFETY: as above.
     let error = unsafe { provider::install(null_provider("second")) }.unwrap_err();

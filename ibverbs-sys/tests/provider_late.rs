@@ -18,6 +18,7 @@ fn after_the_first_verb_it_is_too_late() {
     };
     assert_eq!(result.unwrap_err().in_place, native);
     assert_eq!(provider::name(), native);
+    assert!(provider::installed().is_none());
     assert_eq!(provider::verbs().map(std::ptr::from_ref), first);
 }
 

@@ -9,16 +9,17 @@ use std::str::FromStr;
 use crate::c_enum::c_enum;
 use crate::context::Context;
 use crate::error::{last_errno, Error, Result};
-use crate::ffi;
+use crate::{ffi, provider};
 
 /// Lists the RDMA devices of this machine.
 ///
-/// The first call of a process loads the provider of the verbs: by default it opens
-/// `libibverbs.so.1`. The list is a snapshot; a device that is plugged in later needs a new one.
+/// The first call of a process loads the [provider of the verbs](crate#the-provider-of-the-verbs): by default it
+/// opens `libibverbs.so.1`. The list is a snapshot; a device that is plugged in later needs a new one.
 ///
 /// # Errors
 ///
 /// - [`Error::Provider`] if libibverbs is not installed.
+/// - [`Error::InvalidVariable`] and [`Error::ProviderChosen`] if `IBVERBS_PROVIDER` asks for a provider that cannot be had.
 /// - [`Error::Verb`] if the devices cannot be listed. A kernel without RDMA support is not an error:
 ///   the list is empty then.
 ///
@@ -32,7 +33,7 @@ use crate::ffi;
 /// ```
 #[doc(alias = "ibv_get_device_list")]
 pub fn devices() -> Result<DeviceList> {
-    ffi::provider::verbs()?;
+    provider::verbs()?;
     let mut len = 0;
     let _turn = crate::fork::turn();
     // SAFETY: the argument is null or points to an int that the call may write (ibv_get_device_list(3)).

@@ -4,6 +4,7 @@ mod code;
 mod failed;
 mod hint;
 
+use std::ffi::OsString;
 use std::io;
 #[cfg(feature = "rdmacm")]
 use std::net::SocketAddr;
@@ -37,6 +38,22 @@ pub enum Error {
     /// No provider of the verbs could be had: the library is missing or cannot be loaded.
     #[error(transparent)]
     Provider(#[from] &'static ffi::provider::LoadError),
+
+    /// A provider of the verbs was asked for, but the process has another one already.
+    #[error(transparent)]
+    ProviderChosen(#[from] ffi::provider::AlreadyChosen),
+
+    /// A variable of the environment that chooses the provider of the verbs, or something about it, is set to what cannot
+    /// be done.
+    #[error("{variable} is {value:?} in the environment, but it {expected}")]
+    InvalidVariable {
+        /// The variable's name.
+        variable: &'static str,
+        /// What it is set to.
+        value: OsString,
+        /// What it may be, or what it would need.
+        expected: &'static str,
+    },
 
     /// The device, its driver or the installed library does not have this operation.
     #[error(

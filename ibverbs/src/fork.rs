@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::c_enum::c_enum;
 use crate::error::{check, Error, Result};
-use crate::ffi;
+use crate::{ffi, provider};
 
 /// Whether a device was opened. `ibv_fork_init` takes no lock, and lets others see its table of memory
 /// ranges before it is filled (libibverbs/memory.c, `mm_root`); the table is read by every registration,
@@ -52,10 +52,11 @@ impl Turn {
 /// - [`Error::Verb`] if memory was registered by other means.
 /// - [`Error::Unsupported`] if the kernel cannot keep memory from a child.
 /// - [`Error::Provider`] if libibverbs is not installed.
+/// - Those of the [choice of the provider](crate#the-provider-of-the-verbs).
 #[doc(alias = "ibv_fork_init")]
 pub fn fork_init() -> Result<()> {
     const VERB: &str = "ibv_fork_init";
-    ffi::provider::verbs()?;
+    provider::verbs()?;
     let turn = turn();
     if *turn.0 {
         return match turn.status() {

@@ -55,6 +55,7 @@
 //! | asynchronous events | `ibv_get_async_event` | [`Context::poll_async_event`], [`AsyncEvent`] |
 //! | the connection manager | `rdma_*` | with the feature `rdmacm`: the module `rdmacm` |
 //! | what EFA has of its own | `efadv_*` | with the feature `efa`: `Srd`, `efa` |
+//! | a device in software | | with the feature `soft`: the module `soft` |
 //! | the C API itself | | `ffi` |
 //!
 //! # Three promises, and what they rest on
@@ -78,7 +79,23 @@
 //! `rdmacm` adds the module of that name: queue pairs connected by IP address. `tokio` adds what can be awaited: completion
 //! queues, asynchronous events of devices, connecting and accepting. `serde` makes what
 //! peers exchange serializable: [`QueuePairEndpoint`], [`RemoteMemorySlice`], [`Gid`] and [`Guid`]. `efa` adds what the
-//! adapters of Amazon EC2 have of their own: the transport `Srd` and the module `efa`.
+//! adapters of Amazon EC2 have of their own: the transport `Srd` and the module `efa`. `soft` adds a device in software.
+//!
+//! # The provider of the verbs
+//!
+//! What stands behind the verbs is one *provider* for the whole process: the native library, or with the feature `soft` the
+//! software device, which needs no adapter, no kernel module and no rights. It is for development and tests. A program asks
+//! for it (`soft::install`), or whoever runs it does:
+//!
+//! | `IBVERBS_PROVIDER` | |
+//! |---|---|
+//! | not set, or `native` | the native library |
+//! | `soft` | the software device |
+//!
+//! The variable is read at the first verb. Anything else in it is [`Error::InvalidVariable`], and so is `soft` in a program
+//! without the feature; it is [`Error::ProviderChosen`] if the C API was used before. A provider that the program has installed
+//! itself (`soft::install`, `ffi::provider::install`) comes first: then the variable is not read. Nothing chooses the software
+//! device by itself.
 //!
 //! # What is not here
 //!
@@ -113,12 +130,15 @@ mod mr;
 mod mw;
 mod pd;
 mod post;
+mod provider;
 mod qp;
 #[cfg(feature = "rdmacm")]
 pub mod rdmacm;
 mod readiness;
 #[cfg(feature = "serde")]
 mod serialize;
+#[cfg(feature = "soft")]
+pub mod soft;
 mod srq;
 
 /// The raw bindings, for what has no safe wrapper yet: every object has an `as_raw`.

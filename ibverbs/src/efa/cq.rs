@@ -10,6 +10,7 @@ use crate::cq::{CompletionQueueBuilder, WorkCompletion};
 use crate::error::{Error, Result};
 use crate::ffi;
 use crate::gid::Gid;
+use crate::provider;
 
 bitflags! {
     /// Optional fields of completions on EFA, for
@@ -45,7 +46,7 @@ impl WcFields {
             });
         }
         if !self.is_empty() {
-            ffi::provider::efa()?;
+            provider::efa()?;
         }
         Ok(())
     }

@@ -40,7 +40,7 @@ pub use srd::Srd;
 pub(crate) use srd::SrdConfig;
 
 use crate::error::{check, Result};
-use crate::ffi;
+use crate::provider;
 
 /// The size of a structure, which tells the library how much of it this crate knows.
 const fn len_of<T>() -> u32 {
@@ -53,6 +53,6 @@ const fn len_of<T>() -> u32 {
 ///
 /// [`Error::Provider`](crate::Error::Provider) if there is no libefa.
 fn query(verb: &'static str, ask: impl FnOnce() -> i32) -> Result<()> {
-    ffi::provider::efa()?;
+    provider::efa()?;
     check(verb, ask())
 }

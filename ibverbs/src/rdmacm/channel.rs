@@ -17,6 +17,7 @@ use super::event::{CmEvent, RawEvent};
 use crate::error::{clear_errno, created, last_errno, Error, Result};
 use crate::ffi;
 use crate::fork;
+use crate::provider;
 use crate::readiness::{deadline, set_nonblocking, wait_readable};
 
 const GET: &str = "rdma_get_cm_event";
@@ -119,11 +120,12 @@ impl EventChannel {
     /// # Errors
     ///
     /// - [`Error::Provider`] if librdmacm is not installed.
-    /// - [`Error::EventChannel`] if there is no RDMA device, if the kernel's connection manager is not loaded, or
+    /// - Those of the [choice of the provider](crate#the-provider-of-the-verbs).
+    /// - [`Error::EventChannel`] if the provider has no connection manager, if there is no RDMA device, if the kernel's connection manager is not loaded, or
     ///   if there are no more file descriptors.
     #[doc(alias = "rdma_create_event_channel")]
     pub fn create() -> Result<EventChannel> {
-        ffi::provider::rdmacm()?;
+        provider::rdmacm()?;
         // The first call sets the library up, and is not safe to make from two threads; and from here on
         // librdmacm may open devices at any time.
         let mut turn = fork::turn();
