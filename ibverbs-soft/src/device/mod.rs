@@ -123,12 +123,24 @@ pub(crate) mod limits {
     pub(crate) const MAX_CQ: u32 = 16_384;
     pub(crate) const MAX_CQE: u32 = 1 << 20;
     pub(crate) const MAX_MR: u32 = 1 << 16;
+    pub(crate) const MAX_MR_SIZE: u64 = 1 << 47;
     pub(crate) const MAX_PD: u32 = 16_384;
     pub(crate) const MAX_AH: u32 = 1 << 16;
     pub(crate) const MAX_SRQ: u32 = 16_384;
     pub(crate) const MAX_SRQ_WR: u32 = 16_384;
     pub(crate) const MAX_RD_ATOMIC: u8 = 16;
     pub(crate) const COMP_VECTORS: u32 = 2;
+}
+
+/// Sets what the program chose. The first call counts; without one, the defaults do.
+pub(crate) fn configure(options: Options) {
+    let _ = options;
+    todo!()
+}
+
+/// How many devices the program has.
+pub(crate) fn count() -> usize {
+    todo!()
 }
 
 /// An opened device, one for each address, shared by all contexts of the process.
@@ -247,7 +259,7 @@ impl Device {
     pub(crate) fn post_srq_recv(
         &self,
         srq: SrqId,
-        requests: &mut dyn Iterator<Item = RecvRequest>,
+        requests: &mut dyn Iterator<Item = Result<RecvRequest>>,
     ) -> Posted {
         todo!()
     }
