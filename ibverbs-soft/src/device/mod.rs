@@ -132,17 +132,6 @@ pub(crate) mod limits {
     pub(crate) const COMP_VECTORS: u32 = 2;
 }
 
-/// Sets what the program chose. The first call counts; without one, the defaults do.
-pub(crate) fn configure(options: Options) {
-    let _ = options;
-    todo!()
-}
-
-/// How many devices the program has.
-pub(crate) fn count() -> usize {
-    todo!()
-}
-
 /// An opened device, one for each address, shared by all contexts of the process.
 #[derive(Debug)]
 pub(crate) struct Device;
