@@ -4,8 +4,16 @@
 //! time is an argument. Memory, completion queues and events are behind [`Host`].
 
 mod attributes;
+mod common;
 mod host;
+mod incoming;
+mod outgoing;
 mod queue_pair;
+mod rc;
+mod receive_queue;
+mod segment;
+mod uc;
+mod ud;
 mod work;
 
 pub use attributes::{Attributes, Config, Path, RemoteAccess, State};

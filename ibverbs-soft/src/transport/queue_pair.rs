@@ -2,8 +2,13 @@
 
 use std::time::Instant;
 
+use super::common::Common;
+use super::rc::Rc;
+use super::uc::Uc;
+use super::ud::Ud;
+use super::work::Status;
 use super::{Attributes, Config, Host, Path, RecvRequest, SendRequest, State};
-use crate::wire::Packet;
+use crate::wire::{Packet, Service};
 
 /// A packet that is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,33 +22,62 @@ pub struct Transmit {
 /// A queue pair: its state, its queues, and what its service remembers of the peer.
 #[derive(Debug)]
 pub struct QueuePair {
-    config: Config,
+    common: Common,
+    service: Transport,
+}
+
+/// What the services do differently. All have the same methods.
+#[derive(Debug)]
+enum Transport {
+    Rc(Box<Rc>),
+    Uc(Uc),
+    Ud(Ud),
+}
+
+impl Transport {
+    fn new(service: Service) -> Transport {
+        match service {
+            Service::Rc => Transport::Rc(Box::new(Rc::new())),
+            Service::Uc => Transport::Uc(Uc::new()),
+            Service::Ud => Transport::Ud(Ud::new()),
+        }
+    }
+}
+
+macro_rules! each {
+    ($service:expr, $it:ident => $call:expr) => {
+        match $service {
+            Transport::Rc($it) => $call,
+            Transport::Uc($it) => $call,
+            Transport::Ud($it) => $call,
+        }
+    };
 }
 
 impl QueuePair {
     /// A queue pair in `Reset`.
     pub fn new(config: Config) -> QueuePair {
-        QueuePair { config }
+        QueuePair { service: Transport::new(config.service), common: Common::new(config) }
     }
 
     /// What it was created with.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.common.config
     }
 
     /// The state that it is in: also one into which it went by itself.
     pub fn state(&self) -> State {
-        todo!()
+        self.common.state
     }
 
     /// Whether it is in `SendQueueDrain`, and something that was begun is not finished.
     pub fn is_draining(&self) -> bool {
-        todo!()
+        self.common.draining
     }
 
     /// The attributes in force.
     pub fn attributes(&self) -> &Attributes {
-        todo!()
+        &self.common.attributes
     }
 
     /// Moves to a state, with these attributes. The caller has checked that the transition exists and takes what changed.
@@ -54,31 +88,50 @@ impl QueuePair {
         attributes: Attributes,
         host: &mut impl Host,
     ) {
-        let _ = (now, state, attributes, host);
-        todo!()
+        match state {
+            State::Reset => *self = QueuePair::new(self.common.config),
+            State::Error => {
+                self.common.attributes = attributes;
+                each!(&mut self.service, it => it.fail(&mut self.common, host));
+            }
+            _ => {
+                let from = std::mem::replace(&mut self.common.state, state);
+                self.common.attributes = attributes;
+                self.common.established |= state == State::ReadyToSend;
+                self.common.draining = match (from, state) {
+                    (State::SendQueueDrain, State::SendQueueDrain) => self.common.draining,
+                    (_, State::SendQueueDrain) => true,
+                    _ => false,
+                };
+                each!(&mut self.service, it => it.modified(&mut self.common, now, from, host));
+            }
+        }
     }
 
     /// How many sends can be posted.
     pub fn send_room(&self) -> usize {
-        todo!()
+        let used = each!(&self.service, it => it.sends());
+        (self.common.config.max_send_wr as usize).saturating_sub(used)
     }
 
     /// How many receives can be posted.
     pub fn recv_room(&self) -> usize {
-        todo!()
+        (self.common.config.max_recv_wr as usize).saturating_sub(self.common.receives.len())
     }
 
     /// Posts a send, for which there is room, in a state in which that is allowed (RTS, SQD, SQE and ERR; in the last two it is
     /// flushed).
     pub fn post_send(&mut self, now: Instant, request: SendRequest, host: &mut impl Host) {
-        let _ = (now, request, host);
-        todo!()
+        if matches!(self.common.state, State::SendQueueError | State::Error) {
+            self.common.complete_send(&request, 0, Status::WorkRequestFlushed, host);
+        } else {
+            each!(&mut self.service, it => it.post_send(&mut self.common, now, request, host));
+        }
     }
 
     /// Posts a receive, for which there is room, in any state but `Reset` (in `Error` it is flushed).
     pub fn post_recv(&mut self, request: RecvRequest, host: &mut impl Host) {
-        let _ = (request, host);
-        todo!()
+        self.common.post_recv(request, host);
     }
 
     /// Takes a packet that has arrived for this queue pair, its CRC checked. `arrived` is how it came: `source` is the peer.
@@ -89,29 +142,37 @@ impl QueuePair {
         packet: Packet,
         host: &mut impl Host,
     ) {
-        let _ = (now, arrived, packet, host);
-        todo!()
+        let common = &mut self.common;
+        if common.receives_packets() && common.is_for_us(&packet) {
+            each!(&mut self.service, it => it.handle_packet(common, now, arrived, packet, host));
+        }
     }
 
     /// When `handle_timeout` is to be called, or `poll_transmit` has something more to say.
     pub fn next_timeout(&self) -> Option<Instant> {
-        todo!()
+        match &self.service {
+            Transport::Rc(rc) => rc.next_timeout(),
+            // Nothing is waited for.
+            Transport::Uc(_) | Transport::Ud(_) => None,
+        }
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, host: &mut impl Host) {
-        let _ = (now, host);
-        todo!()
+        if let Transport::Rc(rc) = &mut self.service {
+            rc.handle_timeout(&mut self.common, now, host);
+        }
     }
 
     /// Lets acknowledgements that wait for more go with the next `poll_transmit`.
     pub fn hasten_acks(&mut self) {
-        todo!()
+        if let Transport::Rc(rc) = &mut self.service {
+            rc.hasten_acks();
+        }
     }
 
     /// The next packet to send, if there is one now. Requests come before acknowledgements.
     pub fn poll_transmit(&mut self, now: Instant, host: &mut impl Host) -> Option<Transmit> {
-        let _ = (now, host);
-        todo!()
+        each!(&mut self.service, it => it.poll_transmit(&mut self.common, now, host))
     }
 }
