@@ -6,6 +6,10 @@ compile_error!("ibverbs-soft works on Linux only: RDMA verbs are an interface of
 mod abi;
 mod device;
 mod options;
+#[cfg(test)]
+#[forbid(unsafe_code)]
+#[allow(dead_code)]
+mod sim;
 #[forbid(unsafe_code)]
 pub mod transport;
 #[forbid(unsafe_code)]

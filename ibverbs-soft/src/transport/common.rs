@@ -224,6 +224,14 @@ impl Common {
         }
     }
 
+    /// Whether all bytes of a request can be read.
+    pub(super) fn check_payload(&self, payload: &Payload, host: &impl Host) -> Result<(), Status> {
+        let Payload::Sges(sges) = payload else { return Ok(()) };
+        sges.iter()
+            .try_for_each(|sge| host.check_local(self.config.pd, sge, false))
+            .map_err(|_| Status::LocalProtection)
+    }
+
     /// Copies `len` bytes of a request, from `offset` on.
     pub(super) fn gather(
         &self,

@@ -12,6 +12,7 @@ mod queue_pair;
 mod rc;
 mod receive_queue;
 mod segment;
+mod send_queue;
 mod uc;
 mod ud;
 mod work;

@@ -1,0 +1,8 @@
+//! Queue pairs in simulated time, over links that lose, repeat, reorder and change packets: the same each time for the same seed.
+
+pub(crate) mod fixture;
+mod host;
+mod link;
+mod network;
+mod rng;
+mod trace;
