@@ -1,37 +1,37 @@
 //! Device memory: what it does on a device that has some, and that one without it says so.
 
 use ibverbs::{AccessFlags, Context, DeviceMemory, Error};
-use ibverbs_tests::{pair, submit, test_context, wait_one, Bed};
+use ibverbs_tests::{pair, submit, test_context, test_context_with, wait_one, Ability, Bed};
 
 const LEN: usize = 64;
 
-/// Device memory; `None` if the device has none and says so.
-fn device_memory(ctx: &Context) -> Option<DeviceMemory> {
-    match ctx.alloc_dm(LEN, 3) {
-        Ok(memory) => Some(memory),
-        Err(error) => {
-            let expected = matches!(error, Error::Unsupported { operation: "ibv_alloc_dm" });
-            assert!(expected, "{error}");
-            assert!(error.to_string().contains("ibv_alloc_dm is not supported"), "{error}");
-            assert_eq!(ctx.query_device_ex().unwrap().max_dm_size(), 0);
-            None
-        }
+fn memory_of(ctx: &Context) -> DeviceMemory {
+    ctx.alloc_dm(LEN, 3).unwrap()
+}
+
+#[test]
+fn a_device_without_it_says_so() {
+    let ctx = test_context();
+    if Ability::DeviceMemory.is_of(&ctx) {
+        memory_of(&ctx).close().unwrap();
+    } else {
+        let error = ctx.alloc_dm(LEN, 3).unwrap_err();
+        let expected = matches!(error, Error::Unsupported { operation: "ibv_alloc_dm" });
+        assert!(expected, "{error}");
+        assert!(error.to_string().contains("ibv_alloc_dm is not supported"), "{error}");
     }
 }
 
 #[test]
 fn no_memory_is_refused() {
-    let Some(ctx) = test_context() else { return };
+    let ctx = test_context();
     let error = ctx.alloc_dm(0, 0).unwrap_err();
     assert!(matches!(error, Error::InvalidArgument { value: 0, .. }), "{error}");
 }
 
 #[test]
 fn more_memory_than_there_is_is_refused() {
-    let Some(ctx) = test_context() else { return };
-    if device_memory(&ctx).is_none() {
-        return;
-    }
+    let Some(ctx) = test_context_with([Ability::DeviceMemory]) else { return };
     let available = ctx.query_device_ex().unwrap().max_dm_size();
     let error = ctx.alloc_dm(available as usize + 1, 0).unwrap_err();
     let Error::Capacity { requested, available: told, .. } = error else { panic!("{error}") };
@@ -40,8 +40,8 @@ fn more_memory_than_there_is_is_refused() {
 
 #[test]
 fn what_is_written_is_read_again() {
-    let Some(ctx) = test_context() else { return };
-    let Some(memory) = device_memory(&ctx) else { return };
+    let Some(ctx) = test_context_with([Ability::DeviceMemory]) else { return };
+    let memory = memory_of(&ctx);
     memory.write_at(0, &[1; LEN]).unwrap();
     memory.write_at(8, &[2; 4]).unwrap();
     let mut bytes = [0; 16];
@@ -53,8 +53,8 @@ fn what_is_written_is_read_again() {
 
 #[test]
 fn a_peer_writes_into_it() {
-    let Some(bed) = Bed::new() else { return };
-    let Some(memory) = device_memory(bed.ctx()) else { return };
+    let Some(bed) = Bed::with([Ability::DeviceMemory]) else { return };
+    let memory = memory_of(bed.ctx());
     memory.write_at(0, &[0; LEN]).unwrap();
     let region = bed.pd().register_dm(&memory, 16..48, AccessFlags::PERMISSIVE).unwrap();
     // SAFETY: there are no references to memory on the device.

@@ -2,20 +2,7 @@
 
 use ibverbs::efa::SendQueueShape;
 use ibverbs::{Error, Result, SendOps, Srd};
-use ibverbs_tests::{activated, pair, submit, wait_one, way, Bed, PORT, QKEY};
-
-/// The device, with libefa; `None` if it is one of EFA, where other tests would be needed.
-fn other_device() -> Option<Bed> {
-    let bed = Bed::new()?;
-    match bed.ctx().query_efa_device() {
-        Err(Error::Unsupported { .. }) => Some(bed),
-        Err(error) => panic!("no libefa: {error}"),
-        Ok(attr) => {
-            println!("this is a device of EFA: {attr:?}");
-            None
-        }
-    }
-}
+use ibverbs_tests::{activated, pair, submit, wait_one, way, Ability, Bed, PORT, QKEY};
 
 #[track_caller]
 fn expect_unsupported<T>(result: Result<T>, what: &str) {
@@ -30,7 +17,7 @@ fn expect_unsupported<T>(result: Result<T>, what: &str) {
 
 #[test]
 fn queries_say_that_this_is_no_efa_device() {
-    let Some(bed) = other_device() else { return };
+    let Some(bed) = Bed::without(Ability::Srd) else { return };
     expect_unsupported(bed.ctx().query_efa_device(), "efadv_query_device");
     let shape = SendQueueShape { max_send_sge: 1, ..Default::default() };
     expect_unsupported(bed.ctx().efa_max_send_wr(&shape), "efadv_get_max_sq_depth");
@@ -42,7 +29,7 @@ fn queries_say_that_this_is_no_efa_device() {
 
 #[test]
 fn there_is_no_srd_here() {
-    let Some(bed) = other_device() else { return };
+    let Some(bed) = Bed::without(Ability::Srd) else { return };
     let cq = bed.ctx().create_cq(4).build().unwrap();
     let builder = || bed.pd().create_srd_qp(&cq, &cq, PORT).unwrap();
     expect_unsupported(builder().build(), "SRD");
@@ -54,7 +41,7 @@ fn there_is_no_srd_here() {
 
 #[test]
 fn the_device_works_on() {
-    let Some(bed) = other_device() else { return };
+    let Some(bed) = Bed::without(Ability::Srd) else { return };
     let cq = bed.ctx().create_cq(4).build().unwrap();
     bed.pd().create_srd_qp(&cq, &cq, PORT).unwrap().build().unwrap_err();
     let (mut a, b) = pair(&bed);

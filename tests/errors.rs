@@ -59,7 +59,7 @@ const REFUSED: WcStatus = WcStatus::REM_ACCESS_ERR;
 
 #[test]
 fn a_wrong_remote_key_is_refused_by_the_peer() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let target = bed.mem(64);
     let right = target.remote();
     let wrong = RemoteMemorySlice { rkey: right.rkey ^ 0x5a5a_5a00, ..right };
@@ -70,7 +70,7 @@ fn a_wrong_remote_key_is_refused_by_the_peer() {
 
 #[test]
 fn a_forged_length_does_not_reach_beyond_the_region() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let target = bed.mem(4096);
     let right = target.remote();
     // The last four bytes of the region and four beyond, and eight before it.
@@ -88,7 +88,7 @@ fn a_forged_length_does_not_reach_beyond_the_region() {
 
 #[test]
 fn a_region_gives_its_peers_no_more_than_it_was_asked_for() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let local = AccessFlags::LOCAL_WRITE;
     let cases = [
         (AccessFlags::REMOTE_READ, [REFUSED, OK, REFUSED]),
@@ -107,7 +107,7 @@ fn a_region_gives_its_peers_no_more_than_it_was_asked_for() {
 
 #[test]
 fn a_region_without_remote_rights_has_no_remote_key() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     for access in [AccessFlags::empty(), AccessFlags::LOCAL_WRITE] {
         let region = bed.pd().allocate(64, access).unwrap();
         // SAFETY: no peer learns of it.
@@ -122,7 +122,7 @@ fn a_region_without_remote_rights_has_no_remote_key() {
 
 #[test]
 fn a_region_cannot_be_reached_before_its_remote_key_was_given_away() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     // On many devices, SoftRoCE among them, the local key is the remote key.
     let target = bed.mem(64);
     let local = target.slice(..);
@@ -138,7 +138,7 @@ fn a_region_cannot_be_reached_before_its_remote_key_was_given_away() {
 
 #[test]
 fn a_queue_pair_lets_its_peer_do_no_more_than_it_was_asked_for() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let target = bed.mem(8);
     let mem = bed.mem(8);
     let (slice, remote) = (mem.slice(..), target.remote());
@@ -165,7 +165,7 @@ fn a_queue_pair_lets_its_peer_do_no_more_than_it_was_asked_for() {
 
 #[test]
 fn a_message_that_is_too_long_for_its_receive_fails_on_both_sides() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     for (size, room) in [(101, 100), (1, 0), (5000, 4999), (5000, 100)] {
         let (mut a, mut b) = pair(&bed);
         let (from, to) = (bed.mem(8192), bed.mem(8192));
@@ -194,7 +194,7 @@ fn a_message_that_is_too_long_for_its_receive_fails_on_both_sides() {
 
 #[test]
 fn a_connection_that_failed_works_again_after_a_reset() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair(&bed);
     let (from, to) = (bed.mem(64), bed.mem(64));
     from.write(0, &[7; 64]);
@@ -218,7 +218,7 @@ fn a_connection_that_failed_works_again_after_a_reset() {
 
 #[test]
 fn a_peer_without_a_receive_is_given_up_after_the_retries() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     for retries in [0, 2] {
         let (mut a, mut b) = pair_with::<Rc>(&bed, |builder| {
             builder.set_rnr_retry(retries).set_min_rnr_timer(RnrTimer::at_least(Duration::ZERO))
@@ -239,7 +239,7 @@ fn a_peer_without_a_receive_is_given_up_after_the_retries() {
 
 #[test]
 fn a_message_waits_for_a_receive_as_long_as_there_are_retries() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair(&bed);
     let (from, to) = (bed.mem(8), bed.mem(8));
     from.write(0, b"patience");
@@ -253,7 +253,7 @@ fn a_message_waits_for_a_receive_as_long_as_there_are_retries() {
 
 #[test]
 fn a_peer_that_is_gone_is_given_up_after_the_retries() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let timeout = AckTimeout::at_least(Duration::from_millis(8));
     let (mut a, b) =
         pair_with::<Rc>(&bed, |builder| builder.set_timeout(timeout).set_retry_count(2));
@@ -286,7 +286,7 @@ fn send_between(bed: &Bed, from: LocalMemorySlice, to: LocalMemorySlice) -> [WcS
 
 #[test]
 fn memory_of_another_protection_domain_cannot_be_used() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let pd = bed.ctx().alloc_pd().unwrap();
     let (own, foreign) = (bed.mem(64), bed.mem_of(&pd, 64, AccessFlags::PERMISSIVE));
     foreign.write(0, &[7; 64]);
@@ -314,7 +314,7 @@ fn memory_of_another_protection_domain_cannot_be_used() {
 
 #[test]
 fn memory_without_local_write_can_be_sent_but_not_received_into() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (fixed, own) = (bed.mem_with(64, AccessFlags::empty()), bed.mem(64));
     fixed.write(0, &[7; 64]);
     assert_eq!(send_between(&bed, fixed.slice(..), own.slice(..)), [OK; 2]);
@@ -330,7 +330,7 @@ fn memory_without_local_write_can_be_sent_but_not_received_into() {
 
 #[test]
 fn completions_beyond_the_queue_s_capacity_do_no_harm() {
-    let Some(ctx) = test_context() else { return };
+    let ctx = test_context();
     let bed = Bed::on(ctx);
     let cq = bed.ctx().create_cq(2).build().unwrap();
     let capacity = cq.capacity();

@@ -85,7 +85,7 @@ fn wait_for_event_without_taking_it(channel: &CompletionChannel) {
 
 #[test]
 fn a_channel_without_queues_has_no_events() {
-    let Some(ctx) = test_context() else { return };
+    let ctx = test_context();
     let channel = ctx.create_comp_channel().unwrap();
     assert_eq!(channel.context().device().name(), ctx.device().name());
     assert_eq!(channel.as_fd().as_raw_fd(), channel.as_raw_fd());
@@ -96,7 +96,7 @@ fn a_channel_without_queues_has_no_events() {
 
 #[test]
 fn the_timeout_is_the_time_that_is_waited() {
-    let Some(ctx) = test_context() else { return };
+    let ctx = test_context();
     let channel = ctx.create_comp_channel().unwrap();
     let cq = ctx.create_cq(1).set_private_channel().build().unwrap();
     for millis in [1, 50] {
@@ -113,7 +113,7 @@ fn the_timeout_is_the_time_that_is_waited() {
 
 #[test]
 fn a_queue_raises_one_event_each_time_that_it_is_armed() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let channel = bed.ctx().create_comp_channel().unwrap();
     let cq = queue(&bed, &channel, 7);
     let mut qp = loopback(&bed, &cq);
@@ -139,7 +139,7 @@ fn a_queue_raises_one_event_each_time_that_it_is_armed() {
 
 #[test]
 fn a_queue_that_waits_for_solicited_messages_ignores_others() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let channel = bed.ctx().create_comp_channel().unwrap();
     let prepare = |number| {
         let (send_cq, recv_cq) = (queue(&bed, &channel, 0), queue(&bed, &channel, number));
@@ -171,7 +171,7 @@ fn a_queue_that_waits_for_solicited_messages_ignores_others() {
 fn many_queues_share_a_channel_and_are_told_apart() {
     const QUEUES: u64 = 5;
     const ROUNDS: u64 = 20;
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let channel = bed.ctx().create_comp_channel().unwrap();
     let mem = bed.mem(8);
     let mut ends: Vec<_> = (0..QUEUES)
@@ -205,7 +205,7 @@ fn many_queues_share_a_channel_and_are_told_apart() {
 
 #[test]
 fn completions_that_came_before_the_queue_was_armed_are_handed_out() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let channel = bed.ctx().create_comp_channel().unwrap();
     let cq = queue(&bed, &channel, 0);
     let mut qp = loopback(&bed, &cq);
@@ -224,7 +224,7 @@ fn completions_that_came_before_the_queue_was_armed_are_handed_out() {
 
 #[test]
 fn events_that_are_left_over_do_no_harm() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let channel = bed.ctx().create_comp_channel().unwrap();
     let cq = queue(&bed, &channel, 1);
     let mut qp = loopback(&bed, &cq);
@@ -247,7 +247,7 @@ fn events_that_are_left_over_do_no_harm() {
 
 #[test]
 fn a_thread_that_waits_for_a_channel_wakes_up() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let channel = bed.ctx().create_comp_channel().unwrap();
     let cq = queue(&bed, &channel, 11);
     let mut qp = loopback(&bed, &cq);
@@ -263,7 +263,7 @@ fn a_thread_that_waits_for_a_channel_wakes_up() {
 
 #[test]
 fn one_of_several_waiting_threads_gets_the_event() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let channel = bed.ctx().create_comp_channel().unwrap();
     let cq = queue(&bed, &channel, 11);
     let mut qp = loopback(&bed, &cq);
@@ -283,7 +283,7 @@ fn one_of_several_waiting_threads_gets_the_event() {
 
 #[test]
 fn a_queue_with_a_channel_of_its_own_can_be_waited_for() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let cq = waiting_queue(&bed);
     let mut qp = loopback(&bed, &cq);
     let mem = bed.mem(8);
@@ -299,7 +299,7 @@ fn a_queue_with_a_channel_of_its_own_can_be_waited_for() {
 
 #[test]
 fn a_thread_that_waits_for_a_queue_wakes_up() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let cq = waiting_queue(&bed);
     let mut qp = loopback(&bed, &cq);
     let mem = bed.mem(8);
@@ -319,7 +319,7 @@ fn a_thread_that_waits_for_a_queue_wakes_up() {
 
 #[test]
 fn queues_with_channels_of_their_own_do_not_disturb_each_other() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let mem = bed.mem(8);
     let (one, two) = (waiting_queue(&bed), waiting_queue(&bed));
     let (mut qp_one, mut qp_two) = (loopback(&bed, &one), loopback(&bed, &two));
@@ -334,7 +334,7 @@ fn queues_with_channels_of_their_own_do_not_disturb_each_other() {
 
 #[test]
 fn things_can_be_closed_in_any_order() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     within_deadline(move || {
         let mem = bed.mem(8);
         for unread in [false, true] {
@@ -379,7 +379,7 @@ fn things_can_be_closed_in_any_order() {
 
 #[test]
 fn a_queue_needs_a_channel_for_its_events() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let plain = bed.ctx().create_cq(1).build().unwrap();
     let channel = bed.ctx().create_comp_channel().unwrap();
     let (shared, own) = (queue(&bed, &channel, 1), waiting_queue(&bed));
@@ -401,7 +401,7 @@ fn a_queue_needs_a_channel_for_its_events() {
 
 #[test]
 fn a_channel_of_another_context_is_refused() {
-    let Some(ctx) = test_context() else { return };
+    let ctx = test_context();
     let other = other_context(&ctx);
     let channel = other.create_comp_channel().unwrap();
     match ctx.create_cq(1).set_comp_channel(&channel).build() {
@@ -413,7 +413,7 @@ fn a_channel_of_another_context_is_refused() {
 
 #[test]
 fn a_queue_is_not_armed_during_a_poll() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let channel = bed.ctx().create_comp_channel().unwrap();
     let (shared, own) = (queue(&bed, &channel, 1), waiting_queue(&bed));
     let mem = bed.mem(8);

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use ibverbs::{
     AccessFlags, AckTimeout, CompletionQueue, Error, MemoryWindow, QpState, QueuePairAttr,
-    QueuePairAttrMask as Mask, QueuePairEndpoint, Rc, RecvRequest, RemoteMemorySlice, SendOps, Ud,
-    WcStatus, WindowType2,
+    QueuePairAttrMask as Mask, Rc, RecvRequest, RemoteMemorySlice, SendOps, Ud, WcStatus,
+    WindowType2,
 };
 use ibverbs_tests::{
-    activated, assert_silent, connect, eventually, hear, other_context, pair, pair_with, pattern,
-    post_recv, prepare, role, submit, tell, wait, wait_for_death, wait_ok, wait_one, way, Bed, Mem,
-    PeerProcess, Prepared, Side, Wc, PORT, QKEY,
+    activated, assert_silent, be_peer, connect, connect_to, eventually, other_context, pair,
+    pair_with, pattern, post_recv, prepare, role, submit, wait, wait_for_death, wait_ok, wait_one,
+    way, Ability, Bed, Mem, Prepared, Side, Wc, PORT, QKEY,
 };
 
 const LONG: usize = 1 << 16;
@@ -86,7 +86,7 @@ fn until_in_time(attempt: impl Fn() -> bool) {
 
 #[test]
 fn a_peer_that_is_dropped_in_mid_transfer_fails_the_rest_in_order() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     until_in_time(|| {
         let (mut a, b) = impatient(&bed);
         let (from, to) = (bed.mem(LONG), bed.mem(LONG));
@@ -116,7 +116,7 @@ fn a_peer_that_is_dropped_in_mid_transfer_fails_the_rest_in_order() {
 
 #[test]
 fn a_peer_that_fails_in_mid_transfer_flushes_its_receives_in_order() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     until_in_time(|| {
         let (mut a, mut b) = impatient(&bed);
         let (from, to) = (bed.mem(LONG), bed.mem(LONG));
@@ -148,50 +148,11 @@ fn a_peer_that_fails_in_mid_transfer_flushes_its_receives_in_order() {
     });
 }
 
-fn print(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn parse<const N: usize>(text: &str) -> [u8; N] {
-    assert_eq!(text.len(), 2 * N, "{text}");
-    std::array::from_fn(|n| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).unwrap())
-}
-
-/// In the peer's process: connects to the other one, whose memory is told as well, and gives it memory.
-fn be_peer(bed: &Bed) -> (Side, Mem, RemoteMemorySlice) {
-    let mem = bed.mem(LONG);
-    let prepared = prepare::<Rc>(bed, |builder| builder);
-    tell(&print(&prepared.qp.endpoint().unwrap().to_bytes()));
-    tell(&print(&mem.remote().to_bytes()));
-    let endpoint: [u8; QueuePairEndpoint::BYTES] = parse(&hear());
-    let remote: [u8; RemoteMemorySlice::BYTES] = parse(&hear());
-    let endpoint = QueuePairEndpoint::from_bytes(&endpoint).unwrap();
-    let Prepared { qp, send_cq, recv_cq, bed } = prepared;
-    let side = Side { qp: qp.handshake(endpoint).unwrap(), send_cq, recv_cq, bed };
-    tell("up");
-    (side, mem, RemoteMemorySlice::from_bytes(&remote).unwrap())
-}
-
-/// Starts the peer of the test of this name and connects to it. Returns its memory as well.
-fn connect_to(test: &str, prepared: Prepared, mem: &Mem) -> (PeerProcess, Side, RemoteMemorySlice) {
-    let mut peer = PeerProcess::start(test, "peer");
-    let endpoint: [u8; QueuePairEndpoint::BYTES] = parse(&peer.hear());
-    let remote: [u8; RemoteMemorySlice::BYTES] = parse(&peer.hear());
-    let endpoint = QueuePairEndpoint::from_bytes(&endpoint).unwrap();
-    let Prepared { qp, send_cq, recv_cq, bed } = prepared;
-    peer.tell(&print(&qp.endpoint().unwrap().to_bytes()));
-    peer.tell(&print(&mem.remote().to_bytes()));
-    let qp = qp.handshake(endpoint).unwrap();
-    assert_eq!(peer.hear(), "up");
-    let side = Side { qp, send_cq, recv_cq, bed };
-    (peer, side, RemoteMemorySlice::from_bytes(&remote).unwrap())
-}
-
 #[test]
 fn a_peer_whose_process_is_killed_fails_the_rest_in_order() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     if role().is_some() {
-        let _connection = be_peer(&bed);
+        let _connection = be_peer(&bed, LONG);
         wait_for_death();
     }
     let mem = bed.mem(LONG);
@@ -220,10 +181,10 @@ fn a_peer_whose_process_is_killed_fails_the_rest_in_order() {
 
 #[test]
 fn a_sender_whose_process_is_killed_leaves_a_queue_pair_that_can_be_reset() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let name = "a_sender_whose_process_is_killed_leaves_a_queue_pair_that_can_be_reset";
     if role().is_some() {
-        let (mut side, mem, remote) = be_peer(&bed);
+        let (mut side, mem, remote) = be_peer(&bed, LONG);
         for id in 0.. {
             submit(&mut side.qp, |batch| {
                 batch.op().signaled().imm(id as u32).write(id, &[mem.slice(..)], remote);
@@ -256,7 +217,7 @@ fn a_sender_whose_process_is_killed_leaves_a_queue_pair_that_can_be_reset() {
 
 #[test]
 fn receives_beyond_the_completion_queue_s_capacity_do_no_harm() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let small = bed.ctx().create_cq(2).build().unwrap();
     let other = bed.ctx().create_cq(256).build().unwrap();
     let capacity = small.capacity();
@@ -298,7 +259,7 @@ fn receives_beyond_the_completion_queue_s_capacity_do_no_harm() {
 
 #[test]
 fn a_key_is_for_its_own_region_to_the_byte() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (from, one, other) = (bed.mem(4096), bed.mem(4096), bed.mem(4096));
     from.write(0, &[7; 4096]);
     let remote = one.remote();
@@ -324,15 +285,17 @@ fn a_key_is_for_its_own_region_to_the_byte() {
     assert_eq!(from.read(..), vec![7; 4096]);
 }
 
+#[track_caller]
+fn assert_other_domain(error: Error, part: &str) {
+    let ok = matches!(error, Error::ProtectionDomainMismatch { what } if what.contains(part));
+    assert!(ok, "{error}");
+}
+
 #[test]
 fn parts_of_another_device_are_refused_wherever_two_come_together() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let other = Bed::on(other_context(bed.ctx()));
     let cq = bed.ctx().create_cq(4).build().unwrap();
-    let domain = |error: Error, part: &str| {
-        let ok = matches!(error, Error::ProtectionDomainMismatch { what } if what.contains(part));
-        assert!(ok, "{error}");
-    };
     let device = |error: Error, part: &str| {
         let ok = matches!(error, Error::DeviceMismatch { what } if what.contains(part));
         assert!(ok, "{error}");
@@ -347,22 +310,24 @@ fn parts_of_another_device_are_refused_wherever_two_come_together() {
     device(result.unwrap_err(), "completion channel");
     let srq = other.pd().create_srq(4).build().unwrap();
     let builder = bed.pd().create_qp::<Rc>(&cq, &cq, PORT).unwrap();
-    domain(builder.set_srq(&srq).build().unwrap_err(), "shared receive queue");
+    assert_other_domain(builder.set_srq(&srq).build().unwrap_err(), "shared receive queue");
 
     // Address handles, with each operation.
     let mut datagrams = activated(&bed, QKEY);
     let foreign = activated(&other, QKEY);
     let handle = way(&foreign, &foreign);
     let error = submit(&mut datagrams.qp, |batch| batch.to(&handle, 1, QKEY).send(1, b"x"));
-    domain(error.unwrap_err(), "address handle");
+    assert_other_domain(error.unwrap_err(), "address handle");
+}
 
-    // Windows, and regions for them.
+#[test]
+fn windows_and_regions_of_another_device_are_refused() {
+    let Some(bed) = Bed::with([Ability::WindowsOfType2]) else { return };
+    let other = Bed::on(other_context(bed.ctx()));
+    let cq = bed.ctx().create_cq(4).build().unwrap();
     let builder = bed.pd().create_qp::<Rc>(&cq, &cq, PORT).unwrap();
     let builder = builder.set_gid_index(bed.gid_index()).add_send_ops(SendOps::WINDOWS);
-    let prepared = match builder.build() {
-        Err(Error::Unsupported { .. }) => return,
-        result => result.unwrap(),
-    };
+    let prepared = builder.build().unwrap();
     let endpoint = prepared.endpoint().unwrap();
     let mut qp = prepared.handshake(endpoint).unwrap();
     let access = AccessFlags::LOCAL_WRITE | AccessFlags::MW_BIND;
@@ -377,7 +342,7 @@ fn parts_of_another_device_are_refused_wherever_two_come_together() {
         });
         error.unwrap_err()
     };
-    domain(bind(&mut own, &foreign_mem), "memory region");
-    domain(bind(&mut foreign, &own_mem), "memory region");
-    domain(bind(&mut foreign, &foreign_mem), "memory window");
+    assert_other_domain(bind(&mut own, &foreign_mem), "memory region");
+    assert_other_domain(bind(&mut foreign, &own_mem), "memory region");
+    assert_other_domain(bind(&mut foreign, &foreign_mem), "memory window");
 }

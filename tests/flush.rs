@@ -4,7 +4,9 @@ use ibverbs::{
     AccessFlags, DeviceCaps, Error, FlushLevel, FlushPlacement, Payload, Rc, RemoteMemorySlice,
     SendOps, WcOpcode, WcStatus,
 };
-use ibverbs_tests::{eventually, pair_with, pattern, submit, wait, wait_one, Bed, Side, PORT};
+use ibverbs_tests::{
+    eventually, pair_with, pattern, submit, wait, wait_one, Ability, Bed, Side, PORT,
+};
 
 const OK: WcStatus = WcStatus::SUCCESS;
 
@@ -12,16 +14,9 @@ fn caps(bed: &Bed) -> DeviceCaps {
     bed.ctx().query_device_ex().unwrap().capabilities()
 }
 
-/// The version of the kernel, as far as its first two numbers.
-fn kernel() -> (u32, u32) {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
-    (numbers.next().unwrap(), numbers.next().unwrap())
-}
-
 #[test]
 fn what_the_device_lacks_is_unsupported_if_it_is_asked_for() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let flush = DeviceCaps::FLUSH_GLOBAL | DeviceCaps::FLUSH_PERSISTENT;
     for (op, needed) in [(SendOps::FLUSH, flush), (SendOps::ATOMIC_WRITE, DeviceCaps::ATOMIC_WRITE)]
     {
@@ -39,17 +34,13 @@ fn what_the_device_lacks_is_unsupported_if_it_is_asked_for() {
             }
             Err(error) => panic!("{error}"),
         }
-        if bed.is_softroce() {
-            // They came with Linux 6.2 and 6.3.
-            assert_eq!(has, kernel() >= (6, 3), "{op:?}");
-        }
         assert!(!build(SendOps::empty()).unwrap().send_ops().intersects(op));
     }
 }
 
 #[test]
 fn memory_that_peers_may_flush_is_registered_where_the_device_can() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     for (access, needed) in [
         (AccessFlags::FLUSH_GLOBAL, DeviceCaps::FLUSH_GLOBAL),
         (AccessFlags::FLUSH_PERSISTENT, DeviceCaps::FLUSH_PERSISTENT),
@@ -62,32 +53,34 @@ fn memory_that_peers_may_flush_is_registered_where_the_device_can() {
         match result {
             Ok(_) => assert!(possible),
             Err(Error::Unsupported { .. }) => assert!(!possible),
-            // This memory survives no loss of power.
+            // This memory survives no loss of power, on no device.
             Err(Error::Register { access: told, .. }) => {
                 assert!(possible && told.contains(AccessFlags::FLUSH_PERSISTENT));
             }
             Err(error) => panic!("{error}"),
         }
-        assert!(!bed.is_softroce() || needed != DeviceCaps::FLUSH_PERSISTENT || result.is_err());
+        assert!(needed != DeviceCaps::FLUSH_PERSISTENT || result.is_err());
     }
 }
 
-/// A connection with this operation, and with peers that may flush; `None` if the device does not have it, which
-/// the first test checks.
-fn pair(bed: &Bed, op: SendOps, access: AccessFlags) -> Option<(Side, Side)> {
-    let has = match op {
-        SendOps::FLUSH => caps(bed).contains(DeviceCaps::FLUSH_GLOBAL),
-        _ => caps(bed).contains(DeviceCaps::ATOMIC_WRITE),
-    };
-    has.then(|| pair_with::<Rc>(bed, |builder| builder.add_send_ops(op).set_access(access)))
+/// A bed whose device has this operation, for peers with these rights, and a connection that has it.
+fn with(op: SendOps, access: AccessFlags) -> Option<(Bed, Side, Side)> {
+    let ability = if op == SendOps::FLUSH { Ability::Flushes } else { Ability::AtomicWrites };
+    let bed = Bed::with([ability])?;
+    let (a, b) = pair(&bed, op, access);
+    Some((bed, a, b))
+}
+
+/// A connection with this operation, and with peers that may flush.
+fn pair(bed: &Bed, op: SendOps, access: AccessFlags) -> (Side, Side) {
+    pair_with::<Rc>(bed, |builder| builder.add_send_ops(op).set_access(access))
 }
 
 const FLUSHABLE: AccessFlags = AccessFlags::PERMISSIVE.union(AccessFlags::FLUSH_GLOBAL);
 
 #[test]
 fn a_flush_completes_after_the_writes_that_it_waits_for() {
-    let Some(bed) = Bed::new() else { return };
-    let Some((mut a, _b)) = pair(&bed, SendOps::FLUSH, FLUSHABLE) else { return };
+    let Some((bed, mut a, _b)) = with(SendOps::FLUSH, FLUSHABLE) else { return };
     let (from, to) = (bed.mem(8192), bed.mem_with(8192, FLUSHABLE));
     let remote = to.remote();
     for (round, level) in [FlushLevel::Range, FlushLevel::Region].into_iter().enumerate() {
@@ -108,10 +101,7 @@ fn a_flush_completes_after_the_writes_that_it_waits_for() {
 
 #[test]
 fn a_flush_that_is_not_allowed_fails() {
-    let Some(bed) = Bed::new() else { return };
-    if pair(&bed, SendOps::FLUSH, FLUSHABLE).is_none() {
-        return;
-    }
+    let Some(bed) = Bed::with([Ability::Flushes]) else { return };
     let may = bed.mem_with(4096, FLUSHABLE).remote();
     let may_not = bed.mem(4096).remote();
     let wrong = RemoteMemorySlice { rkey: may.rkey ^ 0x5a5a_5a00, ..may };
@@ -124,7 +114,7 @@ fn a_flush_that_is_not_allowed_fails() {
         (wrong, FLUSHABLE, FlushPlacement::GLOBAL),
         (beyond, FLUSHABLE, FlushPlacement::GLOBAL),
     ] {
-        let Some((mut a, _b)) = pair(&bed, SendOps::FLUSH, access) else { return };
+        let (mut a, _b) = pair(&bed, SendOps::FLUSH, access);
         submit(&mut a.qp, |batch| {
             batch.op().signaled().flush(1, remote, placement, FlushLevel::Range);
             batch.op().signaled().write(2, Payload::EMPTY, may);
@@ -139,8 +129,7 @@ fn a_flush_that_is_not_allowed_fails() {
 
 #[test]
 fn a_flush_to_nowhere_refuses_its_batch() {
-    let Some(bed) = Bed::new() else { return };
-    let Some((mut a, _b)) = pair(&bed, SendOps::FLUSH, FLUSHABLE) else { return };
+    let Some((bed, mut a, _b)) = with(SendOps::FLUSH, FLUSHABLE) else { return };
     let to = bed.mem_with(4096, FLUSHABLE);
     for placement in [FlushPlacement::empty(), FlushPlacement::from_bits_retain(4)] {
         let error = submit(&mut a.qp, |batch| {
@@ -154,9 +143,8 @@ fn a_flush_to_nowhere_refuses_its_batch() {
 
 #[test]
 fn an_atomic_write_stores_eight_bytes() {
-    let Some(bed) = Bed::new() else { return };
     let access = AccessFlags::PERMISSIVE;
-    let Some((mut a, _b)) = pair(&bed, SendOps::ATOMIC_WRITE, access) else { return };
+    let Some((bed, mut a, _b)) = with(SendOps::ATOMIC_WRITE, access) else { return };
     let (from, to) = (bed.mem(4096), bed.mem(4096));
     let remote = to.remote();
     let data = pattern(4096, 7);
@@ -176,9 +164,8 @@ fn an_atomic_write_stores_eight_bytes() {
 
 #[test]
 fn whoever_sees_an_atomic_write_sees_what_was_written_before() {
-    let Some(bed) = Bed::new() else { return };
     let access = AccessFlags::PERMISSIVE;
-    let Some((mut a, _b)) = pair(&bed, SendOps::ATOMIC_WRITE, access) else { return };
+    let Some((bed, mut a, _b)) = with(SendOps::ATOMIC_WRITE, access) else { return };
     let (from, to) = (bed.mem(8192), bed.mem(8200));
     let remote = to.remote();
     for round in 1..20 {
@@ -197,9 +184,8 @@ fn whoever_sees_an_atomic_write_sees_what_was_written_before() {
 
 #[test]
 fn an_atomic_write_that_cannot_be_is_refused_here_or_by_the_peer() {
-    let Some(bed) = Bed::new() else { return };
     let access = AccessFlags::PERMISSIVE;
-    let Some((mut a, _b)) = pair(&bed, SendOps::ATOMIC_WRITE, access) else { return };
+    let Some((bed, mut a, _b)) = with(SendOps::ATOMIC_WRITE, access) else { return };
     let to = bed.mem(64);
     let remote = to.remote();
     let mut refusal = |remote| {
@@ -219,7 +205,7 @@ fn an_atomic_write_that_cannot_be_is_refused_here_or_by_the_peer() {
     let wrong = RemoteMemorySlice { rkey: remote.rkey ^ 0x5a5a_5a00, ..remote };
     let beyond = RemoteMemorySlice { addr: remote.addr + 64, ..remote };
     for remote in [readable, wrong, beyond] {
-        let Some((mut a, _b)) = pair(&bed, SendOps::ATOMIC_WRITE, access) else { return };
+        let (mut a, _b) = pair(&bed, SendOps::ATOMIC_WRITE, access);
         submit(&mut a.qp, |batch| batch.op().signaled().atomic_write(1, remote, u64::MAX)).unwrap();
         assert_eq!(wait_one(&a.send_cq, 1).status(), WcStatus::REM_ACCESS_ERR, "{remote:?}");
     }
@@ -228,7 +214,7 @@ fn an_atomic_write_that_cannot_be_is_refused_here_or_by_the_peer() {
 
 #[test]
 fn a_queue_pair_that_was_not_built_for_them_refuses_them() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, _b) = pair_with::<Rc>(&bed, |builder| builder);
     let remote = bed.mem(64).remote();
     for op in [SendOps::FLUSH, SendOps::ATOMIC_WRITE] {

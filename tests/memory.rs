@@ -7,14 +7,14 @@ use std::os::unix::fs::FileExt;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
 use ibverbs::{
-    ffi, AccessFlags, Advice, AdviseFlags, DeviceCaps, Error, MemoryRegion, OdpGeneralCaps,
-    OdpTransportCaps, Rc, RecvRequest, SendBatch,
+    ffi, AccessFlags, Advice, AdviseFlags, DeviceCaps, Error, MemoryRegion, OdpTransportCaps, Rc,
+    RecvRequest, SendBatch,
 };
-use ibverbs_tests::{pair, post_recv, submit, wait_one, Bed};
+use ibverbs_tests::{pair, post_recv, say_skipped, submit, wait_one, Ability, Bed};
 
 #[test]
 fn memory_is_zeroed_page_aligned_and_as_long_as_asked_for() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     for len in [1, 2, 4095, 4096, 4097, 1 << 20] {
         let mut region = bed.pd().allocate(len, AccessFlags::PERMISSIVE).unwrap();
         assert_eq!((region.len(), region.bytes().len(), region.is_empty()), (len, len, false));
@@ -31,7 +31,7 @@ fn memory_is_zeroed_page_aligned_and_as_long_as_asked_for() {
 
 #[test]
 fn memory_keeps_its_address_when_it_moves() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let mut region = bed.pd().allocate(64, AccessFlags::PERMISSIVE).unwrap();
     region.bytes_mut().copy_from_slice(&[9; 64]);
     let before = region.slice(..).addr();
@@ -45,14 +45,14 @@ fn memory_keeps_its_address_when_it_moves() {
 
 #[test]
 fn no_memory_is_refused() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let error = bed.pd().allocate(0, AccessFlags::PERMISSIVE).unwrap_err();
     assert!(matches!(error, Error::InvalidArgument { value: 0, .. }), "{error}");
 }
 
 #[test]
 fn more_memory_than_there_is_is_refused() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     for len in [1 << 46, isize::MAX as usize, usize::MAX] {
         let error = bed.pd().allocate(len, AccessFlags::LOCAL_WRITE).unwrap_err();
         match error {
@@ -67,7 +67,7 @@ fn more_memory_than_there_is_is_refused() {
 
 #[test]
 fn remote_rights_to_write_need_the_local_one() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     for wrong in [AccessFlags::REMOTE_WRITE, AccessFlags::REMOTE_ATOMIC] {
         let error = bed.pd().allocate(64, wrong).unwrap_err();
         assert!(matches!(error, Error::InvalidAccess { access, .. } if access == wrong), "{error}");
@@ -78,10 +78,9 @@ fn remote_rights_to_write_need_the_local_one() {
 
 #[test]
 fn on_demand_paging_is_refused_by_a_device_without_it() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let access = AccessFlags::LOCAL_WRITE | AccessFlags::ON_DEMAND;
-    let caps = bed.ctx().query_device_ex().unwrap().odp_caps();
-    if caps.general.contains(OdpGeneralCaps::SUPPORT) {
+    if bed.can(Ability::OnDemandPaging) {
         bed.pd().allocate(4096, access).unwrap();
         return;
     }
@@ -92,7 +91,7 @@ fn on_demand_paging_is_refused_by_a_device_without_it() {
 
 #[test]
 fn a_right_to_flush_is_refused_by_a_device_without_it() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let caps = bed.ctx().query_device_ex().unwrap().capabilities();
     for (flag, cap, name) in [
         (AccessFlags::FLUSH_GLOBAL, DeviceCaps::FLUSH_GLOBAL, "AccessFlags::FLUSH_GLOBAL"),
@@ -122,7 +121,7 @@ fn a_right_to_flush_is_refused_by_a_device_without_it() {
 
 #[test]
 fn huge_pages_that_are_pinned_need_no_flag() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     // SoftRoCE refuses the flag since Linux 6.12 at the latest, and ignores it in 6.1.
     if let Err(error) = bed.pd().allocate(4096, AccessFlags::LOCAL_WRITE | AccessFlags::HUGETLB) {
         assert!(matches!(error, Error::InvalidAccess { .. }), "{error:?}");
@@ -132,7 +131,7 @@ fn huge_pages_that_are_pinned_need_no_flag() {
 
 #[test]
 fn a_flag_without_a_name_does_not_reach_the_device() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     // IBV_ACCESS_ZERO_BASED would change what an address means.
     let access = AccessFlags::from_bits_retain(AccessFlags::PERMISSIVE.bits() | 1 << 5);
     let error = bed.pd().allocate(64, access).unwrap_err();
@@ -149,7 +148,7 @@ fn assert_panics<T>(f: impl FnOnce() -> T) {
 
 #[test]
 fn slices_stay_within_the_region() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let region = bed.pd().allocate(100, AccessFlags::PERMISSIVE).unwrap();
     let base = region.slice(..).addr();
     for (slice, start, len) in [
@@ -174,7 +173,7 @@ fn slices_stay_within_the_region() {
 
 #[test]
 fn remote_slices_stay_within_the_region() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let mem = bed.mem(100);
     let remote = mem.remote();
     assert_eq!((remote.addr, remote.len), (mem.slice(..).addr(), 100));
@@ -187,7 +186,7 @@ fn remote_slices_stay_within_the_region() {
 
 #[test]
 fn the_buffer_outlives_its_registration() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let mut region = bed.pd().allocate(64, AccessFlags::PERMISSIVE).unwrap();
     region.bytes_mut().copy_from_slice(&[5; 64]);
     // SAFETY: no peer learns of it.
@@ -198,7 +197,7 @@ fn the_buffer_outlives_its_registration() {
 
 #[test]
 fn many_regions_have_keys_of_their_own() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let regions: Vec<_> =
         (0..50).map(|_| bed.pd().allocate(64, AccessFlags::PERMISSIVE).unwrap()).collect();
     let mut keys: Vec<u32> = regions.iter().map(|region| region.lkey()).collect();
@@ -257,7 +256,7 @@ impl Mapping {
 
 #[test]
 fn memory_of_the_program_is_received_into_sent_from_and_written_by_a_peer() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let mapping = Mapping::writable(8192);
     let region = mapping.register(&bed, AccessFlags::PERMISSIVE).unwrap();
     assert_eq!((region.len(), region.slice(..).addr()), (8192, mapping.ptr as u64));
@@ -298,14 +297,14 @@ fn memory_of_the_program_is_received_into_sent_from_and_written_by_a_peer() {
 
 #[test]
 fn huge_pages_are_registered_where_the_system_has_some() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     const LEN: usize = 2 << 20;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB;
     // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
     let ptr = unsafe { libc::mmap(std::ptr::null_mut(), LEN, protection, flags, -1, 0) };
     if ptr == libc::MAP_FAILED {
-        return;
+        return say_skipped("the system has no huge pages");
     }
     // SAFETY: the memory is unmapped below, after the region was closed.
     let region =
@@ -330,7 +329,7 @@ fn huge_pages_are_registered_where_the_system_has_some() {
 
 #[test]
 fn memory_that_is_read_only_is_sent_from_and_not_written() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let mapping = Mapping::new(4096, libc::PROT_READ);
     let error = mapping.register(&bed, AccessFlags::PERMISSIVE).unwrap_err();
     let Error::Register { verb: "ibv_reg_mr", hint, .. } = error else { panic!("{error:?}") };
@@ -357,7 +356,7 @@ fn memory_that_is_read_only_is_sent_from_and_not_written() {
 
 #[test]
 fn a_region_of_memory_of_the_program_can_be_made_again_and_again() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let mapping = Mapping::writable(4096);
     let regions: Vec<_> =
         (0..10).map(|_| mapping.register(&bed, AccessFlags::PERMISSIVE).unwrap()).collect();
@@ -370,7 +369,7 @@ fn a_region_of_memory_of_the_program_can_be_made_again_and_again() {
 
 #[test]
 fn what_is_no_dmabuf_is_refused() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let file = File::open("/dev/zero").unwrap();
     let error = bed.pd().register_dmabuf(&file, 0, 4096, 0, AccessFlags::PERMISSIVE).unwrap_err();
     match error {
@@ -388,11 +387,8 @@ fn what_is_no_dmabuf_is_refused() {
 
 #[test]
 fn advice_is_followed_by_a_device_with_on_demand_paging() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with([Ability::OnDemandPaging]) else { return };
     let caps = bed.ctx().query_device_ex().unwrap().odp_caps();
-    if !caps.general.contains(OdpGeneralCaps::SUPPORT) {
-        return;
-    }
     let mem = bed.mem_with(1 << 16, AccessFlags::PERMISSIVE | AccessFlags::ON_DEMAND);
     for given_away in [false, true] {
         if given_away {
@@ -422,7 +418,7 @@ fn advice_is_followed_by_a_device_with_on_demand_paging() {
 
 #[test]
 fn advice_about_pinned_memory_is_refused() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let region = bed.pd().allocate(4096, AccessFlags::PERMISSIVE).unwrap();
     let error = region.advise(Advice::PREFETCH, AdviseFlags::FLUSH, ..).unwrap_err();
     assert!(matches!(error, Error::InvalidAccess { .. }), "{error:?}");
@@ -432,11 +428,7 @@ fn advice_about_pinned_memory_is_refused() {
 
 #[test]
 fn a_region_with_a_memory_window_is_in_use() {
-    let Some(bed) = Bed::new() else { return };
-    let caps = bed.ctx().query_device_ex().unwrap().capabilities();
-    if !caps.contains(DeviceCaps::MEM_WINDOW) {
-        return;
-    }
+    let Some(bed) = Bed::with([Ability::WindowsOfType1]) else { return };
     let access = AccessFlags::PERMISSIVE | AccessFlags::MW_BIND;
     let region = bed.pd().allocate(4096, access).unwrap();
     let (a, _b) = pair(&bed);

@@ -8,8 +8,8 @@ use ibverbs::{
     RecvRequest, Ud,
 };
 use ibverbs_tests::{
-    activated, assert_silent, eventually, post_recv, prepare, submit, wait_one, Bed, Mem, Prepared,
-    Side, GRH, PORT, QKEY,
+    activated, assert_silent, eventually, post_recv, prepare, submit, wait_one, Ability, Bed, Mem,
+    Prepared, Side, GRH, PORT, QKEY,
 };
 
 /// The number of the queue pair that stands for all of a group.
@@ -108,7 +108,7 @@ fn send(sender: &mut Side<Ud>, ah: &AddressHandle, qkey: u32, text: &[u8]) {
 
 #[test]
 fn all_that_are_attached_receive_and_nobody_else() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with([Ability::Multicast]) else { return };
     for group in groups(&bed) {
         let ah = group.way(&bed);
         let mut sender = activated(&bed, QKEY);
@@ -147,7 +147,7 @@ fn all_that_are_attached_receive_and_nobody_else() {
 
 #[test]
 fn a_wrong_key_reaches_no_member() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with([Ability::Multicast]) else { return };
     for group in groups(&bed) {
         let ah = group.way(&bed);
         let mut sender = activated(&bed, QKEY);
@@ -162,7 +162,7 @@ fn a_wrong_key_reaches_no_member() {
 
 #[test]
 fn a_member_answers_the_sender_alone() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with([Ability::Multicast]) else { return };
     for group in groups(&bed) {
         let mut sender = Receiver::new(&bed);
         let mut member = Receiver::attached(&bed, &group);
@@ -191,7 +191,7 @@ fn a_member_answers_the_sender_alone() {
 
 #[test]
 fn attaching_twice_is_attaching_once() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with([Ability::Multicast]) else { return };
     for group in groups(&bed) {
         let ah = group.way(&bed);
         let mut sender = activated(&bed, QKEY);
@@ -213,7 +213,7 @@ fn attaching_twice_is_attaching_once() {
 
 #[test]
 fn a_group_has_one_local_identifier() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with([Ability::Multicast]) else { return };
     for group in groups(&bed) {
         let mut member = Receiver::attached(&bed, &group);
         let error = member.side.qp.attach_mcast(group.gid, 0xc001).unwrap_err();
@@ -224,7 +224,7 @@ fn a_group_has_one_local_identifier() {
 
 #[test]
 fn a_queue_pair_is_in_several_groups() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with([Ability::Multicast]) else { return };
     let groups: Vec<_> = (0..8).flat_map(|_| groups(&bed)).collect();
     let mut sender = activated(&bed, QKEY);
     let mut member = Receiver::new(&bed);
@@ -242,7 +242,7 @@ fn a_queue_pair_is_in_several_groups() {
 
 #[test]
 fn an_address_that_is_no_group_s_is_refused() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with([Ability::Multicast]) else { return };
     let mut side = activated(&bed, QKEY);
     for address in ["::", "::1", "fe80::1", "fd07::1", "::ffff:10.7.0.1", "::ffff:255.255.255.255"]
     {
@@ -255,7 +255,7 @@ fn an_address_that_is_no_group_s_is_refused() {
 
 #[test]
 fn a_queue_pair_stays_attached_through_its_states() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with([Ability::Multicast]) else { return };
     for group in groups(&bed) {
         let ah = group.way(&bed);
         let mut sender = activated(&bed, QKEY);
@@ -280,7 +280,7 @@ fn a_queue_pair_stays_attached_through_its_states() {
 
 #[test]
 fn a_member_that_is_dropped_within_a_poll_goes_with_its_end() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with([Ability::Multicast]) else { return };
     for group in groups(&bed) {
         let mut sender = activated(&bed, QKEY);
         let mut member = Receiver::attached(&bed, &group);

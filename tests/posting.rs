@@ -28,7 +28,7 @@ fn assert_clean_and_usable(a: &mut Side, b: &mut Side) {
 
 #[test]
 fn only_signaled_operations_complete() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair(&bed);
     let (from, to) = (bed.mem(4096), bed.mem(4096));
     let data = pattern(4096, 1);
@@ -52,7 +52,7 @@ fn only_signaled_operations_complete() {
 
 #[test]
 fn thirty_two_operations_go_out_with_one_doorbell_and_complete_in_order() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair(&bed);
     let (from, to) = (bed.mem(32 * 256), bed.mem(32 * 256));
     let data = pattern(32 * 256, 2);
@@ -78,7 +78,7 @@ fn thirty_two_operations_go_out_with_one_doorbell_and_complete_in_order() {
 
 #[test]
 fn a_batch_that_is_dropped_posts_nothing() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     within_deadline(move || {
         let (mut a, mut b) = pair(&bed);
         let (from, to) = (bed.mem(64), bed.mem(64));
@@ -97,7 +97,7 @@ fn a_batch_that_is_dropped_posts_nothing() {
 
 #[test]
 fn a_batch_that_was_forgotten_is_taken_back_by_the_next_one() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     within_deadline(move || {
         let (mut a, mut b) = pair(&bed);
         let (from, to) = (bed.mem(64), bed.mem(64));
@@ -117,7 +117,7 @@ fn a_batch_that_was_forgotten_is_taken_back_by_the_next_one() {
 
 #[test]
 fn an_empty_batch_is_posted_and_does_nothing() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair(&bed);
     submit(&mut a.qp, |_| ()).unwrap();
     post_recv(&mut b.qp, []).unwrap();
@@ -126,7 +126,7 @@ fn an_empty_batch_is_posted_and_does_nothing() {
 
 #[test]
 fn a_batch_with_an_operation_that_cannot_be_is_refused_as_a_whole() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair(&bed);
     let (from, to) = (bed.mem(4096), bed.mem(4096));
     let (slice, remote) = (from.slice(..64), to.remote());
@@ -204,7 +204,7 @@ fn a_batch_with_an_operation_that_cannot_be_is_refused_as_a_whole() {
 
 #[test]
 fn an_operation_that_the_queue_pair_was_not_built_for_is_refused() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let ops = SendOps::SEND | SendOps::RDMA_READ;
     let (mut a, mut b) = pair_with(&bed, |builder| builder.set_send_ops(ops));
     let (from, to) = (bed.mem(64), bed.mem(64));
@@ -229,7 +229,7 @@ fn an_operation_that_the_queue_pair_was_not_built_for_is_refused() {
 
 #[test]
 fn a_batch_that_is_deeper_than_the_queue_posts_nothing() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair_with(&bed, |builder| builder.set_max_send_wr(8));
     let (from, to) = (bed.mem(8), bed.mem(8));
     let depth = a.qp.capacity().max_send_wr;
@@ -253,7 +253,7 @@ fn a_batch_that_is_deeper_than_the_queue_posts_nothing() {
 
 #[test]
 fn a_full_queue_takes_more_once_completions_were_polled() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair_with(&bed, |builder| builder.set_max_send_wr(4));
     let mem = bed.mem(8);
     let depth = a.qp.capacity().max_send_wr as usize;
@@ -276,7 +276,7 @@ fn a_full_queue_takes_more_once_completions_were_polled() {
 
 #[test]
 fn unsignaled_requests_make_room_when_a_later_one_completes() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair_with(&bed, |builder| builder.set_max_send_wr(8));
     let (from, to) = (bed.mem(1 << 10), bed.mem(1 << 10));
     for round in 0..20 {
@@ -300,7 +300,7 @@ fn unsignaled_requests_make_room_when_a_later_one_completes() {
 
 #[test]
 fn receives_can_be_posted_as_an_array_a_vector_or_a_slice() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair(&bed);
     let mem = bed.mem(64);
     let slices = [mem.slice(..)];
@@ -323,7 +323,7 @@ fn receives_can_be_posted_as_an_array_a_vector_or_a_slice() {
 
 #[test]
 fn a_full_receive_queue_tells_how_many_it_took() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     // A message without a receive fails at once.
     let (mut a, mut b) =
         pair_with::<Rc>(&bed, |builder| builder.set_max_recv_wr(8).set_rnr_retry(0));
@@ -358,7 +358,7 @@ fn a_full_receive_queue_tells_how_many_it_took() {
 
 #[test]
 fn receives_with_too_many_entries_are_refused_as_a_whole() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair_with(&bed, |builder| builder.set_max_recv_sge(2));
     let mem = bed.mem(64);
     let granted = b.qp.capacity().max_recv_sge;
@@ -374,7 +374,7 @@ fn receives_with_too_many_entries_are_refused_as_a_whole() {
 
 #[test]
 fn requests_of_one_batch_that_follow_a_failed_one_are_flushed() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, _b) = pair(&bed);
     let (from, to) = (bed.mem(64), bed.mem(64));
     from.write(0, &[7; 64]);
@@ -399,7 +399,7 @@ fn requests_of_one_batch_that_follow_a_failed_one_are_flushed() {
 
 #[test]
 fn a_queue_pair_without_a_send_queue_sends_nothing() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair_with::<Rc>(&bed, |builder| builder.set_max_send_wr(0));
     if a.qp.capacity().max_send_wr > 0 {
         // The device gives one to everybody.

@@ -41,7 +41,7 @@ fn assert_between(client: &mut End, server: &mut End, to: SocketAddr) {
 
 #[test]
 fn both_sides_exchange_data_and_private_data() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let saying = |text: &[u8]| ConnectionParams::new().set_private_data(text);
     let (mut client, mut server) = connected_as(
         &bed,
@@ -55,7 +55,7 @@ fn both_sides_exchange_data_and_private_data() {
 
 #[test]
 fn a_listener_is_reached_at_each_address_of_its_device() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     for address in local_addrs(&bed) {
         let (mut acceptor, to) = listen_on(Tcp, address);
         assert_eq!(to.ip(), address.ip());
@@ -72,7 +72,7 @@ fn a_listener_is_reached_at_each_address_of_its_device() {
 
 #[test]
 fn a_link_local_address_takes_its_scope() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let Some(SocketAddr::V6(address)) = local_link_local(&bed) else { return };
     let (_acceptor, to) = listen_on(Tcp, address.into());
     assert_eq!(scope(&to), address.scope_id());
@@ -85,7 +85,7 @@ fn a_link_local_address_takes_its_scope() {
 
 #[test]
 fn a_wildcard_listener_is_reached_at_each_address_of_its_family() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let addresses = local_addrs(&bed);
     let (mut v4, to_v4) = listen_on(Tcp, (Ipv4Addr::UNSPECIFIED, 0).into());
     let (mut v6, to_v6) = listen_on(Tcp, (Ipv6Addr::UNSPECIFIED, 0).into());
@@ -108,7 +108,7 @@ fn listen_on_all(port: u16, address_family_only: bool) -> ibverbs::Result<Accept
 
 #[test]
 fn a_listener_on_all_of_ipv6_takes_ipv4_too_unless_it_is_told_not_to() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let mut to = local_addr(&bed);
     if !to.is_ipv4() {
         return;
@@ -140,7 +140,7 @@ fn a_listener_on_all_of_ipv6_takes_ipv4_too_unless_it_is_told_not_to() {
 
 #[test]
 fn a_connection_comes_from_the_source_that_was_asked_for() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     let here = local_addr(&bed);
     let (mut client, mut server) = connected_to(&mut acceptor, to, Some(here));
@@ -158,7 +158,7 @@ fn a_connection_comes_from_the_source_that_was_asked_for() {
 
 #[test]
 fn what_is_no_address_of_a_device_is_refused() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     // TEST-NET-3 (RFC 5737): nobody has an address of it.
     let nobodys = SocketAddr::new(IpAddr::from([203, 0, 113, 7]), 0);
     let error = Acceptor::bind(Tcp, nobodys).unwrap_err();
@@ -177,7 +177,7 @@ fn what_is_no_address_of_a_device_is_refused() {
 
 #[test]
 fn connections_share_a_protection_domain_and_completion_queues() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     let params = ConnectionParams::new();
     let (mut servers, mut clients) = both(
@@ -222,7 +222,7 @@ fn connections_share_a_protection_domain_and_completion_queues() {
 
 #[test]
 fn queue_pairs_of_the_programs_own_context_are_connected_as_well() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     let params = ConnectionParams::new();
     let resolved = resolve(Tcp, to);
@@ -238,7 +238,7 @@ fn queue_pairs_of_the_programs_own_context_are_connected_as_well() {
 
 #[test]
 fn a_queue_pair_of_another_device_comes_back() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let other = Bed::on(other_context(bed.ctx()));
     if other.ctx().device().name() == bed.ctx().device().name() {
         return;
@@ -269,7 +269,7 @@ fn a_queue_pair_of_another_device_comes_back() {
 
 #[test]
 fn receives_that_were_posted_before_take_the_first_messages() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     let params = ConnectionParams::new();
     // Without retries, a message that finds no receive fails.
@@ -320,7 +320,7 @@ fn receives_that_were_posted_before_take_the_first_messages() {
 
 #[test]
 fn a_context_outlives_what_it_came_from() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (client, server) = connected(&bed);
     let ctx = client.bed.ctx().clone();
     let (acceptor, address) = listen(Tcp, &bed);

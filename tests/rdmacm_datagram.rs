@@ -51,7 +51,7 @@ fn assert_reaches(client: &mut Side<Ud>, found: &FoundPeer, server: &mut Side<Ud
 
 #[test]
 fn datagrams_go_to_the_peer_that_was_found() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     for address in local_addrs(&bed) {
         let (mut acceptor, to) = listen_on(Udp, address);
         let (mut server, (mut client, found)) = both(
@@ -82,7 +82,7 @@ fn datagrams_go_to_the_peer_that_was_found() {
 #[test]
 fn many_are_told_of_the_same_queue_pair() {
     const PEERS: u64 = 20;
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Udp, &bed);
     let (mut server, mut clients) = both(
         || {
@@ -126,7 +126,7 @@ fn many_are_told_of_the_same_queue_pair() {
 
 #[test]
 fn a_peer_asks_more_than_once() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Udp, &bed);
     let (mut server, (mut client, answers)) = both(
         || {
@@ -152,7 +152,7 @@ fn a_peer_asks_more_than_once() {
 
 #[test]
 fn an_activated_queue_pair_has_the_port_spaces_queue_key() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (_acceptor, to) = listen(Udp, &bed);
     let mut resolved = resolve(Udp, to);
     let Prepared { qp, recv_cq, bed, .. } = unconnected::<Ud>(&bed, |builder| builder);
@@ -168,7 +168,7 @@ fn an_activated_queue_pair_has_the_port_spaces_queue_key() {
 
 #[test]
 fn a_queue_pair_of_another_device_is_refused() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let other = Bed::on(other_context(bed.ctx()));
     if other.ctx().device().name() == bed.ctx().device().name() {
         return;

@@ -60,7 +60,7 @@ fn assert_usable(prepared: Prepared) {
 
 #[test]
 fn a_client_dies_before_its_request_is_accepted() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     if role().is_some() {
         be_client();
     }
@@ -95,7 +95,7 @@ fn a_client_dies_before_its_request_is_accepted() {
 
 #[test]
 fn a_client_dies_before_it_confirms() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     if role().is_some() {
         be_client();
     }
@@ -127,7 +127,7 @@ fn a_client_dies_before_it_confirms() {
 
 #[test]
 fn a_server_dies_before_it_accepts() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     if role().is_some() {
         be_server(&bed);
     }
@@ -178,7 +178,7 @@ fn assert_left_alone(mut survivor: End, peer: PeerProcess) {
 
 #[test]
 fn a_connected_peer_dies() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     match role().as_deref() {
         Some("client") => be_client(),
         Some(_) => be_server(&bed),

@@ -28,7 +28,7 @@ fn state(end: &mut End) -> QpState {
 
 #[test]
 fn a_connection_stands_until_somebody_ends_it() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut client, mut server) = connected(&bed);
     for end in [&mut client, &mut server] {
         assert!(!end.connection.poll_disconnected().unwrap());
@@ -43,7 +43,7 @@ fn a_connection_stands_until_somebody_ends_it() {
 
 #[test]
 fn either_side_ends_it() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     for by_client in [true, false] {
         let (client, server) = connected(&bed);
         let (mut one, mut other) = if by_client { (client, server) } else { (server, client) };
@@ -56,7 +56,7 @@ fn either_side_ends_it() {
 
 #[test]
 fn both_sides_end_it_at_once() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     for _ in 0..10 {
         let (mut client, mut server) = connected(&bed);
         both(
@@ -69,7 +69,7 @@ fn both_sides_end_it_at_once() {
 
 #[test]
 fn ending_it_twice_does_no_harm() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut client, mut server) = connected(&bed);
     client.connection.disconnect().unwrap();
     client.connection.disconnect().unwrap();
@@ -81,7 +81,7 @@ fn ending_it_twice_does_no_harm() {
 
 #[test]
 fn what_was_posted_is_flushed() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut client, mut server) = connected(&bed);
     for (end, id) in [(&mut client, 1), (&mut server, 2)] {
         let mem = end.bed.mem(8);
@@ -95,7 +95,7 @@ fn what_was_posted_is_flushed() {
 
 #[test]
 fn a_connection_that_is_dropped_ends() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     for by_client in [true, false] {
         let (client, server) = connected(&bed);
         let (one, mut other) = if by_client { (client, server) } else { (server, client) };
@@ -113,7 +113,7 @@ fn a_connection_that_is_dropped_ends() {
 
 #[test]
 fn requests_and_ends_show_on_descriptors() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     assert!(acceptor.poll().unwrap().is_none());
     assert!(!is_readable(&acceptor));
@@ -135,7 +135,7 @@ fn requests_and_ends_show_on_descriptors() {
 
 #[test]
 fn the_parts_go_on_by_themselves() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (client, mut server) = connected(&bed);
     let End { connection, send_cq, recv_cq, bed: clients } = client;
     let (mut qp, mut id) = connection.into_parts();
@@ -159,7 +159,7 @@ fn the_parts_go_on_by_themselves() {
 
 #[test]
 fn a_listener_may_be_gone_before_its_connections() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     // Those of `connected` are dropped with their listener.
     let (mut client, mut server) = connected(&bed);
     transfer(&mut client, &mut server, 1);
@@ -190,7 +190,7 @@ fn orders(n: usize) -> Vec<Vec<usize>> {
 
 #[test]
 fn everything_is_dropped_in_every_order() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let params = ConnectionParams::new();
     for order in orders(5) {
         let (mut acceptor, to) = listen(Tcp, &bed);

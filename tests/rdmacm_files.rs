@@ -10,7 +10,7 @@ use ibverbs_tests::{
 
 #[test]
 fn a_request_that_there_is_no_file_for_is_rejected() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     let prepared = unconnected::<Rc>(&bed, |builder| builder);
     let resolved = resolve(Tcp, to);

@@ -58,7 +58,7 @@ impl Wish {
 
 #[test]
 fn depths_are_the_least_that_both_sides_can_do() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let default = Wish::built(16, 16);
     // The powers of two are those that SoftRoCE does not round.
     for (client, server, granted) in [
@@ -124,7 +124,7 @@ fn read_and_add(from: &mut End, to: &mut End, depth: u8) {
 
 #[test]
 fn what_a_failed_try_was_granted_is_forgotten() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     let short = Duration::from_millis(200);
     let little = Wish::built(16, 16).asking(1, 1).params();
@@ -153,7 +153,7 @@ fn what_a_failed_try_was_granted_is_forgotten() {
 
 #[test]
 fn packets_have_the_type_of_service_that_was_asked_for() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     let ack_timeout = AckTimeout::from_exponent(18).unwrap();
     let connector = Connector::new(Tcp).set_type_of_service(0x68).set_ack_timeout(ack_timeout);
@@ -173,7 +173,7 @@ fn packets_have_the_type_of_service_that_was_asked_for() {
 
 #[test]
 fn the_peer_learns_what_was_asked_for() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     let plain = ConnectionParams::new();
     for (params, retry_count, rnr_retry_count, depths) in [
@@ -216,7 +216,7 @@ fn the_peer_learns_what_was_asked_for() {
 
 #[test]
 fn counts_of_retries_beyond_their_range_are_refused() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (_acceptor, to) = listen(Tcp, &bed);
     let plain = ConnectionParams::new();
     for params in [plain.clone().set_retry_count(8), plain.set_rnr_retry_count(8)] {
@@ -228,7 +228,7 @@ fn counts_of_retries_beyond_their_range_are_refused() {
 
 #[test]
 fn a_queue_pair_stays_as_it_was_built() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let exponent = |n| AckTimeout::from_exponent(n).unwrap();
     let timer = |ms| RnrTimer::at_least(Duration::from_millis(ms));
     let reads = AccessFlags::REMOTE_READ;
@@ -276,7 +276,7 @@ fn agreed_mtu(bed: &Bed) -> Mtu {
 
 #[test]
 fn a_peer_without_the_right_is_refused() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let refused = [WcStatus::REM_ACCESS_ERR, WcStatus::REM_INV_REQ_ERR];
     type Operation = fn(&mut End, &End);
     let read: Operation = |from, to| {
@@ -329,7 +329,7 @@ fn a_peer_without_the_right_is_refused() {
 
 #[test]
 fn the_builder_says_what_becomes_of_a_message_without_a_receive() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let timer = RnrTimer::at_least(Duration::from_micros(10));
     let impatient = Plan::new(|builder| builder.set_rnr_retry(0).set_max_inline_data(8));
     // That the peer is patient is no matter of this side.
@@ -354,7 +354,7 @@ fn the_builder_says_what_becomes_of_a_message_without_a_receive() {
 
 #[test]
 fn a_shared_receive_queue_takes_the_messages_of_connections() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let srq = bed.pd().create_srq(8).build().unwrap();
     let mem = bed.mem(16);
     let (one, other) = ([mem.slice(..8)], [mem.slice(8..)]);

@@ -284,7 +284,7 @@ fn an_identifier_without_a_device_refuses_what_needs_one() {
         assert!(matches!(id.leave_multicast(group), Err(Error::NotJoined { .. })), "{what}");
         id.close().unwrap();
     }
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     for what in ["fresh", "bound to the wildcard", "listening there", "listening unbound"] {
         for datagram in [false, true] {
             let id = if datagram { CmId::create(Udp) } else { CmId::create(Tcp) };
@@ -521,7 +521,7 @@ fn a_queue_pair_comes_back_when_the_connection_has_not_got_that_far() {
 
 #[test]
 fn a_queue_pair_must_be_of_the_device_and_the_port_space() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let mut listener = listening(Tcp, cm_address().unwrap());
     let mut of_datagrams = resolved(Udp, place_of(&listener));
     let ((mut client, of_client), (mut request, _)) =

@@ -85,7 +85,7 @@ fn datagrams(bed: &Bed) {
 
 #[test]
 fn nothing_is_left_however_a_connection_ends() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let round = |numbers: &mut Numbers| {
         numbers.drop_all(connection(&bed));
         failures(&bed);

@@ -30,7 +30,7 @@ fn number(connection: &Connection) -> u64 {
 
 #[test]
 fn a_hundred_clients_connect_at_once() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     let (of_server, of_clients) = (
         bed.ctx().create_cq(4 * CONNECTIONS as u32).build().unwrap(),
@@ -105,7 +105,7 @@ fn a_hundred_clients_connect_at_once() {
 
 #[test]
 fn clients_connect_in_one_thread_while_many_accept() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (acceptor, to) = listen(Tcp, &bed);
     let acceptor = Mutex::new(acceptor);
     let cq = bed.ctx().create_cq(4).build().unwrap();

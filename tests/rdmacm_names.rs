@@ -17,7 +17,7 @@ fn found(node: Option<&str>, service: Option<&str>, hints: AddrInfoHints) -> Add
 
 #[test]
 fn addresses_are_found_by_their_digits() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     for mut address in local_addrs(&bed) {
         address.set_port(7471);
         // With its scope, if it has one.
@@ -43,7 +43,7 @@ fn addresses_are_found_by_their_digits() {
 
 #[test]
 fn what_was_found_is_listened_on_and_connected_to() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let host = local_addr(&bed).ip().to_string();
     let here = found(Some(&host), None, AddrInfoHints::new().set_passive());
     let (mut acceptor, address) = listen_on(Tcp, here.source.unwrap());
@@ -61,7 +61,7 @@ fn what_was_found_is_listened_on_and_connected_to() {
 
 #[test]
 fn without_a_host_a_listener_gets_the_wildcard() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     // A port that is free.
     let (acceptor, address) = listen(Tcp, &bed);
     drop(acceptor);
@@ -79,7 +79,7 @@ fn without_a_host_a_listener_gets_the_wildcard() {
 
 #[test]
 fn what_is_not_found_is_named() {
-    let Some(_bed) = Bed::new() else { return };
+    let Some(_bed) = Bed::with_cm() else { return };
     let numeric = AddrInfoHints::new().set_numeric_host();
     // The first is reserved (RFC 6761): there is no such host.
     for (node, service, hints) in [
@@ -102,7 +102,7 @@ fn what_is_not_found_is_named() {
 
 #[test]
 fn a_zero_byte_is_refused() {
-    let Some(_bed) = Bed::new() else { return };
+    let Some(_bed) = Bed::with_cm() else { return };
     for (node, service) in
         [(Some("10.7.0.1\0"), None), (None, Some("74\x0071")), (Some("\0"), None)]
     {
@@ -113,7 +113,7 @@ fn a_zero_byte_is_refused() {
 
 #[test]
 fn a_peer_without_a_host_is_refused() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let hints = AddrInfoHints::new().set_source(local_addr(&bed));
     for (service, hints) in [
         (None, AddrInfoHints::new()),

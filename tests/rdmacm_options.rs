@@ -123,7 +123,7 @@ fn a_wildcard_stands_for_both_families_or_one() {
     assert_no_event(&mut only);
     // That port of IPv4 is free.
     CmId::create(Tcp).unwrap().bind_addr(at(&only, "0.0.0.0:0".parse().unwrap())).unwrap();
-    let Some(v6) = Bed::new().as_ref().and_then(local_ipv6) else { return };
+    let Some(v6) = Bed::with_cm().as_ref().and_then(local_ipv6) else { return };
     let mut client = resolved(Tcp, at(&only, v6));
     let _prepared = ask(&mut client);
     expect_event(&mut only, CmEventType::CONNECT_REQUEST);
@@ -205,7 +205,7 @@ fn options_of_vendors_go_to_the_peer_and_back() {
 
 #[test]
 fn a_device_without_options_of_its_vendor_says_so() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     if !bed.is_softroce() {
         return;
     }

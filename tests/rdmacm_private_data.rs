@@ -54,7 +54,7 @@ fn too_long(limit: PrivateDataLimit) -> ConnectionParams {
 
 #[test]
 fn requests_and_answers_carry_as_much_as_they_say() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (asked, answered) = (pattern(56, 1), pattern(196, 2));
     let saying = |data: &[u8]| ConnectionParams::new().set_private_data(data);
     let (mut client, mut server) = connected_as(
@@ -69,7 +69,7 @@ fn requests_and_answers_carry_as_much_as_they_say() {
 
 #[test]
 fn any_bytes_arrive_as_they_are() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     for data in [vec![0xff; 56], vec![0; 56], vec![0xff; 1], vec![], pattern(56, 3)] {
         let params = ConnectionParams::new().set_private_data(data.clone());
@@ -97,7 +97,7 @@ fn assert_filled_up(arrived: &[u8], sent: &[u8], len: usize) {
 
 #[test]
 fn a_request_with_too_much_is_not_sent() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     let prepared = unconnected::<Rc>(&bed, |builder| builder);
     let too_long = too_long(PrivateDataLimit::CONNECT);
@@ -131,7 +131,7 @@ fn refused(bed: &Bed, server: impl FnOnce(Incoming<Tcp>) + Send) -> Box<Connecti
 
 #[test]
 fn an_answer_with_too_much_rejects_the_request() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let prepared = unconnected::<Rc>(&bed, |builder| builder);
     let mut failed = None;
     let failure = refused(&bed, |incoming| {
@@ -153,7 +153,7 @@ fn an_answer_with_too_much_rejects_the_request() {
 
 #[test]
 fn a_refusal_carries_as_much_as_it_says() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     for data in [pattern(148, 4), vec![0xff; 148], b"not today".to_vec(), vec![]] {
         let failure = refused(&bed, |incoming| incoming.reject(&data).unwrap());
         assert_filled_up(failure.private_data(), &data, 148);
@@ -180,7 +180,7 @@ fn ask<S: Send>(
 
 #[test]
 fn requests_and_answers_for_datagrams_carry_as_much_as_they_say() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     for (asked, answered) in [
         (pattern(180, 5), pattern(136, 6)),
         (vec![0xff; 180], vec![0xff; 136]),
@@ -201,7 +201,7 @@ fn requests_and_answers_for_datagrams_carry_as_much_as_they_say() {
 
 #[test]
 fn too_much_for_datagrams_is_refused() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Udp, &bed);
     let resolved: Resolved<Udp> = resolve(Udp, to);
     let error = resolved.find_peer(&[1; 181], DEADLINE).unwrap_err();
@@ -226,7 +226,7 @@ fn too_much_for_datagrams_is_refused() {
 
 #[test]
 fn a_refusal_of_datagrams_carries_as_much_as_it_says() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     for data in [pattern(136, 7), b"not today".to_vec(), vec![]] {
         let ((), found) = ask(&bed, b"", |incoming| incoming.reject(&data).unwrap());
         let failure = failure(found.unwrap_err());

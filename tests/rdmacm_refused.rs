@@ -58,7 +58,7 @@ fn nobody(bed: &Bed) -> SocketAddr {
 
 #[test]
 fn nobody_listens() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     for mut to in local_addrs(&bed) {
         to.set_port(nobody(&bed).port());
         let (failure, qp) = refused(to, queue_pair(&bed));
@@ -77,7 +77,7 @@ fn nobody_listens() {
 
 #[test]
 fn nobody_listens_for_datagrams() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (acceptor, to) = listen(Udp, &bed);
     drop(acceptor);
     let start = Instant::now();
@@ -91,7 +91,7 @@ fn nobody_listens_for_datagrams() {
 
 #[test]
 fn port_spaces_have_nothing_to_do_with_each_other() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut connected, to_connected) = listen(Tcp, &bed);
     let (mut datagrams, to_datagrams) = listen(Udp, &bed);
     let (failure, _qp) = refused(to_datagrams, queue_pair(&bed));
@@ -117,7 +117,7 @@ fn port_spaces_have_nothing_to_do_with_each_other() {
 
 #[test]
 fn an_acceptor_needs_a_channel_of_its_own() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let channel = EventChannel::create().unwrap();
     let mut id = CmId::create_on(&channel, Tcp).unwrap();
     id.bind_addr(local_addr(&bed)).unwrap();
@@ -139,7 +139,7 @@ fn an_acceptor_needs_a_channel_of_its_own() {
 
 #[test]
 fn a_listener_that_does_not_answer_is_given_up_in_time() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut silent, to) = listen(Tcp, &bed);
     let params = ConnectionParams::new();
     let Prepared { qp, send_cq, recv_cq, bed } = unconnected(&bed, |builder| builder);
@@ -178,7 +178,7 @@ fn assert_too_late(bed: &Bed, late: Incoming<Tcp>) {
 
 #[test]
 fn a_client_that_has_given_up_is_noticed() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     let (incoming, ()) = both(
         || next_request(&mut acceptor),
@@ -193,7 +193,7 @@ fn a_client_that_has_given_up_is_noticed() {
 
 #[test]
 fn a_listener_that_does_not_answer_for_datagrams_is_given_up_in_time() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (_silent, to) = listen(Udp, &bed);
     let resolved = resolve(Udp, to);
     let start = Instant::now();
@@ -205,7 +205,7 @@ fn a_listener_that_does_not_answer_for_datagrams_is_given_up_in_time() {
 
 #[test]
 fn a_host_that_does_not_answer_is_given_up_in_time() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let other = Bed::on(other_context(bed.ctx()));
     // What this device's interface sends, nobody gets: it is a dummy one.
     if !bed.is_softroce() || other.ctx().device().name() == bed.ctx().device().name() {
@@ -229,7 +229,7 @@ fn a_host_that_does_not_answer_is_given_up_in_time() {
 
 #[test]
 fn a_peer_that_does_not_confirm_is_given_up_in_time() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     let params = ConnectionParams::new();
     // It takes no event, and so sees no answer, which it would have to confirm.
@@ -263,7 +263,7 @@ fn a_peer_that_does_not_confirm_is_given_up_in_time() {
 
 #[test]
 fn a_queue_pair_comes_back_in_its_state() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let to = nobody(&bed);
     let prepared = unconnected::<Rc>(&bed, |builder| builder);
     let mut qp = refused(to, prepared.qp).1;
@@ -289,7 +289,7 @@ fn a_queue_pair_comes_back_in_its_state() {
 
 #[test]
 fn a_request_is_rejected_with_a_message() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     let ((), (failure, _qp)) = both(
         || next_request(&mut acceptor).reject(b"version 2 is spoken here").unwrap(),
@@ -303,7 +303,7 @@ fn a_request_is_rejected_with_a_message() {
 
 #[test]
 fn a_request_that_is_dropped_is_rejected() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     let ((), (failure, _qp)) =
         both(|| drop(next_request(&mut acceptor)), || refused(to, queue_pair(&bed)));
@@ -325,7 +325,7 @@ fn a_request_that_is_dropped_is_rejected() {
 
 #[test]
 fn a_request_for_datagrams_that_is_dropped_is_rejected() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Udp, &bed);
     let ((), found) =
         both(|| drop(next_request(&mut acceptor)), || resolve(Udp, to).find_peer(b"", DEADLINE));
@@ -335,7 +335,7 @@ fn a_request_for_datagrams_that_is_dropped_is_rejected() {
 
 #[test]
 fn requests_that_wait_are_rejected_with_their_listener() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     for taken in [0, 1] {
         let (mut acceptor, to) = listen(Tcp, &bed);
         let waiting: Vec<_> = (0..5).map(|_| (resolve(Tcp, to), queue_pair(&bed))).collect();
@@ -367,7 +367,7 @@ fn requests_that_wait_are_rejected_with_their_listener() {
 /// The listener accepts, and is gone at once: before this is confirmed, while it is, or after that.
 #[test]
 fn a_listener_that_takes_its_answer_back_has_rejected() {
-    let Some(bed) = Bed::new() else { return };
+    let Some(bed) = Bed::with_cm() else { return };
     let (mut acceptor, to) = listen(Tcp, &bed);
     for round in 0..20 {
         let (_, connected) = both(

@@ -61,7 +61,7 @@ fn depth(srq: &SharedReceiveQueue) -> usize {
 
 #[test]
 fn queue_pairs_take_receives_in_the_order_of_their_messages() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let srq = bed.pd().create_srq(64).build().unwrap();
     let mem = bed.mem(32 * 128);
     let prepared: Vec<_> = (0..4).map(|_| pair_on::<Rc>(&bed, &srq)).collect();
@@ -86,7 +86,7 @@ fn queue_pairs_take_receives_in_the_order_of_their_messages() {
 
 #[test]
 fn messages_of_many_senders_at_once_take_each_receive_once() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     const MESSAGES: usize = 48;
     let srq = bed.pd().create_srq(4 * MESSAGES as u32).build().unwrap();
     let mem = bed.mem(4 * MESSAGES * 64);
@@ -118,7 +118,7 @@ fn messages_of_many_senders_at_once_take_each_receive_once() {
 
 #[test]
 fn queue_pairs_of_every_transport_share_a_queue() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let srq = bed.pd().create_srq(16).build().unwrap();
     let (mem, from) = (bed.mem(3 * 128), bed.mem(128));
     let slices: Vec<_> = (0..3).map(|n| [mem.slice(n * 128..(n + 1) * 128)]).collect();
@@ -149,7 +149,7 @@ fn queue_pairs_of_every_transport_share_a_queue() {
 
 #[test]
 fn a_write_with_immediate_data_takes_a_receive_as_well() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let srq = bed.pd().create_srq(4).build().unwrap();
     let (mut a, b) = connected(&bed, &srq);
     let mem = bed.mem(8);
@@ -162,7 +162,7 @@ fn a_write_with_immediate_data_takes_a_receive_as_well() {
 
 #[test]
 fn a_full_queue_tells_how_many_it_took() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let srq = bed.pd().create_srq(10).build().unwrap();
     let (mut a, b) = connected(&bed, &srq);
     let mem = bed.mem(8);
@@ -193,7 +193,7 @@ fn a_full_queue_tells_how_many_it_took() {
 
 #[test]
 fn receives_have_as_many_scatter_entries_as_were_asked_for() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let srq = bed.pd().create_srq(4).set_max_sge(3).build().unwrap();
     assert_eq!(srq.max_sge(), 3);
     assert!(srq.query().unwrap().max_sge >= 3);
@@ -218,7 +218,7 @@ fn receives_have_as_many_scatter_entries_as_were_asked_for() {
 
 #[test]
 fn a_message_that_is_too_long_fails_its_own_queue_pair_only() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let srq = bed.pd().create_srq(4).build().unwrap();
     let (mut a, b) = connected(&bed, &srq);
     let (mut other_a, other_b) = connected(&bed, &srq);
@@ -234,7 +234,7 @@ fn a_message_that_is_too_long_fails_its_own_queue_pair_only() {
 
 #[test]
 fn a_message_that_finds_the_queue_empty_arrives_when_there_is_a_receive() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let srq = bed.pd().create_srq(4).build().unwrap();
     let (mut a, b) = connected(&bed, &srq);
     let mem = bed.mem(8);
@@ -256,7 +256,7 @@ fn a_message_that_finds_the_queue_empty_arrives_when_there_is_a_receive() {
 
 #[test]
 fn queries_and_limits_tell_what_was_asked_for() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let srq = bed.pd().create_srq(10).set_max_sge(2).build().unwrap();
     let attr = srq.query().unwrap();
     assert!(attr.max_wr >= 10 && attr.max_sge >= 2 && attr.limit == 0, "{attr:?}");
@@ -276,7 +276,7 @@ fn queries_and_limits_tell_what_was_asked_for() {
 
 #[test]
 fn queues_that_are_too_large_are_told_with_both_numbers() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let device = bed.ctx().query_device().unwrap();
     let (most_wr, most_sge) = (device.max_srq_wr(), device.max_srq_sge());
     for asked in [most_wr + 1, u32::MAX] {
@@ -304,7 +304,7 @@ fn queues_that_are_too_large_are_told_with_both_numbers() {
 
 #[test]
 fn a_queue_that_is_resized_keeps_its_receives() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let mut srq = bed.pd().create_srq(20).build().unwrap();
     let (mut a, b) = connected(&bed, &srq);
     let (mem, from) = (bed.mem(100 * 16), bed.mem(16));
@@ -337,7 +337,7 @@ fn a_queue_that_is_resized_keeps_its_receives() {
 
 #[test]
 fn a_resize_that_cannot_be_leaves_the_queue_as_it_is() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let mut srq = bed.pd().create_srq(60).build().unwrap();
     let (mut a, b) = connected(&bed, &srq);
     let (mem, from) = (bed.mem(8), bed.mem(8));
@@ -370,7 +370,7 @@ fn a_resize_that_cannot_be_leaves_the_queue_as_it_is() {
 
 #[test]
 fn a_queue_of_another_domain_or_device_is_refused() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let other_pd = bed.ctx().alloc_pd().unwrap();
     let other = Bed::on(other_context(bed.ctx()));
     let cq = bed.ctx().create_cq(1).build().unwrap();
@@ -387,7 +387,7 @@ fn a_queue_of_another_domain_or_device_is_refused() {
 
 #[test]
 fn a_queue_pair_with_a_shared_queue_has_no_receive_queue_of_its_own() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let srq = bed.pd().create_srq(1).build().unwrap();
     let Prepared { qp, .. } = prepare_on::<Rc>(&bed, &srq);
     assert_eq!((qp.capacity().max_recv_wr, qp.capacity().max_recv_sge), (0, 0));
@@ -402,7 +402,7 @@ fn a_queue_pair_with_a_shared_queue_has_no_receive_queue_of_its_own() {
 
 #[test]
 fn a_queue_in_use_comes_back_and_works() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let srq = bed.pd().create_srq(4).build().unwrap();
     let (mut a, b) = connected(&bed, &srq);
     let (mem, from) = (bed.mem(8), bed.mem(8));
@@ -417,7 +417,7 @@ fn a_queue_in_use_comes_back_and_works() {
 
 #[test]
 fn queues_and_queue_pairs_can_be_dropped_in_every_order() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mem, from) = (bed.mem(8), bed.mem(8));
     for order in 0..6 {
         let srq = bed.pd().create_srq(4).build().unwrap();
@@ -453,7 +453,7 @@ fn queues_and_queue_pairs_can_be_dropped_in_every_order() {
 
 #[test]
 fn many_threads_post_and_every_receive_is_taken_once() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     const THREADS: u64 = 4;
     const EACH: u64 = 100;
     let srq = bed.pd().create_srq(64).build().unwrap();
@@ -511,7 +511,7 @@ fn many_threads_post_and_every_receive_is_taken_once() {
 
 #[test]
 fn a_failed_queue_pair_leaves_the_receives_to_the_others() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let srq = bed.pd().create_srq(8).build().unwrap();
     let (mem, from) = (bed.mem(8), bed.mem(8));
     let slices = [mem.slice(..)];
@@ -536,7 +536,7 @@ fn a_failed_queue_pair_leaves_the_receives_to_the_others() {
 
 #[test]
 fn datagrams_without_a_receive_are_lost() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let srq = bed.pd().create_srq(4).build().unwrap();
     let mem = bed.mem(128);
     let mut a = activated_with(&bed, QKEY, |builder| builder.set_max_inline_data(64));

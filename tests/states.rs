@@ -55,7 +55,7 @@ fn assert_delivers<A: CanSend, B: CanReceive>(
 
 #[test]
 fn receives_that_wait_from_init_on_catch_the_first_message() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (a, b) = (prepare::<Rc>(&bed, |builder| builder), prepare::<Rc>(&bed, |builder| builder));
     let (of_a, of_b) = (a.qp.endpoint().unwrap(), b.qp.endpoint().unwrap());
     let mem = bed.mem(64);
@@ -75,7 +75,7 @@ fn receives_that_wait_from_init_on_catch_the_first_message() {
 
 #[test]
 fn a_queue_pair_receives_before_it_can_send() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (a, b) = (prepare::<Rc>(&bed, |builder| builder), prepare::<Rc>(&bed, |builder| builder));
     let (of_a, of_b) = (a.qp.endpoint().unwrap(), b.qp.endpoint().unwrap());
     let mut a_qp = a.qp.handshake(of_b).unwrap();
@@ -89,7 +89,7 @@ fn a_queue_pair_receives_before_it_can_send() {
 
 #[test]
 fn endpoints_survive_the_way_as_bytes() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let psn = 0x00ab_cdef;
     let a = prepare::<Rc>(&bed, |builder| builder.set_first_psn(psn));
     let b = prepare::<Rc>(&bed, |builder| builder);
@@ -127,7 +127,7 @@ fn unusual(builder: QueuePairBuilder<'_, Rc>) -> QueuePairBuilder<'_, Rc> {
 
 #[test]
 fn a_query_returns_what_was_set_in_every_state() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let mut reset = prepare(&bed, unusual);
     let peer = prepare(&bed, unusual);
     let remote = peer.qp.endpoint().unwrap();
@@ -186,7 +186,7 @@ fn a_query_returns_what_was_set_in_every_state() {
 
 #[test]
 fn the_default_attributes_are_the_documented_ones() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, b) = pair(&bed);
     let asked = Mask::TIMEOUT
         | Mask::RETRY_CNT
@@ -253,7 +253,7 @@ fn manual(bed: &Bed) -> (Prepared, QueuePairEndpoint) {
 
 #[test]
 fn a_program_can_drive_all_states_itself() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let ((a, of_a), (b, of_b)) = (manual(&bed), manual(&bed));
     let (mut a_qp, mut b_qp) = (a.qp.into_manual(), b.qp.into_manual());
     for round in 0..2 {
@@ -292,7 +292,7 @@ fn assert_cannot_send(qp: &mut QueuePair<Rc, Manual>) {
 
 #[test]
 fn nothing_is_sent_before_the_program_has_asked_for_ready_to_send() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let ((a, of_a), (b, of_b)) = (manual(&bed), manual(&bed));
     let mut qp = a.qp.into_manual();
     let mut peer = b.qp.handshake(of_a).unwrap();
@@ -315,7 +315,7 @@ fn nothing_is_sent_before_the_program_has_asked_for_ready_to_send() {
 
 #[test]
 fn a_queue_pair_in_use_can_be_drained_and_resumed() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair(&bed);
     assert_delivers((&mut a.qp, &a.send_cq), (&mut b.qp, &b.recv_cq), &bed);
     drain(&mut a.qp, |qp, attr| qp.modify(attr));
@@ -336,7 +336,7 @@ fn a_queue_pair_in_use_can_be_drained_and_resumed() {
 
 #[test]
 fn attributes_can_change_while_ready_to_send() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair(&bed);
     let mem = bed.mem(8);
     let slower = RnrTimer::at_least(Duration::from_millis(10));
@@ -359,7 +359,7 @@ fn attributes_can_change_while_ready_to_send() {
 
 #[test]
 fn failing_a_queue_pair_flushes_what_is_posted() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, b) = pair(&bed);
     let mem = bed.mem(64);
     let slices = [mem.slice(..)];
@@ -381,7 +381,7 @@ fn failing_a_queue_pair_flushes_what_is_posted() {
 
 #[test]
 fn a_queue_pair_can_be_reset_and_used_again() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair(&bed);
     for round in 0..3 {
         assert_delivers((&mut a.qp, &a.send_cq), (&mut b.qp, &b.recv_cq), &bed);
@@ -404,7 +404,7 @@ fn a_queue_pair_can_be_reset_and_used_again() {
 
 #[test]
 fn a_queue_pair_that_failed_can_be_reset_and_used_again() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair(&bed);
     a.qp.modify(&to(QpState::ERR)).unwrap();
     b.qp.modify(&to(QpState::ERR)).unwrap();
@@ -429,7 +429,7 @@ fn refused(qp: &mut QueuePair<Rc, Manual>, attr: &QueuePairAttr) -> Box<Transiti
 
 #[test]
 fn a_transition_that_does_not_exist_is_named() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (prepared, local) = manual(&bed);
     let mut qp = prepared.qp.into_manual();
     let failure = refused(&mut qp, &to_rts(&local));
@@ -446,7 +446,7 @@ fn a_transition_that_does_not_exist_is_named() {
 
 #[test]
 fn attributes_that_are_missing_or_too_many_are_named() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (prepared, local) = manual(&bed);
     let mut qp = prepared.qp.into_manual();
 
@@ -481,7 +481,7 @@ fn attributes_that_are_missing_or_too_many_are_named() {
 
 #[test]
 fn a_wrong_value_is_told_from_a_wrong_attribute() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (prepared, _) = manual(&bed);
     let mut qp = prepared.qp.into_manual();
     let failure = refused(&mut qp, &to_init().set_port(77));
@@ -492,7 +492,7 @@ fn a_wrong_value_is_told_from_a_wrong_attribute() {
 
 #[test]
 fn a_connected_queue_pair_is_asked_for_rts_sqd_or_err_only() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, mut b) = pair(&bed);
     for wrong in [QpState::RESET, QpState::INIT, QpState::RTR, QpState::SQE, QpState(42)] {
         let error = a.qp.modify(&to(wrong)).unwrap_err();
@@ -508,7 +508,7 @@ fn a_connected_queue_pair_is_asked_for_rts_sqd_or_err_only() {
 
 #[test]
 fn messages_wait_for_a_peer_that_connects_later() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     // Even if the emulated machine stands still for a while, the peer is not given up.
     let patient = AckTimeout::at_least(Duration::from_millis(300));
     let a = prepare::<Rc>(&bed, |builder| builder.set_timeout(patient));
@@ -526,7 +526,7 @@ fn messages_wait_for_a_peer_that_connects_later() {
 
 #[test]
 fn a_query_of_everything_tells_what_there_is_to_tell() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let (mut a, b) = pair(&bed);
     let attr = a.qp.query(Mask::all()).unwrap();
     assert_eq!(attr.mask(), Mask::all() - Mask::RATE_LIMIT);

@@ -23,11 +23,11 @@ struct Lab {
 }
 
 impl Lab {
-    fn new() -> Option<Lab> {
-        let bed = Bed::new()?;
+    fn new() -> Lab {
+        let bed = Bed::new();
         let (a, b) = (activated(&bed, QKEY), activated(&bed, QKEY));
         let (to_b, longest) = (way(&a, &b), longest_datagram(&bed));
-        Some(Lab { a, b, a_mem: bed.mem(8192), b_mem: bed.mem(8192), to_b, longest })
+        Lab { a, b, a_mem: bed.mem(8192), b_mem: bed.mem(8192), to_b, longest }
     }
 
     /// Sends one datagram from `a` to `b` and waits for its completion, whatever it says.
@@ -75,7 +75,7 @@ fn state<S: State>(qp: &mut QueuePair<Ud, S>) -> QpState {
 
 #[test]
 fn datagrams_of_every_size_arrive_whole_behind_their_header() {
-    let Some(mut lab) = Lab::new() else { return };
+    let mut lab = Lab::new();
     let sizes = [0, 1, 2, 3, 4, 5, 7, 8, 9, 63, 64, 65, 127, 128, 129, 255, 256];
     for size in sizes.into_iter().chain([lab.longest - 1, lab.longest]) {
         let data = pattern(size, size as u64);
@@ -97,7 +97,7 @@ fn datagrams_of_every_size_arrive_whole_behind_their_header() {
 
 #[test]
 fn a_receive_that_just_fits_is_enough() {
-    let Some(mut lab) = Lab::new() else { return };
+    let mut lab = Lab::new();
     for size in [0, 1, 100, lab.longest] {
         let data = pattern(size, 7 + size as u64);
         lab.a_mem.write(0, &data);
@@ -113,7 +113,7 @@ fn a_receive_that_just_fits_is_enough() {
 
 #[test]
 fn inline_data_is_copied_when_it_is_added() {
-    let Some(mut lab) = Lab::new() else { return };
+    let mut lab = Lab::new();
     for size in [0, 1, 15, 16, 17, 63, 64] {
         let mut data = pattern(size, 3);
         lab.receive(1, &[lab.b_mem.slice(..)]);
@@ -134,7 +134,7 @@ fn inline_data_is_copied_when_it_is_added() {
 
 #[test]
 fn immediate_data_arrives_in_the_completion() {
-    let Some(mut lab) = Lab::new() else { return };
+    let mut lab = Lab::new();
     let data = pattern(33, 5);
     for (imm, inline) in [(0, false), (0x0102_0304, true), (u32::MAX, false)] {
         lab.a_mem.write(0, &data);
@@ -154,7 +154,7 @@ fn immediate_data_arrives_in_the_completion() {
 
 #[test]
 fn lists_are_gathered_and_scattered_with_the_header_in_a_place_of_its_own() {
-    let Some(mut lab) = Lab::new() else { return };
+    let mut lab = Lab::new();
     let data = pattern(8192, 6);
     lab.a_mem.write(0, &data);
     let from = [0..1, 100..103, 200..400, 1000..1500].map(|range| lab.a_mem.slice(range));
@@ -177,7 +177,7 @@ fn message(number: u32) -> [u8; 24] {
 
 /// Sends 1000 datagrams, so many with one doorbell, and checks that each arrives once.
 fn assert_all_arrive(per_batch: u32) {
-    let Some(mut lab) = Lab::new() else { return };
+    let mut lab = Lab::new();
     const ROUND: u32 = 100;
     const SLOT: usize = 64;
     let number = lab.b.qp.qp_num();
@@ -225,7 +225,7 @@ fn a_thousand_datagrams_in_batches_arrive_once() {
 
 #[test]
 fn one_queue_pair_sends_to_many_and_to_itself() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let mut sides: Vec<_> = (0..6).map(|_| activated(&bed, QKEY)).collect();
     let mem = bed.mem(6 * 256);
     let slices: Vec<_> = (0..6).map(|n| [mem.slice(n * 256..n * 256 + 256)]).collect();
@@ -252,7 +252,7 @@ fn one_queue_pair_sends_to_many_and_to_itself() {
 
 #[test]
 fn a_datagram_with_a_wrong_key_is_dropped() {
-    let Some(mut lab) = Lab::new() else { return };
+    let mut lab = Lab::new();
     lab.receive(1, &[lab.b_mem.slice(..4096)]);
     for wrong in [0, QKEY ^ 1, !QKEY & !(1 << 31)] {
         let sent = lab.try_send(wrong, |op| op.send(2, b"wrong key"));
@@ -263,7 +263,7 @@ fn a_datagram_with_a_wrong_key_is_dropped() {
 
 #[test]
 fn a_datagram_to_nobody_is_lost() {
-    let Some(mut lab) = Lab::new() else { return };
+    let mut lab = Lab::new();
     let gone = activated(&lab.a.bed, QKEY);
     let number = gone.qp.qp_num();
     gone.qp.close().unwrap();
@@ -278,14 +278,14 @@ fn a_datagram_to_nobody_is_lost() {
 
 #[test]
 fn a_datagram_without_a_receive_is_lost() {
-    let Some(mut lab) = Lab::new() else { return };
+    let mut lab = Lab::new();
     lab.send(|op| op.send(1, b"too early"));
     lab.assert_nothing_came_and_all_is_well();
 }
 
 #[test]
 fn a_datagram_that_is_longer_than_a_packet_does_not_arrive() {
-    let Some(mut lab) = Lab::new() else { return };
+    let mut lab = Lab::new();
     lab.receive(1, &[lab.b_mem.slice(..4096)]);
     let slice = lab.a_mem.slice(..lab.longest + 1);
     let sent = lab.try_send(QKEY, |op| op.send(2, &[slice]));
@@ -301,7 +301,7 @@ fn a_datagram_that_is_longer_than_a_packet_does_not_arrive() {
 
 #[test]
 fn a_datagram_that_is_longer_than_its_receive_does_not_reach_beyond_it() {
-    let Some(mut lab) = Lab::new() else { return };
+    let mut lab = Lab::new();
     lab.b_mem.write(0, &[0xee; 8192]);
     lab.receive(1, &[lab.b_mem.slice(..GRH + 11)]);
     lab.send(|op| op.send(2, b"twelve bytes"));
@@ -321,7 +321,7 @@ fn a_datagram_that_is_longer_than_its_receive_does_not_reach_beyond_it() {
 
 #[test]
 fn a_queue_pair_is_reset_and_activated_with_another_key() {
-    let Some(mut lab) = Lab::new() else { return };
+    let mut lab = Lab::new();
     lab.receive(1, &[lab.b_mem.slice(..)]);
     let mut reset = lab.b.qp.reset().unwrap();
     assert_eq!(state(&mut reset), QpState::RESET);
@@ -356,7 +356,7 @@ fn assert_receives<S: State>(
 
 #[test]
 fn receives_that_wait_from_init_on_catch_the_first_datagram() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let Prepared { qp, recv_cq, .. } = prepare::<Ud>(&bed, |builder| builder);
     let mem = bed.mem(4096);
     let mut init = qp.init().unwrap();
@@ -369,7 +369,7 @@ fn receives_that_wait_from_init_on_catch_the_first_datagram() {
 
 #[test]
 fn a_query_tells_the_key_and_what_the_builder_set() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let mut side = activated_with(&bed, QKEY, |builder| builder.set_first_psn(0x12_3456));
     let attr = side.qp.query(Mask::STATE | Mask::QKEY | Mask::PORT | Mask::SQ_PSN).unwrap();
     assert_eq!((attr.state(), attr.qkey()), (Some(QpState::RTS), Some(QKEY)));
@@ -383,7 +383,7 @@ fn to(state: QpState) -> QueuePairAttr {
 
 #[test]
 fn a_program_can_drive_all_states_itself() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let Prepared { qp, send_cq, recv_cq, .. } =
         prepare::<Ud>(&bed, |builder| builder.set_max_inline_data(16));
     let mem = bed.mem(4096);
@@ -418,7 +418,7 @@ fn a_program_can_drive_all_states_itself() {
 
 #[test]
 fn what_a_transition_of_datagrams_takes_is_told() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let mut qp = prepare::<Ud>(&bed, |builder| builder).qp.into_manual();
     let mut refused = |attr: &QueuePairAttr| -> Box<TransitionFailure> {
         match qp.modify(attr).unwrap_err() {
@@ -465,7 +465,7 @@ const PRIVILEGED: u32 = 1 << 31 | 1;
 
 #[test]
 fn a_privileged_key_works_for_the_privileged() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let activate = || {
         let Prepared { qp, send_cq, recv_cq, bed } =
             prepare::<Ud>(&bed, |builder| builder.set_max_inline_data(16));
@@ -493,7 +493,7 @@ fn a_privileged_key_works_for_the_privileged() {
 
 #[test]
 fn a_queue_pair_that_could_not_be_activated_comes_back_in_its_state() {
-    let Some(bed) = Bed::new() else { return };
+    let bed = Bed::new();
     let mem = bed.mem(4096);
 
     let Prepared { qp, .. } = prepare::<Ud>(&bed, |builder| builder);
@@ -517,7 +517,7 @@ fn a_queue_pair_that_could_not_be_activated_comes_back_in_its_state() {
 
 #[test]
 fn a_queue_pair_in_error_flushes_its_datagrams_and_works_after_a_reset() {
-    let Some(mut lab) = Lab::new() else { return };
+    let mut lab = Lab::new();
     lab.receive(1, &[lab.b_mem.slice(..)]);
     lab.b.qp.modify(&to(QpState::ERR)).unwrap();
     assert_eq!(wait_one(&lab.b.recv_cq, 1).status(), WcStatus::WR_FLUSH_ERR);

@@ -11,7 +11,7 @@ use ibverbs::{
 /// The options that choose a device, a port and an address.
 #[derive(clap::Args)]
 pub struct Local {
-    /// Device to use, such as mlx5_0 or rxe0 [default: the first one]
+    /// Device to use, such as mlx5_0, rxe0 or soft0 [default: the first one]
     #[arg(short, long)]
     device: Option<String>,
 
@@ -95,23 +95,36 @@ impl Display for Opened {
     }
 }
 
-/// The devices of this machine: at least one.
+/// The devices: those of this machine, or without any the software device, which is said then.
 pub fn devices() -> Result<DeviceList> {
+    const PROVIDER: &str = "IBVERBS_PROVIDER";
+    let is_chosen = std::env::var_os(PROVIDER).is_some_and(|name| !name.is_empty());
+    if !is_chosen && !has_rdma_device() {
+        ibverbs::soft::install()?;
+        eprintln!(
+            "this machine has no RDMA device: this is the software device ({PROVIDER}=native keeps it away)"
+        );
+    }
     let devices = ibverbs::devices()?;
     if devices.is_empty() {
-        let program = std::env::args().next().unwrap_or_default();
         bail!(
             "this machine has no RDMA device.\n\n\
              With an RDMA adapter: load its kernel driver, and install its user-space driver, which\n\
              Debian and Ubuntu have in the package ibverbs-providers.\n\n\
-             Without one, make a software device (SoftRoCE) of a network interface, here eth0:\n\n    \
+             Without one, make a software device of the kernel's (SoftRoCE) of a network interface, here\n\
+             eth0:\n\n    \
              sudo modprobe rdma_rxe\n    \
              sudo rdma link add rxe0 type rxe netdev eth0\n\n\
-             Where that is not possible, run this in a virtual machine that has one:\n\n    \
-             cargo xtask vm -- {program}"
+             Or let this process have one of its own, with {PROVIDER}=soft in the environment."
         );
     }
     Ok(devices)
+}
+
+/// Whether the kernel has an RDMA device. Verbs cannot be asked: the first one would choose who answers, for good.
+pub(crate) fn has_rdma_device() -> bool {
+    let devices = std::fs::read_dir("/sys/class/infiniband");
+    devices.is_ok_and(|mut devices| devices.next().is_some())
 }
 
 /// The device of this name, or without a name the first one.

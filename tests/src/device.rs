@@ -1,10 +1,12 @@
 //! The device that the tests run on.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex};
 
-use ibverbs::{AccessFlags, Context, GidEntry, ProtectionDomain};
+use ibverbs::soft::SoftDevices;
+use ibverbs::{ffi, AccessFlags, Context, GidEntry, ProtectionDomain};
 
+use crate::ability::Ability;
 use crate::memory::Mem;
 
 /// The port that the tests use.
@@ -18,41 +20,56 @@ pub(crate) fn promised() -> Option<String> {
     Some(name.into_string().expect("IBVERBS_TEST_DEVICE is not UTF-8"))
 }
 
-/// Opens the device that the tests run on; `None` if there is none and none was promised.
-pub fn test_context() -> Option<Context> {
-    let devices = match ibverbs::devices() {
-        Ok(devices) => devices,
-        Err(error) if promised().is_none() => return skip(&error.to_string()),
-        Err(error) => panic!("{VARIABLE} is set, but the devices cannot be listed: {error}"),
-    };
+/// Makes the software device the provider of this process, unless another device was promised. What opens a device does this
+/// first; a test that calls another verb before has to.
+pub fn choose_provider() {
+    if promised().is_some() {
+        return;
+    }
+    let mut devices = SoftDevices::new();
+    if std::env::var_os("IBVERBS_SOFT_DEVICES").is_none() {
+        // Some tests are about two devices.
+        devices = devices.set_devices(2);
+    }
+    devices.install().expect("the software device cannot be had");
+}
+
+/// Opens the device that the tests run on.
+#[track_caller]
+pub fn test_context() -> Context {
+    choose_provider();
+    let devices = ibverbs::devices().expect("the devices cannot be listed");
     let device = match promised() {
         Some(name) => {
             let found = devices.iter().find(|device| device.name() == name);
             found.unwrap_or_else(|| panic!("{VARIABLE} is {name}, but the devices are {devices:?}"))
         }
-        None => match devices.get(0) {
-            Some(device) => device,
-            None => return skip("there is no RDMA device"),
-        },
+        None => devices.get(0).expect("there is always a software device"),
     };
-    Some(device.open().expect("the test device cannot be opened"))
+    device.open().expect("the test device cannot be opened")
 }
 
-fn skip(reason: &str) -> Option<Context> {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        say_skipped(&format!(
-            "{reason}: `cargo xtask test` runs these tests under a kernel with SoftRoCE"
-        ));
-    });
-    None
+/// Opens the device that the tests run on; `None`, with a line that says so, if it lacks one of these abilities.
+#[track_caller]
+pub fn test_context_with(abilities: impl IntoIterator<Item = Ability>) -> Option<Context> {
+    let ctx = test_context();
+    abilities.into_iter().all(|ability| ability.is_needed_of(&ctx)).then_some(ctx)
 }
 
-/// Says that tests are skipped. The standard error is written directly: the test harness would keep what `eprintln!` prints
+/// Says that tests are skipped, for a reason other than an [`Ability`]. The standard error is written directly: the test harness would keep what `eprintln!` prints
 /// in a test that passes.
-pub(crate) fn say_skipped(reason: &str) {
+pub fn say_skipped(reason: &str) {
     // A closed standard error is no reason to fail.
     let _ = std::io::stderr().write_all(format!("SKIPPED: {reason}\n").as_bytes());
+}
+
+/// Whether there is another device beside that of the context.
+pub(crate) fn has_second_device(context: &Context) -> bool {
+    let devices = ibverbs::devices().expect("the devices were listed before");
+    let is_another = |name: &str| name != context.device().name();
+    (0..devices.len())
+        .filter_map(|index| devices.get(index))
+        .any(|device| is_another(device.name()))
 }
 
 /// A context whose objects must not be mixed with those of `context`: of another device if there is
@@ -63,6 +80,17 @@ pub fn other_context(context: &Context) -> Context {
     let other = devices.iter().find(|device| device.name() != name);
     let device = other.or_else(|| devices.iter().find(|device| device.name() == name));
     device.expect("the test device is gone").open().expect("a second context cannot be opened")
+}
+
+/// Whether the devices are this package's, in the process.
+pub fn is_soft() -> bool {
+    ffi::provider::name() == "soft"
+}
+
+/// Whether this is the kernel's software device.
+pub(crate) fn is_softroce(ctx: &Context) -> bool {
+    const VENDOR: u32 = 0xff_ffff;
+    !is_soft() && ctx.query_device().expect("the device does not answer").vendor_id() == VENDOR
 }
 
 /// An opened test device with a protection domain, and the memory that was registered through it.
@@ -83,9 +111,31 @@ struct Inner {
 }
 
 impl Bed {
-    /// Opens the test device; `None` if there is none and none was promised.
-    pub fn new() -> Option<Bed> {
-        test_context().map(Bed::on)
+    /// Opens the test device.
+    #[track_caller]
+    #[allow(clippy::new_without_default)] // a device is not opened by default
+    pub fn new() -> Bed {
+        Bed::on(test_context())
+    }
+
+    /// Opens the test device; `None`, with a line that says so, if it lacks one of these abilities.
+    #[track_caller]
+    pub fn with(abilities: impl IntoIterator<Item = Ability>) -> Option<Bed> {
+        test_context_with(abilities).map(Bed::on)
+    }
+
+    /// Opens the test device; `None`, with a line that says so, if it has this ability: for tests of what a device says that
+    /// lacks it.
+    #[track_caller]
+    pub fn without(ability: Ability) -> Option<Bed> {
+        let bed = Bed::new();
+        ability.is_lacked_by(bed.ctx()).then_some(bed)
+    }
+
+    /// Opens the test device; `None`, with a line that says so, if connections cannot be made through librdmacm.
+    #[track_caller]
+    pub fn with_cm() -> Option<Bed> {
+        Bed::with([Ability::ConnectionManager])
     }
 
     /// Starts with a context that is open already.
@@ -116,10 +166,15 @@ impl Bed {
         u8::try_from(self.inner.gid.index()).expect("a routable GID has a small index")
     }
 
-    /// Whether this is the kernel's software device, of which some tests know what it does not do as it should.
+    /// Whether the device can do this. A test that can do nothing without begins with [`Bed::with`].
+    pub fn can(&self, ability: Ability) -> bool {
+        ability.is_of(self.ctx())
+    }
+
+    /// Whether this is the kernel's software device, of which some tests know what it does not do as it should. What it
+    /// does not do at all is an [`Ability`].
     pub fn is_softroce(&self) -> bool {
-        const VENDOR: u32 = 0xff_ffff;
-        self.ctx().query_device().expect("the device does not answer").vendor_id() == VENDOR
+        is_softroce(self.ctx())
     }
 
     /// Memory with every right.

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use ibverbs::rdmacm::{CmEvent, CmEventType, CmId, ConnectionParams, EventChannel, PortSpace, Tcp};
 use ibverbs::{Rc, Transport};
 
-use crate::device::{test_context, Bed};
+use crate::device::Bed;
 use crate::pair::{prepare, Prepared, Side};
 use crate::wait::DEADLINE;
 
-/// The address of the test device, with port 0; `None` if there is no device.
+/// The address of the test device, with port 0; `None` if connections cannot be made there.
 pub fn cm_address() -> Option<SocketAddr> {
-    let gid = test_context().map(Bed::on)?.gid().gid();
+    let gid = Bed::with_cm()?.gid().gid();
     let ip = gid.to_ipv4_mapped().expect("the tests' GID is one of IPv4");
     Some(SocketAddr::new(ip.into(), 0))
 }

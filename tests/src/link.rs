@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ibverbs::{Context, Gid, PortState};
 
-use crate::device::{other_context, say_skipped, PORT};
+use crate::ability::Ability;
+use crate::device::{other_context, test_context_with, PORT};
 use crate::wait::eventually;
 
 /// The network interface under a device's port: a dummy one, which carries nobody's traffic. It comes back
@@ -21,25 +22,22 @@ pub struct Link {
 }
 
 impl Link {
-    /// The link of another device than `ctx`, so that what runs on that one is not disturbed, with a context
-    /// of it. `None`, with a line that says so, if there is no other device, its interface is no dummy one,
-    /// or this process may not change it.
-    pub fn beside(ctx: &Context) -> Option<Link> {
+    /// Whether there is another device than that of `ctx`, on a dummy interface that this process may change.
+    pub(crate) fn is_beside(ctx: &Context) -> bool {
+        let (other, interface) = beside(ctx);
+        let details = ip(&["-details", "link", "show", "dev", &interface]).unwrap_or_default();
+        other.device().name() != ctx.device().name()
+            && details.split_whitespace().any(|word| word == "dummy")
+            && ip(&["link", "set", "dev", &interface, "up"]).is_some()
+    }
+
+    /// The link of another device than that of the tests, so that what runs on that one is not disturbed, with a context of
+    /// it. `None`, with a line that says so, if the test device lacks [`Ability::PortDown`].
+    pub fn beside() -> Option<Link> {
         static SERIAL: Mutex<()> = Mutex::new(());
         let serial = SERIAL.lock().unwrap_or_else(PoisonError::into_inner);
-        let other = other_context(ctx);
-        if other.device().name() == ctx.device().name() {
-            return skip("there is one device only");
-        }
-        let gid = other.routable_gid(PORT).expect("the GIDs cannot be listed");
-        let interface = gid.and_then(|gid| gid.netdev_name()).unwrap_or_default();
-        let details = ip(&["-details", "link", "show", "dev", &interface]).unwrap_or_default();
-        if !details.split_whitespace().any(|word| word == "dummy") {
-            return skip(&format!("{other:?} is on {interface:?}, which is no dummy interface"));
-        }
-        if ip(&["link", "set", "dev", &interface, "up"]).is_none() {
-            return skip(&format!("{interface} may not be changed"));
-        }
+        let ctx = test_context_with([Ability::PortDown])?;
+        let (other, interface) = beside(&ctx);
         let list = ip(&["-6", "-oneline", "address", "show", "scope", "global", "dev", &interface]);
         // As in `3: dummy1    inet6 fd07:1::1/64 scope global`.
         let addresses = list.iter().flat_map(|list| list.lines());
@@ -92,9 +90,12 @@ impl Drop for Link {
     }
 }
 
-fn skip(reason: &str) -> Option<Link> {
-    say_skipped(&format!("no port goes down, {reason}"));
-    None
+/// The other device, and the network interface under its port.
+fn beside(ctx: &Context) -> (Context, String) {
+    let other = other_context(ctx);
+    let gid = other.routable_gid(PORT).expect("the GIDs cannot be listed");
+    let interface = gid.and_then(|gid| gid.netdev_name()).unwrap_or_default();
+    (other, interface)
 }
 
 fn gids(ctx: &Context) -> Vec<Gid> {

@@ -1,5 +1,7 @@
-//! A peer in a process of its own, which can be killed.
+//! Processes of their own: a peer, which can be killed, and a test that changes what is the whole process's.
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -21,10 +23,7 @@ impl PeerProcess {
     /// Starts this program again, for the test of this name.
     #[track_caller]
     pub fn start(test: &str, role: &str) -> PeerProcess {
-        let program = std::env::current_exe().expect("this program has no path");
-        let mut process = Command::new(program)
-            .args(["--exact", test, "--nocapture"])
-            .env(ROLE, role)
+        let mut process = again(test, role)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -71,9 +70,52 @@ impl Drop for PeerProcess {
     }
 }
 
+/// Runs the body of the test of this name in a process of its own, whose environment says of the software device and of the
+/// provider of verbs these variables and nothing else.
+#[track_caller]
+pub fn alone(test: &str, variables: &[(&str, &str)], body: impl FnOnce()) {
+    alone_with_each(test, &[variables], body);
+}
+
+/// The same for each of these sets of variables, in a process each.
+#[track_caller]
+pub fn alone_with_each(test: &str, sets: &[&[(&str, &str)]], body: impl FnOnce()) {
+    if role().is_some() {
+        return body();
+    }
+    sets.iter().for_each(|variables| start_alone(test, variables));
+}
+
+#[track_caller]
+fn start_alone(test: &str, variables: &[(&str, &str)]) {
+    let is_ours = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with("IBVERBS_SOFT_") || name == "IBVERBS_PROVIDER"
+    };
+    let mut command = again(test, "alone");
+    for name in env::vars_os().map(|(name, _)| name).filter(is_ours) {
+        command.env_remove(name);
+    }
+    let output = command.envs(variables.iter().copied()).output();
+    let output = output.expect("this program cannot be started again");
+    let (said, failed) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "with {variables:?}:\n{said}{failed}");
+    assert!(said.contains("1 passed"), "the test did not run:\n{said}{failed}");
+}
+
+/// This program again, for the test of this name.
+#[track_caller]
+fn again(test: &str, role: &str) -> Command {
+    let program = env::current_exe().expect("this program has no path");
+    let mut command = Command::new(program);
+    command.args(["--exact", test, "--nocapture"]).env(ROLE, role);
+    command
+}
+
 /// What this process is to do, if it is a peer.
 pub fn role() -> Option<String> {
-    std::env::var(ROLE).ok()
+    env::var(ROLE).ok()
 }
 
 /// Tells the process that has started this one a line.

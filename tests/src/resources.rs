@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::device::is_soft;
+
 /// A small generator of numbers that are the same in each run.
 #[derive(Debug)]
 pub struct Numbers(u64);
@@ -27,10 +29,15 @@ impl Numbers {
     }
 }
 
-/// How many files of the RDMA devices this process has open, and how many mappings of them.
+/// How much this process has open: files of the RDMA devices and mappings of them; or, of the software device, which has none
+/// of its own kind, descriptors of any kind, and threads.
 pub fn open_device_files() -> usize {
+    let entries = |path: &str| std::fs::read_dir(path).expect("no /proc");
+    let files = entries("/proc/self/fd");
+    if is_soft() {
+        return files.count() + entries("/proc/self/task").count();
+    }
     let is_device = |path: &Path| path.starts_with("/dev/infiniband");
-    let files = std::fs::read_dir("/proc/self/fd").expect("no /proc");
     let links = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
     let maps = std::fs::read_to_string("/proc/self/maps").expect("no /proc");
     let mappings = maps.lines().filter(|line| line.contains("/dev/infiniband"));
@@ -38,8 +45,11 @@ pub fn open_device_files() -> usize {
 }
 
 /// What the kernel's resource tracker has of this thread, without its contexts; `None` if there is no
-/// `rdma` program to ask.
+/// `rdma` program to ask, or the kernel does not know of the device.
 pub fn kernel_objects() -> Option<Vec<String>> {
+    if is_soft() {
+        return None;
+    }
     // What the tracker calls a process is a thread.
     let thread = std::fs::read_link("/proc/thread-self").expect("no /proc");
     let id = thread.file_name().and_then(|id| id.to_str()).expect("a number");

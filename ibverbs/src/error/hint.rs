@@ -15,6 +15,12 @@ pub(super) fn open_hint(source: &io::Error) -> &'static str {
         Some(libc::EACCES | libc::EPERM) => {
             ": the user has no right to open /dev/infiniband/uverbs*"
         }
+        // These two come from the software device only.
+        Some(libc::EADDRINUSE) => {
+            ": UDP port 4791 of its address is taken, by another process or, for every address, by the kernel's \
+             SoftRoCE (rdma_rxe)"
+        }
+        Some(libc::EADDRNOTAVAIL) => ": its address is none of this machine's (IBVERBS_SOFT_ADDR)",
         _ => "",
     }
 }
