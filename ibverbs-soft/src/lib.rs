@@ -1,4 +1,4 @@
-//! A software RDMA device: RoCEv2 in user space, behind the C interface of libibverbs.
+#![doc = include_str!("../README.md")]
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("ibverbs-soft works on Linux only: RDMA verbs are an interface of the Linux kernel");

@@ -237,7 +237,7 @@ unsafe extern "C" fn wr_set_inline_data_list(
     let set = |qp: &Qp, request: &mut SendRequest| {
         let buffers = (0..len).map(|index| {
             // SAFETY: the list has so many entries (ibv_wr_post(3)).
-            let buffer = unsafe { list.add(index).read() };
+            let buffer = unsafe { list.wrapping_add(index).read() };
             (buffer.addr as *const u8, buffer.length)
         });
         // SAFETY: the buffers can be read (ibv_wr_post(3)).

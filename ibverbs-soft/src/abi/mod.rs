@@ -24,8 +24,6 @@ mod recv;
 mod route;
 mod send;
 mod srq;
-#[cfg(test)]
-mod tests;
 
 use std::ffi::c_int;
 

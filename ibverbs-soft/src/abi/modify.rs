@@ -174,6 +174,9 @@ fn remote_access(flags: u32) -> RemoteAccess {
 
 fn store(change: &Change, to: &mut Stored) {
     let attr = &change.attr;
+    if change.has(ffi::IBV_QP_STATE) && attr.qp_state == ffi::IBV_QPS_RESET {
+        *to = Stored::default();
+    }
     if change.has(ffi::IBV_QP_AV) {
         to.address = attr.ah_attr;
     }

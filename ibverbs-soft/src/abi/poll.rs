@@ -127,7 +127,7 @@ pub(super) unsafe extern "C" fn poll_cq(
         match found(entry) {
             Ok(entry) => {
                 // SAFETY: the array has `len` entries (ibv_poll_cq(3)), and this is one of them.
-                unsafe { wc.add(count as usize).write(plain(&entry.completion)) };
+                unsafe { wc.wrapping_add(count as usize).write(plain(&entry.completion)) };
                 count += 1;
             }
             Err(errno) => {

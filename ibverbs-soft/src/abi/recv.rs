@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::object::object;
 use super::qp::Qp;
-use super::send::{chain, refuse, sges_of};
+use super::send::{chain, sges_of, tell};
 use super::srq::Srq;
 use crate::device::{Posted, Result};
 use crate::transport::RecvRequest;
@@ -23,7 +23,7 @@ pub(super) unsafe extern "C" fn post_recv(
     // Its receives come from the shared queue.
     if !qp.init.srq.is_null() {
         // SAFETY: the chain is valid, and there is room for a pointer (ibv_post_recv(3)).
-        return unsafe { refuse(chain(wr), (0, Errno::INVAL), bad_wr) };
+        return unsafe { tell(Err((0, Errno::INVAL)), wr, bad_wr) };
     }
     let post = |requests: &mut dyn Iterator<Item = Result<RecvRequest>>| {
         qp.device().post_recv(qp.number, requests)
@@ -67,6 +67,7 @@ unsafe fn post_chain(
         let sges = unsafe { sges_of(wr.sg_list, len, max_sge) }?;
         Ok(RecvRequest { wr_id: wr.wr_id, sges })
     });
+    let posted = post(&mut requests);
     // SAFETY: it is the same chain, and there is room for a pointer.
-    post(&mut requests).err().map_or(0, |refused| unsafe { refuse(chain(wr), refused, bad_wr) })
+    unsafe { tell(posted, wr, bad_wr) }
 }

@@ -79,7 +79,7 @@ fn unreachable(source: IpAddr, error: &io::Error) -> Errno {
 }
 
 fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+    matches!(address, IpAddr::V6(address) if address.segments()[0] & 0xffc0 == 0xfe80)
 }
 
 fn is_multicast(address: IpAddr) -> bool {

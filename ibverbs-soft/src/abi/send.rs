@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::ah::path_of;
 use super::object::object;
 use super::qp::Qp;
-use crate::device::Result;
+use crate::device::{Posted, Result};
 use crate::transport::{Payload, SendOperation, SendRequest, Sge};
 use crate::wire::Service;
 
@@ -27,7 +27,7 @@ pub(super) unsafe extern "C" fn post_send(
     });
     let posted = qp.device().post_send(qp.number, &mut requests);
     // SAFETY: it is the same chain, and there is room for a pointer (ibv_post_send(3)).
-    posted.err().map_or(0, |refused| unsafe { refuse(chain(wr), refused, bad_wr) })
+    unsafe { tell(posted, wr, bad_wr) }
 }
 
 /// A work request that is linked to the next one.
@@ -60,17 +60,15 @@ pub(super) unsafe fn chain<W: Linked>(first: *mut W) -> impl Iterator<Item = *mu
     std::iter::successors(existing(first), move |&wr| existing(unsafe { &*wr }.next()))
 }
 
-/// Tells which request of a chain was refused, and why.
+/// Tells which request of a chain was refused, if one was, and why.
 ///
 /// # Safety
 ///
-/// There is room for a pointer.
-pub(super) unsafe fn refuse<W>(
-    mut chain: impl Iterator<Item = *mut W>,
-    (index, errno): (usize, Errno),
-    bad_wr: *mut *mut W,
-) -> c_int {
-    if let Some(wr) = chain.nth(index) {
+/// That of [`chain`], and there is room for a pointer.
+pub(super) unsafe fn tell<W: Linked>(posted: Posted, first: *mut W, bad_wr: *mut *mut W) -> c_int {
+    let Err((index, errno)) = posted else { return 0 };
+    // SAFETY: by the caller's promise.
+    if let Some(wr) = unsafe { chain(first) }.nth(index) {
         // SAFETY: by the caller's promise.
         unsafe { bad_wr.write(wr) };
     }
@@ -205,7 +203,7 @@ pub(super) unsafe fn sges_of(
     }
     let entries = (0..len).map(|index| {
         // SAFETY: there is such an entry, by the caller's promise.
-        sge(&unsafe { list.add(index).read() })
+        sge(&unsafe { list.wrapping_add(index).read() })
     });
     Ok(entries.collect())
 }
