@@ -66,6 +66,14 @@ impl SimHost {
         (addr, key)
     }
 
+    /// Takes a key back. What is in memory can still be seen.
+    pub(crate) fn deregister(&mut self, key: u32) {
+        for region in self.regions.iter_mut().filter(|region| region.key == key) {
+            // No key that was given out.
+            region.key = 0;
+        }
+    }
+
     /// A shared receive queue, with a limit (0 for none).
     pub(crate) fn create_srq(&mut self, limit: usize) -> SrqId {
         self.srqs.push(Srq { receives: VecDeque::new(), limit });

@@ -1,7 +1,7 @@
 //! Queue pairs in simulated time, over links that lose, repeat, reorder and change packets: the same each time for the same seed.
 
 pub(crate) mod fixture;
-mod host;
+pub(crate) mod host;
 mod link;
 mod network;
 mod rng;

@@ -50,7 +50,7 @@ impl Payload {
 }
 
 /// What is to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOperation {
     /// A message for a receive of the peer.
     Send {

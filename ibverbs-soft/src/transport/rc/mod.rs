@@ -6,6 +6,9 @@ mod requester;
 mod responder;
 mod times;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Instant;
 
 use requester::Requester;

@@ -202,7 +202,7 @@ impl Requester {
         self.timer = None;
     }
 
-    /// Whether anything was sent since it went back.
+    /// Whether anything that is not done was sent since it went back.
     pub(super) fn has_sent(&self) -> bool {
         self.next > self.acked
     }
@@ -233,9 +233,8 @@ impl Requester {
             self.reads.pop_front();
         }
         self.asked = self.asked.max(self.acked);
-        let waiting = self.acked < self.end;
-        self.timer =
-            ack_timeout(common.attributes.timeout).filter(|_| waiting).map(|time| now + time);
+        let timeout = ack_timeout(common.attributes.timeout).filter(|_| self.has_sent());
+        self.timer = timeout.map(|timeout| now + timeout);
         match (self.broken, self.sends.front()) {
             (Some((first, status)), Some(send)) if send.first == first => Err(status),
             _ => Ok(()),
