@@ -51,8 +51,8 @@ fn a_datagram_that_is_longer_than_the_mtu_stops_the_send_queue_only() {
     let mut fixture = fixture();
     fixture.receive(7, vec![fixture.sge(1, 0, 500)]);
     let operation = datagram(&fixture, QKEY, None);
-    fixture.post(1, operation.clone(), vec![fixture.sge(0, 0, MTU + 1)]);
-    fixture.post(2, operation.clone(), vec![fixture.sge(0, 0, MTU)]);
+    fixture.post(1, operation, vec![fixture.sge(0, 0, MTU + 1)]);
+    fixture.post(2, operation, vec![fixture.sge(0, 0, MTU)]);
     let flushed = (2, Status::WorkRequestFlushed);
     assert_eq!(fixture.ended(0), [(1, Status::LocalLength), flushed]);
     assert_eq!(fixture.state(0), State::SendQueueError);
@@ -100,7 +100,7 @@ fn a_receive_that_is_too_short_fails_alone() {
 fn a_datagram_without_a_receive_is_dropped() {
     let mut fixture = fixture();
     let operation = datagram(&fixture, QKEY, None);
-    fixture.send(1, operation.clone(), vec![fixture.sge(0, 3, 20)]);
+    fixture.send(1, operation, vec![fixture.sge(0, 3, 20)]);
     fixture.receive(7, vec![fixture.sge(1, 0, 100)]);
     assert!(fixture.completions(1).is_empty());
     fixture.send(2, operation, vec![fixture.sge(0, 3, 20)]);
@@ -136,7 +136,7 @@ fn nothing_is_sent_while_draining_and_everything_is_flushed_at_an_error() {
     fixture.modify(0, State::SendQueueDrain);
     assert!(!fixture.net.nodes[0].endpoints[0].qp.is_draining());
     let operation = datagram(&fixture, QKEY, None);
-    fixture.send(1, operation.clone(), vec![fixture.sge(0, 3, 20)]);
+    fixture.send(1, operation, vec![fixture.sge(0, 3, 20)]);
     assert!(fixture.completions(0).is_empty() && fixture.completions(1).is_empty());
     fixture.modify(0, State::ReadyToSend);
     assert_eq!(fixture.ended(1), [(7, Status::Success)]);

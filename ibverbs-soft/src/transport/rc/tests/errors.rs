@@ -29,31 +29,34 @@ fn write_part(position: Position, reth: Option<Reth>) -> Operation {
 #[test]
 fn packets_out_of_their_message_are_not_valid() {
     use Position::*;
-    let reth = |bed: &Bed| Reth { addr: bed.sides[B].addr, rkey: bed.sides[B].key, len: 3 * MTU };
+    fn whole(bed: &Bed) -> Reth {
+        Reth { addr: bed.sides[B].addr, rkey: bed.sides[B].key, len: 3 * MTU }
+    }
     let full = MTU as usize;
-    let kinds: [&dyn Fn(&Bed) -> (Option<Operation>, Operation); 12] = [
-        &|_| (None, send_part(Middle)),
-        &|_| (None, send_part(Last)),
-        &|_| (None, write_part(Middle, None)),
-        &|_| (None, write_part(Last, None)),
-        &|_| (Some(send_part(First)), send_part(First)),
-        &|_| (Some(send_part(First)), send_part(Only)),
-        &|_| (Some(send_part(First)), write_part(Middle, None)),
-        &|bed| (Some(send_part(First)), write_part(First, Some(reth(bed)))),
-        &|bed| (Some(send_part(First)), Operation::ReadRequest(reth(bed))),
-        &|bed| (Some(write_part(First, Some(reth(bed)))), send_part(Last)),
-        &|bed| (Some(write_part(First, Some(reth(bed)))), write_part(First, Some(reth(bed)))),
-        &|bed| {
-            let Reth { addr, rkey, .. } = reth(bed);
+    type Case = fn(&Bed) -> (Option<Operation>, Operation);
+    let cases: [Case; 12] = [
+        |_| (None, send_part(Middle)),
+        |_| (None, send_part(Last)),
+        |_| (None, write_part(Middle, None)),
+        |_| (None, write_part(Last, None)),
+        |_| (Some(send_part(First)), send_part(First)),
+        |_| (Some(send_part(First)), send_part(Only)),
+        |_| (Some(send_part(First)), write_part(Middle, None)),
+        |bed| (Some(send_part(First)), write_part(First, Some(whole(bed)))),
+        |bed| (Some(send_part(First)), Operation::ReadRequest(whole(bed))),
+        |bed| (Some(write_part(First, Some(whole(bed)))), send_part(Last)),
+        |bed| (Some(write_part(First, Some(whole(bed)))), write_part(First, Some(whole(bed)))),
+        |bed| {
+            let Reth { addr, rkey, .. } = whole(bed);
             let eth = AtomicEth { addr, rkey, swap_or_add: 1, compare: 0 };
-            (Some(write_part(First, Some(reth(bed)))), Operation::FetchAdd(eth))
+            (Some(write_part(First, Some(whole(bed)))), Operation::FetchAdd(eth))
         },
     ];
-    for kind in kinds {
+    for case in cases {
         let mut bed = Bed::new();
         let to = bed.b().sge(0, 10 * MTU);
         bed.b().recv(1, &[to]);
-        let (before, operation) = kind(&bed);
+        let (before, operation) = case(&bed);
         let mut next = 0;
         if let Some(before) = before {
             let packet = bed.forge(B, psn(A, 0), before, vec![1; full]);
@@ -391,10 +394,11 @@ fn requests_that_cannot_be_made_fail() {
 
 #[test]
 fn answers_that_make_no_sense_fail_the_request() {
-    let ack = Some(Aeth { syndrome: ACK, msn: 1 });
+    let aeth = Aeth { syndrome: ACK, msn: 1 };
+    let ack = Some(aeth);
     let part = |position, aeth| Operation::ReadResponse { position, aeth };
     let mtu = MTU as usize;
-    let atomic = Operation::AtomicAcknowledge { aeth: ack.unwrap(), original: 1 };
+    let atomic = Operation::AtomicAcknowledge { aeth, original: 1 };
     let refusal = Some(Aeth { syndrome: SEQUENCE, msn: 1 });
     for (operation, len) in [
         (part(Position::First, ack), mtu - 1),

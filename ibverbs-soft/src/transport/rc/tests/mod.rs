@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::sim::host::{Record, Rights, SimHost};
 use crate::transport::{
     Attributes, Completion, CompletionKind, Config, CqId, Path, Payload, PdId, QpEvent, QueuePair,
-    RecvRequest, RemoteAccess, SendOperation, SendRequest, Sge, SrqId, State, Status,
+    RecvRequest, RemoteAccess, SendOperation, SendRequest, Sge, State, Status,
 };
 use crate::wire::{Aeth, Bth, NakCode, Operation, Packet, Position, Psn, Reth, Service, Syndrome};
 
