@@ -4,5 +4,9 @@ pub(crate) mod fixture;
 pub(crate) mod host;
 mod link;
 mod network;
+mod pair;
+mod plan;
 mod rng;
 mod trace;
+
+mod rc;

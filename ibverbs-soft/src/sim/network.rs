@@ -31,7 +31,7 @@ pub(crate) struct Seen {
     pub(crate) requests: u64,
     pub(crate) again: u64,
     pub(crate) responses: u64,
-    /// How often each request was sent, by PSN.
+    /// How often each PSN was sent, or its answer asked for.
     pub(crate) tries: BTreeMap<u32, u32>,
     /// When a response last arrived here.
     pub(crate) heard: Option<Instant>,
@@ -300,7 +300,7 @@ impl Network {
                         None => continue,
                     },
                 };
-                if earliest.map_or(true, |(other, ..)| at < other) {
+                if earliest.is_none_or(|(other, ..)| at < other) {
                     earliest = Some((at, number, qp));
                 }
             }
@@ -375,7 +375,8 @@ impl Network {
                     let (endpoint, host) = self.endpoint(node, qp);
                     match endpoint.qp.poll_transmit(now, host) {
                         Some(transmit) => {
-                            endpoint.seen.sent(&transmit.packet);
+                            let mtu = endpoint.qp.attributes().path_mtu;
+                            endpoint.seen.sent(&transmit.packet, mtu);
                             self.send(node, transmit);
                         }
                         None => endpoint.touched = false,
@@ -405,7 +406,7 @@ impl Network {
             if arrival.corrupt {
                 copy.corrupt(&mut self.rng);
                 assert!(
-                    copy.parse().map_or(true, |parsed| parsed == packet),
+                    copy.parse().is_none_or(|parsed| parsed == packet),
                     "damage goes unnoticed: {:?} was {:?}",
                     copy.bytes,
                     datagram.bytes
@@ -417,15 +418,22 @@ impl Network {
 }
 
 impl Seen {
-    fn sent(&mut self, packet: &Packet) {
+    fn sent(&mut self, packet: &Packet, mtu: u32) {
         if packet.operation.is_response() {
             self.responses += 1;
             return;
         }
         self.requests += 1;
-        let tries = self.tries.entry(packet.bth.psn.get()).or_default();
-        *tries += 1;
-        self.again += u64::from(*tries > 1);
+        // A read has as many numbers as its answer has packets.
+        let count = match packet.operation {
+            Operation::ReadRequest(reth) => reth.len.div_ceil(mtu).max(1),
+            _ => 1,
+        };
+        for number in 0..count {
+            let tries = self.tries.entry(packet.bth.psn.add(number).get()).or_default();
+            *tries += 1;
+            self.again += u64::from(number == 0 && *tries > 1);
+        }
     }
 
     /// How often the request with this PSN was sent.
