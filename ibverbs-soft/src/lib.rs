@@ -5,6 +5,7 @@ compile_error!("ibverbs-soft works on Linux only: RDMA verbs are an interface of
 
 mod abi;
 mod device;
+mod driver;
 mod options;
 #[cfg(test)]
 #[forbid(unsafe_code)]

@@ -66,7 +66,7 @@ impl Options {
     ///
     /// If one of them is set to something else.
     pub fn from_env() -> Result<Options, OptionsError> {
-        Options::from_variables(|name| std::env::var_os(name))
+        Options::from_variables(std::env::var_os)
     }
 
     fn from_variables(

@@ -41,7 +41,6 @@ unsafe fn get(context: *mut ffi::ibv_context, to: *mut ffi::ibv_async_event) -> 
             event.event_type = ffi::IBV_EVENT_SRQ_LIMIT_REACHED;
             event.element.srq = by_token::<Srq>(token);
         }
-        AsyncEvent::DeviceFatal => event.event_type = ffi::IBV_EVENT_DEVICE_FATAL,
     }
     // SAFETY: by the caller's promise.
     unsafe { to.write(event) };

@@ -1,0 +1,162 @@
+//! Copies between registered memory and the device's own.
+//!
+//! Registered memory is the program's: its threads may read and write it at any time. What is here counts, for the memory
+//! model, as relaxed atomic accesses of single bytes, and so is no data race with atomic accesses of the program.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Copies from registered memory.
+///
+/// # Safety
+///
+/// `from` must be readable for `to.len()` bytes, and stay so during the call.
+#[inline]
+pub(crate) unsafe fn from_registered(from: *const u8, to: &mut [u8]) {
+    // SAFETY: the caller vouches for `from`; `to` is an exclusive reference to as many bytes.
+    unsafe { copy::<true>(to.as_mut_ptr(), from, to.len()) }
+}
+
+/// Copies into registered memory.
+///
+/// # Safety
+///
+/// `to` must be readable and writable for `from.len()` bytes, and stay so during the call.
+#[inline]
+pub(crate) unsafe fn to_registered(to: *mut u8, from: &[u8]) {
+    // SAFETY: the caller vouches for `to`; `from` is a reference to as many bytes.
+    unsafe { copy::<false>(to, from.as_ptr(), from.len()) }
+}
+
+/// Changes 8 bytes of registered memory, as one atomic operation.
+///
+/// # Safety
+///
+/// `at` must be a multiple of 8, readable and writable for 8 bytes, and stay so during the call.
+pub(crate) unsafe fn change<T>(at: *mut u8, change: impl FnOnce(&AtomicU64) -> T) -> T {
+    // SAFETY: the caller vouches for alignment and validity. That other threads access the bytes by other means at the same time
+    // is ruled out as far as it can be: the device's copies are atomic, and programs are told to use atomic operations here.
+    change(unsafe { AtomicU64::from_ptr(at.cast()) })
+}
+
+/// Compares and swaps; returns what was there.
+pub(crate) fn compare_swap(word: &AtomicU64, compare: u64, swap: u64) -> u64 {
+    match word.compare_exchange(compare, swap, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(before) | Err(before) => before,
+    }
+}
+
+/// Copies `len` bytes. Which side is registered memory, only the portable form needs to know.
+///
+/// # Safety
+///
+/// `to` must be writable and `from` readable for `len` bytes; the side that is not registered memory must not be accessed by
+/// others during the call.
+#[cfg(all(target_arch = "x86_64", not(any(miri, ibverbs_soft_bytewise))))]
+#[inline]
+unsafe fn copy<const FROM_REGISTERED: bool>(to: *mut u8, from: *const u8, len: usize) {
+    // SAFETY: the instruction reads `len` bytes at `from` and writes as many at `to`, which the caller vouches for; it uses the
+    // three registers that are named, and the direction flag, which is clear by the ABI. It runs outside of what the compiler
+    // knows about memory, as relaxed accesses of bytes would: each byte is read once and written once, in an order that nobody
+    // may rely on.
+    unsafe {
+        std::arch::asm!(
+            "rep movsb",
+            inout("rcx") len => _,
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Copies `len` bytes by atomic accesses of the registered side, in words where it is aligned to them. With
+/// `--cfg ibverbs_soft_bytewise` (for ThreadSanitizer, which sees these and not assembly) and under Miri, byte by byte.
+///
+/// # Safety
+///
+/// As above.
+#[cfg(not(all(target_arch = "x86_64", not(any(miri, ibverbs_soft_bytewise)))))]
+unsafe fn copy<const FROM_REGISTERED: bool>(to: *mut u8, from: *const u8, len: usize) {
+    use std::sync::atomic::AtomicU8;
+
+    const WORD: usize = size_of::<u64>();
+    let words = !cfg!(any(miri, ibverbs_soft_bytewise));
+    let registered = if FROM_REGISTERED { from as usize } else { to as usize };
+    let mut at = 0;
+    while at < len {
+        // SAFETY: `at` is below `len`, for which both are valid.
+        let to = unsafe { to.add(at) };
+        // SAFETY: as for `to`.
+        let from = unsafe { from.add(at) };
+        if words && (registered + at) % WORD == 0 && len - at >= WORD {
+            if FROM_REGISTERED {
+                // SAFETY: aligned, as was just checked, and valid for a word, as the caller says.
+                let word = unsafe { AtomicU64::from_ptr(from.cast_mut().cast()) };
+                let word = word.load(Ordering::Relaxed);
+                // SAFETY: a word is left, and nobody else accesses this side.
+                unsafe { to.cast::<u64>().write_unaligned(word) };
+            } else {
+                // SAFETY: a word is left, and nobody writes to this side.
+                let word = unsafe { from.cast::<u64>().read_unaligned() };
+                // SAFETY: aligned, as was just checked, and valid for a word, as the caller says.
+                let at = unsafe { AtomicU64::from_ptr(to.cast()) };
+                at.store(word, Ordering::Relaxed);
+            }
+            at += WORD;
+        } else {
+            if FROM_REGISTERED {
+                // SAFETY: a byte is always aligned, and the caller vouches for the rest.
+                let byte = unsafe { AtomicU8::from_ptr(from.cast_mut()) };
+                let byte = byte.load(Ordering::Relaxed);
+                // SAFETY: valid for a byte, and nobody else accesses this side.
+                unsafe { to.write(byte) };
+            } else {
+                // SAFETY: valid for a byte, and nobody writes to this side.
+                let byte = unsafe { from.read() };
+                // SAFETY: a byte is always aligned, and the caller vouches for the rest.
+                let at = unsafe { AtomicU8::from_ptr(to) };
+                at.store(byte, Ordering::Relaxed);
+            }
+            at += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_any_length_at_any_offset_and_nothing_else() {
+        for len in [0, 1, 7, 8, 9, 63, 64, 65, 300] {
+            for offset in 0..9 {
+                let source: Vec<u8> = (0..len).map(|i| (i * 7 + 1) as u8).collect();
+                let mut memory = vec![0xee_u8; len + 32];
+                let base = memory.as_mut_ptr();
+                // SAFETY: within the vector, whose length is larger.
+                let at = unsafe { base.add(offset) };
+                // SAFETY: `len` bytes of the vector, which nobody else has.
+                unsafe { to_registered(at, &source) };
+                let mut back = vec![0; len];
+                // SAFETY: as above.
+                unsafe { from_registered(at, &mut back) };
+                assert_eq!(back, source);
+                assert_eq!(memory[offset..offset + len], source);
+                assert!(memory[..offset].iter().chain(&memory[offset + len..]).all(|&b| b == 0xee));
+            }
+        }
+    }
+
+    #[test]
+    fn changes_a_word_atomically() {
+        let mut word = 5_u64;
+        let at: *mut u8 = (&raw mut word).cast();
+        // SAFETY: an aligned word of this test's own.
+        let swapped = unsafe { change(at, |word| compare_swap(word, 5, 9)) };
+        // SAFETY: as above.
+        let refused = unsafe { change(at, |word| compare_swap(word, 5, 11)) };
+        // SAFETY: as above.
+        let added = unsafe { change(at, |word| word.fetch_add(u64::MAX, Ordering::SeqCst)) };
+        assert_eq!((swapped, refused, added, word), (5, 9, 9, 8));
+    }
+}

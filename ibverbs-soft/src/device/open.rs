@@ -1,0 +1,303 @@
+//! Opening devices: one for each place in the list, shared by all who open it, and with an address of its own.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
+use std::time::{Duration, Instant};
+use std::{io, ptr};
+
+use rustix::io::Errno;
+
+use super::fork::{self, Generation};
+use super::numbers::Random;
+use super::Result;
+use crate::driver::{Engine, EngineThread, Interface, Socket, Wake};
+use crate::options::Options;
+use crate::wire::UDP_PORT;
+
+static OPTIONS: OnceLock<Options> = OnceLock::new();
+
+/// Says what the devices are like, before any is opened. What is said first counts.
+pub(crate) fn configure(options: Options) {
+    let _ = OPTIONS.set(options);
+}
+
+fn options() -> &'static Options {
+    OPTIONS.get_or_init(Options::default)
+}
+
+/// How many devices there are.
+pub(crate) fn count() -> usize {
+    options().count()
+}
+
+/// An opened device, one for each address, shared by all contexts of the process.
+pub(crate) struct Device {
+    index: usize,
+    addr: IpAddr,
+    interface: Interface,
+    generation: Generation,
+    thread: EngineThread,
+    engine: Arc<Mutex<Engine>>,
+    /// Given back when the address is.
+    _place: Place,
+}
+
+impl Device {
+    /// Opens the device with this place in the list, or joins those who have it open. Binds the socket; starts the engine.
+    pub(crate) fn open(index: usize) -> Result<Arc<Device>> {
+        if index >= count() {
+            return Err(Errno::NODEV);
+        }
+        let registry = Registry::of_this_process();
+        let mut places = registry.lock();
+        loop {
+            let place = &mut places[index];
+            if let Some(device) = place.device.upgrade() {
+                return Ok(device);
+            }
+            if !place.is_taken {
+                break;
+            }
+            // Its last user is closing it: then the address is free again.
+            places = registry.freed.wait(places).unwrap_or_else(PoisonError::into_inner);
+        }
+        bind(index, options())
+            .and_then(|socket| Device::start(index, registry, socket, &mut places[index]))
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    }
+
+    /// Starts the engine of a device whose socket is bound.
+    fn start(
+        index: usize,
+        registry: &'static Registry,
+        socket: Socket,
+        place: &mut PlaceState,
+    ) -> io::Result<Arc<Device>> {
+        let generation = Generation::current();
+        let (addr, interface) = (socket.addr(), socket.interface());
+        let fd = Arc::clone(socket.fd());
+        let wake = Arc::new(Wake::new()?);
+        let engine = Arc::new(Mutex::new(Engine::new(socket, options().loopback, wake)));
+        let name = format!("ibverbs-soft{index}");
+        let thread = EngineThread::start(Arc::clone(&engine), name)?;
+        fork::remember_socket(index, Some(&fd));
+        place.is_taken = true;
+        let _place = Place { registry, index };
+        let device = Device { index, addr, interface, generation, thread, engine, _place };
+        let device = Arc::new(device);
+        place.device = Arc::downgrade(&device);
+        Ok(device)
+    }
+
+    /// Whether this is a child of the process that opened it: all calls fail with `EIO`, and none waits for a lock.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.generation.is_over()
+    }
+
+    /// Everything that the lock protects; `EIO` in a child of the process.
+    #[inline]
+    pub(super) fn lock(&self) -> Result<MutexGuard<'_, Engine>> {
+        if self.is_dead() {
+            return Err(Errno::IO);
+        }
+        Ok(self.engine.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The device's address: its GID at index 1 (index 0 is link-local, made of the GUID).
+    pub(crate) fn addr(&self) -> IpAddr {
+        self.addr
+    }
+
+    /// What the device is known by to others: first an address made of its GUID, then its own.
+    pub(crate) fn gids(&self) -> [[u8; 16]; 2] {
+        let mut link_local = [0; 16];
+        link_local[..2].copy_from_slice(&[0xfe, 0x80]);
+        link_local[8..].copy_from_slice(&Device::guid(self.index).to_be_bytes());
+        let own = match self.addr {
+            IpAddr::V4(addr) => addr.to_ipv6_mapped(),
+            IpAddr::V6(addr) => addr,
+        };
+        [link_local, own.octets()]
+    }
+
+    /// A number that no other device has: random, marked as given out locally.
+    pub(crate) fn guid(index: usize) -> u64 {
+        const KINDS: u64 = 0b11 << 56;
+        const LOCAL: u64 = 0b10 << 56;
+        static FIRST: OnceLock<u64> = OnceLock::new();
+        let first = *FIRST.get_or_init(|| Random::new().next() & !KINDS & !0xff | LOCAL);
+        first | index as u64 & 0xff
+    }
+
+    /// The largest path MTU in bytes: 256 to 4096.
+    pub(crate) fn mtu(&self) -> u32 {
+        self.interface.path_mtu
+    }
+
+    /// The network interface that has the address.
+    pub(crate) fn netdev_index(&self) -> u32 {
+        self.interface.index
+    }
+
+    /// Sends what must not stay when the process ends, unless somebody holds the lock for long: then that is a thread that the end
+    /// of the process has caught inside.
+    fn finish(&self) {
+        let end = Instant::now() + Duration::from_millis(10);
+        while !self.is_dead() && Instant::now() < end {
+            match self.engine.try_lock() {
+                Ok(mut engine) => return engine.finish(),
+                Err(TryLockError::Poisoned(_)) => return,
+                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut it = f.debug_struct("Device");
+        it.field("index", &self.index).field("addr", &self.addr());
+        if let Ok(engine) = self.lock() {
+            it.field("dropped", &engine.dropped());
+        }
+        it.finish_non_exhaustive()
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if self.is_dead() {
+            // The engine stays as it is, kept by a thread that is not in this process.
+            return self.thread.forget();
+        }
+        if let Ok(mut engine) = self.lock() {
+            engine.stop();
+        }
+        self.thread.join();
+        fork::remember_socket(self.index, None);
+    }
+}
+
+/// The open devices of a process.
+struct Registry {
+    generation: Generation,
+    places: Mutex<[PlaceState; Options::MAX_DEVICES]>,
+    /// A place is not taken any more.
+    freed: Condvar,
+    /// Those of its parents, which are dead but not lost.
+    _before: *mut Registry,
+}
+
+// SAFETY: all of it is for any thread, but for the pointer, which is not followed.
+unsafe impl Sync for Registry {}
+
+#[derive(Default)]
+struct PlaceState {
+    device: Weak<Device>,
+    /// Until its address is free again.
+    is_taken: bool,
+}
+
+/// A taken place.
+struct Place {
+    registry: &'static Registry,
+    index: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.registry.generation.is_over() {
+            self.registry.lock()[self.index].is_taken = false;
+            self.registry.freed.notify_all();
+        }
+    }
+}
+
+impl Registry {
+    /// The open devices of this process: a child has none when it begins.
+    fn of_this_process() -> &'static Registry {
+        static CURRENT: AtomicPtr<Registry> = AtomicPtr::new(ptr::null_mut());
+        loop {
+            let current = CURRENT.load(Ordering::Acquire);
+            // SAFETY: null, or made below and never freed.
+            if let Some(registry) = unsafe { current.as_ref() } {
+                if !registry.generation.is_over() {
+                    return registry;
+                }
+            }
+            let new = Box::into_raw(Box::new(Registry {
+                generation: Generation::current(),
+                places: Mutex::default(),
+                freed: Condvar::new(),
+                _before: current,
+            }));
+            let order = (Ordering::AcqRel, Ordering::Acquire);
+            if CURRENT.compare_exchange(current, new, order.0, order.1).is_err() {
+                // SAFETY: the box from above, which nobody else has seen.
+                drop(unsafe { Box::from_raw(new) });
+            } else if current.is_null() {
+                // SAFETY: the function may be called when the program ends. If it cannot be registered, peers notice the end later.
+                unsafe { libc::atexit(finish_all) };
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, [PlaceState; Options::MAX_DEVICES]> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends what the devices owe to others, at the end of the process.
+extern "C" fn finish_all() {
+    let registry = Registry::of_this_process();
+    let Ok(places) = registry.places.try_lock() else { return };
+    let devices = places.each_ref().map(|place| place.device.upgrade());
+    drop(places);
+    for device in devices.into_iter().flatten() {
+        device.finish();
+    }
+}
+
+/// Binds a device's socket to the address that it was given, or to the first that is free.
+fn bind(index: usize, options: &Options) -> io::Result<Socket> {
+    if let Some(&addr) = options.addrs.get(index) {
+        return Socket::bind(addr).inspect_err(|error| match error.raw_os_error() {
+            Some(libc::EADDRINUSE) => complain(&addr.to_string()),
+            _ => eprintln!("ibverbs-soft: cannot use the address {addr}: {error}"),
+        });
+    }
+    let free = (1..=254).map(|last| IpAddr::from(Ipv4Addr::new(127, 0, 0, last)));
+    for addr in free.filter(|addr| !options.addrs.contains(addr)) {
+        match Socket::bind(addr) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            result => return result,
+        }
+    }
+    complain("all addresses from 127.0.0.1 to 127.0.0.254");
+    Err(io::Error::from_raw_os_error(libc::EADDRINUSE))
+}
+
+/// Says what an error number cannot.
+fn complain(addr: &str) {
+    eprintln!(
+        "ibverbs-soft: UDP port {UDP_PORT} is taken at {addr}: by other software devices, or by the kernel's SoftRoCE, which takes it \
+         at every address while the module rdma_rxe is loaded"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_open_a_device_share_it() {
+        let one = Device::open(0).unwrap();
+        let other = Device::open(0).unwrap();
+        assert!(Arc::ptr_eq(&one, &other));
+        assert!(matches!(Device::open(count()), Err(Errno::NODEV)));
+        assert_eq!(one.gids()[1][10..12], [0xff, 0xff]);
+        assert_eq!(one.mtu(), 4096);
+    }
+}

@@ -1,0 +1,448 @@
+//! Queue pairs, and how packets get to and from them.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::socket::{Datagram, BATCH};
+use super::{Dropped, Socket, Wake};
+use crate::device::{Numbered, Owner, Parts, Result};
+use crate::options::Loopback;
+use crate::transport::{Config, CqId, Path, QueuePair};
+use crate::wire::{Bth, Packet};
+
+/// How many packets a call moves at most; the engine moves the rest.
+const PACKETS_PER_CALL: usize = 256;
+
+/// How many packets a queue pair sends before it is another's turn.
+const PACKETS_PER_TURN: usize = 32;
+
+/// How often a call that looks at the socket does so at most.
+const LOOKS_PER_CALL: usize = 4;
+
+/// After so many looks in vain, it is not worth looking at the socket with every poll.
+const EAGER_LOOKS: u32 = 1000;
+
+/// With which of the polls then.
+const LAZY_LOOKS: u32 = 8;
+
+/// With more empty polls than this between two turns of the engine, somebody waits by polling.
+const SPINNING: u32 = 32;
+
+/// How often the engine looks while somebody polls, and how soon it tries again to send when the socket is full.
+const TICK: Duration = Duration::from_millis(1);
+
+/// A queue pair, and what is known of it.
+#[derive(Debug)]
+struct Slot {
+    qp: QueuePair,
+    /// For when it stands among the timers: not later than it wants.
+    timer: Option<Instant>,
+    /// Whether it stands among those that may have something to send.
+    is_ready: bool,
+    /// Whether it stands among those that may owe an acknowledgement.
+    owes: bool,
+}
+
+/// What the engine's thread does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sleep {
+    /// It is awake, or about to be woken, and will look at everything before it sleeps.
+    No,
+    /// It sleeps until this time, or until something happens on the socket.
+    Until(Option<Instant>),
+    /// Somebody polls, and does everything: it sleeps until the next tick.
+    Tick,
+}
+
+/// Everything of a device that its lock protects.
+pub(crate) struct Engine {
+    pub(crate) parts: Parts,
+    qps: Numbered<Slot, 24, 14>,
+    socket: Socket,
+    loopback: Loopback,
+    timers: BTreeSet<(Instant, u32)>,
+    /// Queue pairs that may have something to send.
+    ready: VecDeque<u32>,
+    /// Queue pairs to which something has come over the wire, and which may owe an acknowledgement that can wait.
+    owing: Vec<u32>,
+    /// Packets that go to the device itself.
+    looped: VecDeque<(Path, Packet)>,
+    /// The queue pairs that have got such packets: they need not wait with their acknowledgements.
+    looped_to: Vec<u32>,
+    /// Packets that the socket has not taken.
+    outgoing: VecDeque<Datagram>,
+    /// Packets that were read from the socket.
+    incoming: VecDeque<(Path, Packet)>,
+    dropped: Dropped,
+    /// Empty polls since the engine's last turn.
+    polls: u32,
+    /// Looks at the socket in vain since the last that was not.
+    vain_looks: u32,
+    sleep: Sleep,
+    /// Whether the device is about to be closed.
+    stops: bool,
+    wake: Arc<Wake>,
+}
+
+impl Engine {
+    pub(crate) fn new(socket: Socket, loopback: Loopback, wake: Arc<Wake>) -> Engine {
+        Engine {
+            parts: Parts::new(),
+            qps: Numbered::new(),
+            socket,
+            loopback,
+            timers: BTreeSet::new(),
+            ready: VecDeque::new(),
+            owing: Vec::new(),
+            looped: VecDeque::new(),
+            looped_to: Vec::new(),
+            outgoing: VecDeque::new(),
+            incoming: VecDeque::new(),
+            dropped: Dropped::default(),
+            polls: 0,
+            vain_looks: 0,
+            sleep: Sleep::No,
+            stops: false,
+            wake,
+        }
+    }
+
+    pub(crate) fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    pub(crate) fn wake(&self) -> &Arc<Wake> {
+        &self.wake
+    }
+
+    /// Makes a queue pair, with a number of its own.
+    pub(crate) fn create_qp(&mut self, config: Config, owner: Owner) -> Result<u32> {
+        // 0 and 1 are the special queue pairs of management, and all ones is for multicast.
+        let is_reserved = |number| number <= 1 || number == 0xff_ffff;
+        self.parts.check_qp(&config)?;
+        let make = |qp_num| Slot {
+            qp: QueuePair::new(Config { qp_num, ..config }),
+            timer: None,
+            is_ready: false,
+            owes: false,
+        };
+        let qp_num = self.qps.insert(is_reserved, make).ok_or(Errno::NOMEM)?;
+        self.parts.add_qp(&Config { qp_num, ..config }, owner)?;
+        Ok(qp_num)
+    }
+
+    /// Ends a queue pair, when it has sent the acknowledgements that it owes.
+    pub(crate) fn destroy_qp(&mut self, qp_num: u32) -> Result<()> {
+        self.qp(qp_num)?.hasten_acks();
+        self.parts.tick();
+        self.move_packets_of(qp_num);
+        let slot = self.qps.remove(qp_num).ok_or(Errno::INVAL)?;
+        if let Some(timer) = slot.timer {
+            self.timers.remove(&(timer, qp_num));
+        }
+        self.parts.remove_qp(slot.qp.config())
+    }
+
+    pub(crate) fn qp(&mut self, qp_num: u32) -> Result<&mut QueuePair> {
+        self.qps.get_mut(qp_num).map(|slot| &mut slot.qp).ok_or(Errno::INVAL)
+    }
+
+    /// A queue pair, and what is around it.
+    pub(crate) fn qp_and_parts(&mut self, qp_num: u32) -> Result<(&mut QueuePair, &mut Parts)> {
+        let slot = self.qps.get_mut(qp_num).ok_or(Errno::INVAL)?;
+        Ok((&mut slot.qp, &mut self.parts))
+    }
+
+    /// Moves packets after a queue pair was changed at the time of the last tick.
+    pub(crate) fn move_packets_of(&mut self, qp_num: u32) {
+        self.touch(qp_num);
+        let now = self.parts.now();
+        self.work(now);
+        self.settle(now);
+    }
+
+    /// Notes that a queue pair may have something to send, or a new time to wait for.
+    fn touch(&mut self, qp_num: u32) {
+        if let Some(slot) = self.qps.get_mut(qp_num) {
+            if !slot.is_ready {
+                slot.is_ready = true;
+                self.ready.push_back(qp_num);
+            }
+        }
+    }
+
+    /// Moves packets until nothing is left that can be moved now, or until it is enough for one call. Acknowledgements that can wait
+    /// do so, if they go over the wire.
+    fn work(&mut self, now: Instant) {
+        let mut budget = PACKETS_PER_CALL;
+        while budget > 0 {
+            let is_stuck = self.transmit(now, &mut budget).is_err();
+            self.handle_looped(now, &mut budget);
+            let is_quiet = self.looped.is_empty() && (self.ready.is_empty() || is_stuck);
+            if is_quiet && (is_stuck || !self.hasten_looped()) {
+                break;
+            }
+        }
+    }
+
+    /// Lets queue pairs send, in turn.
+    ///
+    /// # Errors
+    ///
+    /// If the socket is full.
+    fn transmit(&mut self, now: Instant, budget: &mut usize) -> Result<()> {
+        self.flush()?;
+        while *budget > 0 {
+            let Some(qp_num) = self.ready.pop_front() else { break };
+            let Some(slot) = self.qps.get_mut(qp_num) else { continue };
+            slot.is_ready = false;
+            let mut turn = PACKETS_PER_TURN.min(*budget);
+            *budget -= turn;
+            while turn > 0 {
+                let Some(transmit) = slot.qp.poll_transmit(now, &mut self.parts) else { break };
+                turn -= 1;
+                if self.loopback == Loopback::Memory && transmit.path.dest == self.socket.addr() {
+                    self.looped.push_back((transmit.path, transmit.packet));
+                } else if let Some(datagram) = Datagram::new(transmit) {
+                    self.outgoing.push_back(datagram);
+                } else {
+                    self.dropped.unsendable += 1;
+                }
+            }
+            *budget += turn;
+            if turn == 0 {
+                self.touch(qp_num);
+            }
+            self.set_timer(qp_num);
+            if self.outgoing.len() >= BATCH {
+                self.flush()?;
+            }
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.socket.send(&mut self.outgoing, &mut self.dropped)
+    }
+
+    /// Lets queue pairs have the packets that go to the device itself.
+    fn handle_looped(&mut self, now: Instant, budget: &mut usize) {
+        while *budget > 0 {
+            let Some((path, packet)) = self.looped.pop_front() else { break };
+            *budget -= 1;
+            if let Some(qp_num) = self.dispatch(now, &path, packet) {
+                if self.looped_to.last() != Some(&qp_num) {
+                    self.looped_to.push(qp_num);
+                }
+            }
+        }
+    }
+
+    /// Lets those that got packets from the device itself acknowledge them. Returns whether there were any.
+    fn hasten_looped(&mut self) -> bool {
+        let mut looped_to = std::mem::take(&mut self.looped_to);
+        let any = !looped_to.is_empty();
+        for qp_num in looped_to.drain(..) {
+            self.hasten(qp_num);
+        }
+        self.looped_to = looped_to;
+        any
+    }
+
+    fn hasten(&mut self, qp_num: u32) {
+        if let Ok(qp) = self.qp(qp_num) {
+            qp.hasten_acks();
+            self.touch(qp_num);
+        }
+    }
+
+    /// Lets acknowledgements go that have waited.
+    fn send_late_acks(&mut self, now: Instant) {
+        if self.owing.is_empty() {
+            return;
+        }
+        let mut owing = std::mem::take(&mut self.owing);
+        for qp_num in owing.drain(..) {
+            if let Some(slot) = self.qps.get_mut(qp_num) {
+                slot.owes = false;
+            }
+            self.hasten(qp_num);
+        }
+        self.owing = owing;
+        self.work(now);
+    }
+
+    /// Reads the socket, and lets queue pairs have their packets. Returns how many datagrams there were.
+    fn receive(&mut self, now: Instant) -> usize {
+        let count = self.socket.receive(&mut self.incoming, &mut self.dropped);
+        while let Some((path, packet)) = self.incoming.pop_front() {
+            let Some(qp_num) = self.dispatch(now, &path, packet) else { continue };
+            if let Some(slot) = self.qps.get_mut(qp_num).filter(|slot| !slot.owes) {
+                slot.owes = true;
+                self.owing.push(qp_num);
+            }
+        }
+        count
+    }
+
+    /// Gives a packet to the queue pair that it is for; returns which that is.
+    fn dispatch(&mut self, now: Instant, path: &Path, packet: Packet) -> Option<u32> {
+        let Bth { dest_qp, service, .. } = packet.bth;
+        let slot = self.qps.get_mut(dest_qp);
+        let Some(slot) = slot.filter(|slot| slot.qp.config().service == service) else {
+            self.dropped.unknown_qp += 1;
+            return None;
+        };
+        slot.qp.handle_packet(now, path, packet, &mut self.parts);
+        self.touch(dest_qp);
+        Some(dest_qp)
+    }
+
+    /// Sees to it that a queue pair is looked at when it wants to. Times that move away, as they do with each packet, are left for
+    /// when the old ones come.
+    fn set_timer(&mut self, qp_num: u32) {
+        let Some(slot) = self.qps.get_mut(qp_num) else { return };
+        let Some(time) = slot.qp.next_timeout() else { return };
+        if slot.timer.is_some_and(|timer| timer <= time) {
+            return;
+        }
+        if let Some(timer) = slot.timer.replace(time) {
+            self.timers.remove(&(timer, qp_num));
+        }
+        self.timers.insert((time, qp_num));
+    }
+
+    /// Does what is due.
+    fn handle_timers(&mut self, now: Instant) {
+        while let Some(&(timer, qp_num)) = self.timers.first().filter(|(timer, _)| *timer <= now) {
+            self.timers.remove(&(timer, qp_num));
+            let Some(slot) = self.qps.get_mut(qp_num) else { continue };
+            slot.timer = None;
+            if slot.qp.next_timeout().is_some_and(|time| time <= now) {
+                slot.qp.handle_timeout(now, &mut self.parts);
+            }
+            // It may have something to send, and gets a new timer then.
+            self.touch(qp_num);
+        }
+    }
+
+    /// Whether packets are left that could be moved now.
+    fn has_work(&self) -> bool {
+        !(self.ready.is_empty() && self.looped.is_empty() && self.looped_to.is_empty())
+    }
+
+    /// Takes note of a poll that has found nothing, and says whether to look further.
+    pub(crate) fn note_empty_poll(&mut self) -> bool {
+        self.polls = self.polls.saturating_add(1);
+        self.vain_looks = self.vain_looks.wrapping_add(1);
+        !self.owing.is_empty()
+            || self.has_work()
+            || self.vain_looks < EAGER_LOOKS
+            || self.vain_looks % LAZY_LOOKS == 0
+    }
+
+    /// Sends what has waited, then receives and answers, until there is nothing more on the socket or `is_enough`.
+    pub(crate) fn look(&mut self, mut is_enough: impl FnMut(&mut Parts) -> bool) {
+        let now = self.parts.tick();
+        self.handle_timers(now);
+        self.work(now);
+        self.send_late_acks(now);
+        for _ in 0..LOOKS_PER_CALL {
+            if is_enough(&mut self.parts) || self.receive(now) == 0 {
+                break;
+            }
+            self.vain_looks = 0;
+            self.work(now);
+        }
+        self.settle(now);
+    }
+
+    /// Arms a completion queue: who does so is going to wait, and leaves the socket to the engine.
+    pub(crate) fn arm_cq(&mut self, cq: CqId, solicited_only: bool) -> Result<()> {
+        self.parts.cq(cq)?.arm(solicited_only);
+        self.polls = 0;
+        if self.sleep == Sleep::Tick {
+            self.wake_up();
+        }
+        Ok(())
+    }
+
+    fn wake_up(&mut self) {
+        self.sleep = Sleep::No;
+        self.wake.wake();
+    }
+
+    /// When the engine has something to do again.
+    fn next_time(&self, now: Instant) -> Option<Instant> {
+        let first = self.timers.first().map(|(time, _)| *time);
+        if !self.outgoing.is_empty() {
+            return Some(first.unwrap_or(now + TICK).min(now + TICK));
+        }
+        if self.has_work() {
+            return Some(now);
+        }
+        first
+    }
+
+    /// To be called when something was changed: wakes the engine's thread if it sleeps for too long now.
+    fn settle(&mut self, now: Instant) {
+        if let Sleep::Until(until) = self.sleep {
+            let next = self.next_time(now);
+            if next.is_some_and(|next| until.is_none_or(|until| next < until)) {
+                self.wake_up();
+            }
+        }
+    }
+
+    /// What the engine's thread does when it is awake: everything that is due. Returns what it waits for then, or nothing if it ends.
+    pub(crate) fn turn(&mut self) -> Option<Wait> {
+        let now = self.parts.tick();
+        let is_spinning = std::mem::take(&mut self.polls) > SPINNING;
+        self.handle_timers(now);
+        if !is_spinning || self.stops {
+            self.receive(now);
+        }
+        self.work(now);
+        self.send_late_acks(now);
+        if self.stops {
+            return None;
+        }
+        if is_spinning {
+            self.sleep = Sleep::Tick;
+            return Some(Wait { listens: false, time: Some(TICK) });
+        }
+        let next = self.next_time(now);
+        self.sleep = Sleep::Until(next);
+        let time = next.map(|next| next.saturating_duration_since(Instant::now()));
+        Some(Wait { listens: true, time })
+    }
+
+    /// Sends what must not stay when the process or the device ends.
+    pub(crate) fn finish(&mut self) {
+        let now = self.parts.tick();
+        self.work(now);
+        self.send_late_acks(now);
+    }
+
+    /// Ends the engine's thread.
+    pub(crate) fn stop(&mut self) {
+        self.stops = true;
+        self.wake_up();
+    }
+}
+
+/// What the engine's thread waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wait {
+    /// Packets on the socket.
+    pub(crate) listens: bool,
+    /// Not longer than this.
+    pub(crate) time: Option<Duration>,
+}

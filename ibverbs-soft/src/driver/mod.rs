@@ -1,0 +1,29 @@
+//! What moves packets: the socket, the thread, and the time.
+//!
+//! Whoever calls the device moves its packets: posting sends, and polling an empty completion queue receives and answers. The
+//! engine, a thread for each device, keeps time. It looks at the socket only while nobody polls, for two who read it cost more than
+//! one: as long as somebody does, it looks once in a millisecond whether that is still so.
+
+mod control;
+mod engine;
+mod interface;
+mod socket;
+mod thread;
+
+pub(crate) use engine::Engine;
+pub(crate) use interface::Interface;
+pub(crate) use socket::Socket;
+pub(crate) use thread::{EngineThread, Wake};
+
+/// How many packets were dropped, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Dropped {
+    /// Their CRC was wrong, or they had no length of a packet.
+    pub(crate) corrupt: u64,
+    /// Their CRC was right, and they made no sense.
+    pub(crate) malformed: u64,
+    /// There was no queue pair of this number and service.
+    pub(crate) unknown_qp: u64,
+    /// They could not be sent where they were to go.
+    pub(crate) unsendable: u64,
+}

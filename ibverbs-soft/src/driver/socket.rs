@@ -1,0 +1,349 @@
+//! The socket of a device: datagrams out and in, with the fields of their IP headers.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::control::{Control, Fields, HOP_LIMIT};
+use super::interface::{self, Interface};
+use super::Dropped;
+use crate::transport::{Path, Transmit};
+use crate::wire::{Encapsulation, Headers, Packet, Trailer, MAX_PAYLOAD, UDP_PORT};
+
+/// How many datagrams a system call carries at most.
+pub(super) const BATCH: usize = 32;
+
+/// Room for the longest packet; what is longer is cut, and then has no valid CRC.
+const MAX_PACKET: usize = Headers::MAX + MAX_PAYLOAD + Trailer::MAX;
+
+/// What a socket can hold before datagrams are lost, if the system allows it.
+const BUFFER: libc::c_int = 8 << 20;
+
+/// A datagram that is to be sent.
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    path: Path,
+    headers: Headers,
+    packet: Packet,
+    trailer: Trailer,
+}
+
+impl Datagram {
+    /// Nothing if the values of the packet contradict each other.
+    pub(crate) fn new(transmit: Transmit) -> Option<Datagram> {
+        let Transmit { path, packet } = transmit;
+        let headers = packet.headers().ok()?;
+        let encapsulation = Encapsulation { path, source_port: UDP_PORT, identification: 0 };
+        let trailer = packet.view().trailer(&encapsulation, &headers);
+        Some(Datagram { path, headers, packet, trailer })
+    }
+}
+
+/// A UDP socket at the port of RoCEv2 and an address, that is not connected: datagrams of a connected one are numbered.
+pub(crate) struct Socket {
+    fd: Arc<OwnedFd>,
+    addr: IpAddr,
+    /// The interface; link-local addresses need it.
+    interface: Interface,
+    /// How many datagrams the next look asks for: one, as long as there are not more at a time.
+    batch: usize,
+    buffers: Box<[[u8; MAX_PACKET]; BATCH]>,
+}
+
+impl Socket {
+    /// Binds a socket to an address of this machine.
+    ///
+    /// # Errors
+    ///
+    /// `EADDRINUSE` if another device is there, or `EADDRNOTAVAIL` if there is no such address.
+    pub(crate) fn bind(addr: IpAddr) -> io::Result<Socket> {
+        let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: no memory is involved.
+        let fd = check(unsafe { libc::socket(family, kind, 0) })?;
+        // SAFETY: a new descriptor, which nobody else has.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let interface = interface::find(fd.as_fd(), addr)?;
+        let socket_addr = SocketAddr::new(addr, UDP_PORT, interface.index);
+        // SAFETY: the address is as long as is said.
+        check(unsafe { libc::bind(fd.as_raw_fd(), socket_addr.as_ptr(), socket_addr.len()) })?;
+        for (forced, option) in
+            [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
+        {
+            // Beyond the limit of the system only with privileges; up to it for everybody.
+            if set(&fd, libc::SOL_SOCKET, forced, BUFFER).is_err() {
+                set(&fd, libc::SOL_SOCKET, option, BUFFER)?;
+            }
+        }
+        let hop_limit = i32::from(HOP_LIMIT);
+        if addr.is_ipv4() {
+            set(&fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)?;
+            set(&fd, libc::IPPROTO_IP, libc::IP_TTL, hop_limit)?;
+            set(&fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
+            set(&fd, libc::IPPROTO_IP, libc::IP_RECVTTL, 1)?;
+        } else {
+            let ipv6 = libc::IPPROTO_IPV6;
+            set(&fd, ipv6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)?;
+            set(&fd, ipv6, libc::IPV6_UNICAST_HOPS, hop_limit)?;
+            set(&fd, ipv6, libc::IPV6_RECVTCLASS, 1)?;
+            set(&fd, ipv6, libc::IPV6_RECVHOPLIMIT, 1)?;
+            // The kernel's SoftRoCE sends without checksums, as the CRC is there.
+            set(&fd, libc::IPPROTO_UDP, libc::UDP_NO_CHECK6_RX, 1)?;
+        }
+        let buffers = vec![[0; MAX_PACKET]; BATCH].into_boxed_slice();
+        let buffers = buffers.try_into().map_err(|_| io::ErrorKind::OutOfMemory)?;
+        Ok(Socket { fd: Arc::new(fd), addr, interface, batch: 1, buffers })
+    }
+
+    pub(crate) fn addr(&self) -> IpAddr {
+        self.addr
+    }
+
+    pub(crate) fn interface(&self) -> Interface {
+        self.interface
+    }
+
+    pub(crate) fn fd(&self) -> &Arc<OwnedFd> {
+        &self.fd
+    }
+
+    /// Sends datagrams, and takes them out of the queue. What cannot get to where it is to go is dropped, as the network would.
+    ///
+    /// # Errors
+    ///
+    /// If the socket's buffer is full; the rest is still in the queue.
+    pub(crate) fn send(
+        &self,
+        queue: &mut VecDeque<Datagram>,
+        dropped: &mut Dropped,
+    ) -> Result<(), Errno> {
+        while !queue.is_empty() {
+            let sent = match queue.len() {
+                1 => self.send_batch::<1>(queue),
+                _ => self.send_batch::<BATCH>(queue),
+            };
+            match sent {
+                Ok(count) => drop(queue.drain(..count)),
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => return Err(Errno::AGAIN),
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    queue.pop_front();
+                    dropped.unsendable += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the first `N` datagrams, or as many as there are, and returns how many were sent. It fails if the first one does.
+    fn send_batch<const N: usize>(&self, queue: &VecDeque<Datagram>) -> Result<usize, Errno> {
+        let mut names = [const { MaybeUninit::<SocketAddr>::uninit() }; N];
+        let mut pieces = [const { MaybeUninit::<[libc::iovec; 3]>::uninit() }; N];
+        let mut controls = [const { MaybeUninit::<Control>::uninit() }; N];
+        let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; N];
+        let mut count = 0;
+        for (i, datagram) in queue.iter().take(N).enumerate() {
+            let name = SocketAddr::new(datagram.path.dest, UDP_PORT, self.interface.index);
+            let name = names[i].write(name);
+            let parts = [&*datagram.headers, &datagram.packet.payload, &*datagram.trailer];
+            let pieces = pieces[i].write(parts.map(|part| libc::iovec {
+                iov_base: part.as_ptr().cast_mut().cast(),
+                iov_len: part.len(),
+            }));
+            let control = controls[i].write(Control::for_path(&datagram.path));
+            let control_len = control.len();
+            messages[i].write(message(name, pieces, control, control_len));
+            count += 1;
+        }
+        // SAFETY: the first `count` messages were written above. Their addresses, pieces and control data are in the arrays, which
+        // outlive the call, and in the datagrams, which are borrowed; the kernel reads them, and writes the messages' lengths.
+        let sent = unsafe {
+            libc::sendmmsg(
+                self.fd.as_raw_fd(),
+                messages.as_mut_ptr().cast(),
+                count,
+                libc::MSG_NOSIGNAL,
+            )
+        };
+        usize::try_from(sent).map_err(|_| last_errno())
+    }
+
+    /// Takes packets off the socket without waiting, and returns how many datagrams there were. Those that are no packets, or whose
+    /// CRC is wrong, are dropped.
+    pub(crate) fn receive(
+        &mut self,
+        to: &mut VecDeque<(Path, Packet)>,
+        dropped: &mut Dropped,
+    ) -> usize {
+        let count = match self.batch {
+            1 => self.receive_batch::<1>(to, dropped),
+            _ => self.receive_batch::<BATCH>(to, dropped),
+        };
+        self.batch = if count > self.batch / 2 { BATCH } else { 1 };
+        count
+    }
+
+    fn receive_batch<const N: usize>(
+        &mut self,
+        to: &mut VecDeque<(Path, Packet)>,
+        dropped: &mut Dropped,
+    ) -> usize {
+        let mut names = [SocketAddr::NONE; N];
+        let mut controls = [Control::new(); N];
+        let mut pieces = [const { MaybeUninit::<libc::iovec>::uninit() }; N];
+        let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; N];
+        for (i, buffer) in self.buffers.iter_mut().take(N).enumerate() {
+            let base = buffer.as_mut_ptr().cast();
+            let piece = pieces[i].write(libc::iovec { iov_base: base, iov_len: buffer.len() });
+            let pieces = std::slice::from_mut(piece);
+            messages[i].write(message(&mut names[i], pieces, &mut controls[i], Control::SIZE));
+        }
+        // SAFETY: all `N` messages were written above, as `N` is not more than there are buffers. They point to the arrays and the
+        // buffers, which outlive the call and are as long as is said; any bytes are valid in what the kernel writes.
+        let count = unsafe {
+            libc::recvmmsg(
+                self.fd.as_raw_fd(),
+                messages.as_mut_ptr().cast(),
+                N as libc::c_uint,
+                libc::MSG_DONTWAIT,
+                std::ptr::null_mut(),
+            )
+        };
+        // Nothing there, a signal, or an error that the network has reported: none of them stays.
+        let count = usize::try_from(count).unwrap_or(0);
+        for (i, message) in messages.iter().take(count).enumerate() {
+            // SAFETY: written above, and updated by the kernel.
+            let message = unsafe { message.assume_init_ref() };
+            let bytes = self.buffers[i].get(..message.msg_len as usize).unwrap_or(&[]);
+            let path = names[i].get().map(|(source, port)| {
+                let fields = controls[i].fields(message.msg_hdr.msg_controllen);
+                let Fields { traffic_class, hop_limit } = fields;
+                let dest = self.addr;
+                (Path { source, dest, traffic_class, hop_limit, flow_label: 0 }, port)
+            });
+            to.extend(path.and_then(|(path, port)| packet(bytes, path, port, dropped)));
+        }
+        count
+    }
+}
+
+/// The packet in a datagram, if there is one and its CRC is right.
+fn packet(
+    bytes: &[u8],
+    path: Path,
+    source_port: u16,
+    dropped: &mut Dropped,
+) -> Option<(Path, Packet)> {
+    if (Encapsulation { path, source_port, identification: 0 }).check(bytes).is_err() {
+        dropped.corrupt += 1;
+        return None;
+    }
+    let Ok(packet) = Packet::parse(bytes) else {
+        dropped.malformed += 1;
+        return None;
+    };
+    Some((path, packet))
+}
+
+/// A message of one datagram, whose pieces and other parts are elsewhere.
+fn message(
+    name: &mut SocketAddr,
+    pieces: &mut [libc::iovec],
+    control: &mut Control,
+    control_len: usize,
+) -> libc::mmsghdr {
+    // SAFETY: all members may be zero: numbers, and pointers that may be null. (There is no other way to make one: on some
+    // platforms it has padding by name.)
+    let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+    message.msg_hdr.msg_namelen = name.len();
+    message.msg_hdr.msg_name = (&raw mut name.0).cast();
+    message.msg_hdr.msg_iov = pieces.as_mut_ptr();
+    message.msg_hdr.msg_iovlen = pieces.len() as _;
+    message.msg_hdr.msg_control = control.as_mut_ptr();
+    message.msg_hdr.msg_controllen = control_len as _;
+    message
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+fn check(answer: libc::c_int) -> io::Result<libc::c_int> {
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(answer)
+}
+
+/// Sets an option that is a number.
+fn set(fd: &OwnedFd, level: i32, option: i32, value: libc::c_int) -> io::Result<()> {
+    let len = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the value is as long as is said.
+    let answer =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const value).cast(), len) };
+    check(answer).map(|_| ())
+}
+
+/// An address with a port, as the kernel has it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct SocketAddr(libc::sockaddr_in6);
+
+impl SocketAddr {
+    /// No address, and room for one: those of IPv6 are the longest that a socket of IP has.
+    const NONE: SocketAddr = SocketAddr(libc::sockaddr_in6 {
+        sin6_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sin6_port: 0,
+        sin6_flowinfo: 0,
+        sin6_addr: libc::in6_addr { s6_addr: [0; 16] },
+        sin6_scope_id: 0,
+    });
+
+    fn new(addr: IpAddr, port: u16, interface: u32) -> SocketAddr {
+        let mut it = SocketAddr::NONE;
+        match addr {
+            IpAddr::V4(addr) => {
+                let addr = libc::sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: port.to_be(),
+                    sin_addr: libc::in_addr { s_addr: u32::from(addr).to_be() },
+                    sin_zero: [0; 8],
+                };
+                // SAFETY: addresses of IPv4 are shorter and not more aligned than those of IPv6.
+                unsafe { (&raw mut it.0).cast::<libc::sockaddr_in>().write(addr) };
+            }
+            IpAddr::V6(addr) => {
+                it.0.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+                it.0.sin6_port = port.to_be();
+                it.0.sin6_addr.s6_addr = addr.octets();
+                // Link-local addresses.
+                if addr.segments()[0] & 0xffc0 == 0xfe80 {
+                    it.0.sin6_scope_id = interface;
+                }
+            }
+        }
+        it
+    }
+
+    fn as_ptr(&self) -> *const libc::sockaddr {
+        (&raw const self.0).cast()
+    }
+
+    fn len(&self) -> libc::socklen_t {
+        let is_v4 = i32::from(self.0.sin6_family) == libc::AF_INET;
+        let len = if is_v4 { size_of::<libc::sockaddr_in>() } else { size_of_val(self) };
+        len as libc::socklen_t
+    }
+
+    /// The address and the port, which is at the same place for both families.
+    fn get(&self) -> Option<(IpAddr, u16)> {
+        // SAFETY: long enough for either family.
+        let addr = unsafe { interface::ip(self.as_ptr()) }?;
+        Some((addr, u16::from_be(self.0.sin6_port)))
+    }
+}
