@@ -33,7 +33,7 @@ fn attr(shared: &Shared) -> Result<ffi::ibv_device_attr> {
     let mut attr = ffi::ibv_device_attr {
         node_guid: guid,
         sys_image_guid: guid,
-        max_mr_size: u64::MAX,
+        max_mr_size: limits::MAX_MR_SIZE,
         page_size_cap: !(PAGE - 1) & u64::from(u32::MAX),
         vendor_id: VENDOR_ID,
         vendor_part_id: VENDOR_PART,
