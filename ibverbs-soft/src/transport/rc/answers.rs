@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
+use super::numbers;
 use crate::transport::common::Common;
 use crate::transport::segment::{part, position};
 use crate::transport::{Host, MemoryError};
-use crate::wire::{Aeth, Operation, Packet, Position, Psn, Reth, Syndrome};
+use crate::wire::{Aeth, Operation, Packet, Position, Reth, Syndrome};
 
 /// Credits are not counted.
 pub(super) const ACK: Syndrome = Syndrome::Ack(31);
@@ -111,7 +112,7 @@ impl Answers {
     ) -> Result<Option<Packet>, MemoryError> {
         let Some(answer) = self.queue.front_mut() else { return Ok(None) };
         let aeth = Aeth { syndrome: ACK, msn: answer.msn };
-        let bth = common.bth(Psn::new((answer.first + answer.sent) as u32));
+        let bth = common.bth(numbers::psn(answer.first + answer.sent));
         let (operation, payload) = match answer.content {
             Content::Read(reth) => {
                 let (offset, len) = part(answer.sent, u64::from(reth.len), common.mtu());

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
+use super::numbers;
 use super::requester::Requester;
 use super::times::rnr_delay;
 use crate::transport::common::Common;
 use crate::transport::segment::part;
 use crate::transport::work::{Payload, SendOperation, Status};
 use crate::transport::Host;
-use crate::wire::{Aeth, NakCode, Operation, Packet, Position, Psn, Syndrome};
+use crate::wire::{Aeth, NakCode, Operation, Packet, Position, Syndrome};
 
 impl Requester {
     /// Takes an answer of the peer.
@@ -23,7 +24,7 @@ impl Requester {
         packet: &Packet,
         host: &mut impl Host,
     ) -> Result<(), Status> {
-        let ahead = packet.bth.psn.since(Psn::new(self.acked as u32));
+        let ahead = numbers::distance(packet.bth.psn, self.acked);
         // What was done before is told again, and what was not sent cannot be answered: neither means anything.
         let Ok(ahead) = u64::try_from(ahead) else { return Ok(()) };
         let number = self.acked + ahead;

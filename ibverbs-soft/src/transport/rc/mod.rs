@@ -2,6 +2,7 @@
 
 mod answers;
 mod completer;
+mod numbers;
 mod requester;
 mod responder;
 mod times;

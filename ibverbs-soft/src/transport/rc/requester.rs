@@ -1,18 +1,19 @@
 //! The side of a reliable connection that makes requests: what it sends, and when it sends it again.
 //!
-//! Packets are counted in 64 bits; the lower 24 are the sequence number. Everything before `acked` is done, everything before
-//! `end` was sent at least once, and `next` is where sending goes on: it goes back to `acked` when something was lost.
+//! Everything before `acked` is done, everything before `end` was sent at least once, and `next` is where sending goes on: it goes
+//! back to `acked` when something was lost.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::numbers;
 use super::times::ack_timeout;
 use crate::transport::common::Common;
 use crate::transport::outgoing;
 use crate::transport::segment::{packets, part, MAX_MESSAGE};
 use crate::transport::work::{Payload, SendOperation, SendRequest, Status};
 use crate::transport::{Host, State};
-use crate::wire::{AtomicEth, Operation, Packet, Psn, Reth};
+use crate::wire::{AtomicEth, Operation, Packet, Reth};
 
 /// How many packets, responses included, may be under way: a socket's buffer must hold them.
 const WINDOW: u64 = 32;
@@ -23,9 +24,6 @@ const ASK_EVERY: u64 = 8;
 /// How many packets a read asks for at once. A longer one is several, so that its responses have a window, too. Where they
 /// begin does not depend on what was lost: to the peer, a repeated request is a part of one that it knows.
 pub(super) const READ_PACKETS: u64 = 16;
-
-/// The first number's distance from 0, so that it has numbers before it.
-const START: u64 = 1 << 24;
 
 /// A send, and the numbers of its packets.
 #[derive(Debug)]
@@ -90,7 +88,7 @@ pub(super) struct Requester {
 impl Requester {
     /// Begins with a sequence number.
     pub(super) fn start(&mut self, common: &Common) {
-        let first = START + u64::from(common.attributes.sq_psn.get());
+        let first = numbers::first(common.attributes.sq_psn);
         *self = Requester {
             tail: first,
             acked: first,
@@ -328,7 +326,7 @@ impl Requester {
         if index == 0 {
             check(common, send, host)?;
         }
-        let psn = Psn::new(self.next as u32);
+        let psn = numbers::psn(self.next);
         let (operation, count) = match send.request.operation {
             SendOperation::Read { addr, rkey } => {
                 let end = send.read_end(index);

@@ -1,26 +1,22 @@
 //! The side of a reliable connection that carries out the peer's requests.
-//!
-//! Packets are counted in 64 bits, as those of the requester are.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::answers::{Answer, Answers, Content, ACK};
+use super::numbers;
 use crate::transport::common::Common;
 use crate::transport::incoming::{Fault, Incoming};
 use crate::transport::segment::{packets, MAX_MESSAGE};
 use crate::transport::work::Status;
 use crate::transport::{Host, QpEvent, RemoteAccess};
-use crate::wire::{Aeth, AtomicEth, NakCode, Operation, Packet, Psn, Reth, Syndrome};
+use crate::wire::{Aeth, AtomicEth, NakCode, Operation, Packet, Reth, Syndrome};
 
 /// How long an acknowledgement waits for more to acknowledge.
 const ACK_DELAY: Duration = Duration::from_micros(500);
 
 /// How many packets wait for an acknowledgement at most.
 const ACK_EVERY: u64 = 8;
-
-/// The first number's distance from 0, so that it has numbers before it.
-const START: u64 = 1 << 24;
 
 const READ: RemoteAccess = RemoteAccess { write: false, read: true, atomic: false };
 
@@ -55,7 +51,7 @@ pub(super) struct Responder {
 impl Responder {
     /// Begins with a sequence number.
     pub(super) fn start(&mut self, common: &Common) {
-        let first = START + u64::from(common.attributes.rq_psn.get());
+        let first = numbers::first(common.attributes.rq_psn);
         *self = Responder { start: first, expected: first, acked: first, ..Responder::default() };
     }
 
@@ -89,7 +85,7 @@ impl Responder {
         packet: &Packet,
         host: &mut impl Host,
     ) -> Result<(), Failed> {
-        match packet.bth.psn.since(Psn::new(self.expected as u32)) {
+        match numbers::distance(packet.bth.psn, self.expected) {
             0 => {
                 self.refusal = None;
                 self.told = false;
@@ -295,7 +291,7 @@ impl Responder {
         }
         let Some(syndrome) = self.refusal.take() else { return Ok(None) };
         self.note_acked(self.expected);
-        Ok(Some(self.acknowledge(common, Psn::new(self.expected as u32), syndrome)))
+        Ok(Some(self.acknowledge(common, self.expected, syndrome)))
     }
 
     /// The acknowledgement, if it is due.
@@ -306,7 +302,7 @@ impl Responder {
             return None;
         }
         self.note_acked(self.expected);
-        Some(self.acknowledge(common, Psn::new((self.expected - 1) as u32), ACK))
+        Some(self.acknowledge(common, self.expected - 1, ACK))
     }
 
     /// Everything before this packet is acknowledged with what is sent now.
@@ -317,9 +313,9 @@ impl Responder {
         }
     }
 
-    fn acknowledge(&self, common: &Common, psn: Psn, syndrome: Syndrome) -> Packet {
+    fn acknowledge(&self, common: &Common, number: u64, syndrome: Syndrome) -> Packet {
         let operation = Operation::Acknowledge(Aeth { syndrome, msn: self.msn });
-        Packet { bth: common.bth(psn), deth: None, operation, payload: Vec::new() }
+        Packet { bth: common.bth(numbers::psn(number)), deth: None, operation, payload: Vec::new() }
     }
 }
 

@@ -275,3 +275,33 @@ fn an_idle_connection_has_nothing_to_do() {
     bed.pass(A, Duration::from_secs(3600));
     assert_eq!(bed.sent(A), []);
 }
+
+#[test]
+fn a_queue_pair_can_be_connected_to_itself() {
+    let mut side = Side::new(0x10, false);
+    let now = Instant::now();
+    let own = Attributes { path: Some(path(1, 1)), rq_psn: psn(A, 0), ..attributes(A) };
+    for state in [State::Init, State::ReadyToReceive, State::ReadyToSend] {
+        side.qp.modify(now, state, own, &mut side.host);
+    }
+    let (addr, rkey) = (side.addr + 1000, side.key);
+    let (from, to) = (side.sge(0, 600), side.sge(2000, 600));
+    side.recv(1, &[to]);
+    for request in [
+        send(2, &[from]),
+        request(3, SendOperation::Write { addr, rkey, imm: None }, &[from]),
+        request(4, SendOperation::Read { addr, rkey }, &[side.sge(3000, 600)]),
+    ] {
+        side.qp.post_send(now, request, &mut side.host);
+    }
+    for _ in 0..2 {
+        while let Some(sent) = side.qp.poll_transmit(now, &mut side.host) {
+            side.qp.handle_packet(now, &sent.path, sent.packet, &mut side.host);
+        }
+        side.qp.hasten_acks();
+    }
+    assert_eq!(side.completions(), [(1, OK), (2, OK), (3, OK), (4, OK)]);
+    for at in [1000, 2000, 3000] {
+        assert_eq!(side.bytes(at, 600), side.bytes(0, 600));
+    }
+}
