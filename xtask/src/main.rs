@@ -40,7 +40,7 @@ enum Command {
     Vm(vm::VmArgs),
     /// Run the example `loopback` under a real SoftRoCE kernel, with all set-up
     Loopback(loopback::LoopbackArgs),
-    /// Run every example under a real SoftRoCE kernel
+    /// Run every example under a real SoftRoCE kernel, or on the software device
     Examples(examples::ExamplesArgs),
     /// Run all tests, those that need a device under a real SoftRoCE kernel, with all set-up
     Test(test::TestArgs),

@@ -1,9 +1,9 @@
 //! Running other programs, with errors that say which one failed and what it printed.
 
-use std::io;
+use std::io::{self, BufRead, BufReader, Write};
 use std::process::{Command, Output, Stdio};
 
-use anyhow::{bail, Result};
+use anyhow::{bail, Context, Result};
 
 /// Runs the command with its output hidden; the error carries the last lines of it.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
@@ -37,6 +37,23 @@ pub(crate) fn run_shown(command: &mut Command) -> Result<()> {
     }
 }
 
+/// Runs a command whose stdout is shown and returned; says whether it succeeded.
+pub(crate) fn relay(command: &mut Command) -> Result<(bool, String)> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run `{}`", shown(command)))?;
+    let mut output = BufReader::new(child.stdout.take().context("its output is piped")?);
+    let (mut all, mut line) = (String::new(), Vec::new());
+    while output.read_until(b'\n', &mut line)? > 0 {
+        std::io::stdout().write_all(&line)?;
+        all += &String::from_utf8_lossy(&line);
+        line.clear();
+    }
+    Ok((child.wait()?.success(), all))
+}
+
 /// The command as a person would type it, good enough for a message.
 fn shown(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy()];
@@ -62,6 +79,12 @@ mod tests {
         let text = error.unwrap_err().to_string();
         assert!(text.contains("sh -c") && text.contains("exit status: 3"), "{text}");
         assert!(text.ends_with("cause"), "{text}");
+    }
+
+    #[test]
+    fn output_is_returned_with_the_success() {
+        let (success, text) = relay(Command::new("sh").args(["-c", "echo one; exit 1"])).unwrap();
+        assert_eq!((success, text.as_str()), (false, "one\n"));
     }
 
     #[test]

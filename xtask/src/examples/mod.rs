@@ -1,10 +1,13 @@
-//! `cargo xtask examples`: every example, in one guest; those of two processes between devices and namespaces as well.
+//! `cargo xtask examples`: every example, in one guest; those of two processes between devices and namespaces as well. Or
+//! here, on the software device.
 
 mod connected;
 mod pair;
+mod soft;
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
@@ -12,7 +15,7 @@ use anyhow::{bail, Context, Result};
 use crate::artifacts::Program;
 use crate::link::Link;
 use crate::progress::say;
-use crate::script::{Run, Script};
+use crate::script::{Ended, Run, Script};
 use crate::vm::{self, Job, MachineArgs, Network, RdmaCore};
 use crate::{artifacts, peers, workspace};
 use pair::{over_tcp, Connecting, ADDRESS, SOURCE};
@@ -22,6 +25,9 @@ use pair::{over_tcp, Connecting, ADDRESS, SOURCE};
 pub(crate) struct ExamplesArgs {
     #[command(flatten)]
     machine: MachineArgs,
+    /// Run them here, on the software device, and not under a SoftRoCE kernel
+    #[arg(long)]
+    soft: bool,
     /// How the examples find the native library
     #[arg(long, value_enum, default_value_t)]
     link: Link,
@@ -50,11 +56,12 @@ tail -n 1 <<< "$output" | grep -q -- "$2"
 
 /// Runs the command; returns 0 if every example ran and succeeded.
 pub(crate) fn run(args: &ExamplesArgs) -> Result<u8> {
+    if args.soft {
+        return soft::run(args);
+    }
     let guest = vm::prepare(&args.machine)?;
     let build = args.link.prepare()?;
-    let words = ["build", "--package", "ibverbs-examples", "--examples"];
-    let programs = artifacts::build(&mut build.cargo(&words))?;
-    check_complete(&workspace::root().join("examples"), &programs)?;
+    let programs = build_all(&mut build.cargo(&BUILD))?;
     let mut runs: Vec<Run> =
         programs.iter().flat_map(|program| runs(program, args.iters, guest.networks())).collect();
     if args.link.rdma_core() != RdmaCore::None {
@@ -74,14 +81,28 @@ pub(crate) fn run(args: &ExamplesArgs) -> Result<u8> {
         timeout: Some(script.timeout()),
         keep_stdout: true,
     })?;
-    let ended = script.results(&String::from_utf8_lossy(&outcome.stdout));
+    Ok(report(&script.results(&String::from_utf8_lossy(&outcome.stdout))))
+}
+
+/// What cargo is to build.
+const BUILD: [&str; 4] = ["build", "--package", "ibverbs-examples", "--examples"];
+
+/// Builds every example.
+fn build_all(cargo: &mut Command) -> Result<Vec<Program>> {
+    let programs = artifacts::build(cargo)?;
+    check_complete(&workspace::root().join("examples"), &programs)?;
+    Ok(programs)
+}
+
+/// Prints what came of the examples; returns 0 if all succeeded.
+fn report(ended: &[Ended]) -> u8 {
     let width = ended.iter().map(|ended| ended.name.len()).max().unwrap_or_default();
     println!();
-    for ended in &ended {
+    for ended in ended {
         let verdict = if ended.passed { "ok" } else { "FAILED" };
         println!("{:width$}  {verdict:6}  {:6.1} s", ended.name, ended.time.as_secs_f64());
     }
-    Ok(u8::from(!ended.iter().all(|ended| ended.passed)))
+    u8::from(!ended.iter().all(|ended| ended.passed))
 }
 
 /// An error if there is an example that was not built.
@@ -114,9 +135,11 @@ fn runs(program: &Program, iters: u64, networks: &[Network]) -> Vec<Run> {
         // There is no such device here, which it must say.
         "efa_srd" => vec![refused(program, "is no EFA device")],
         "rc_pingpong" => vec![
-            over_tcp(program, "one device", ["rxe0", "rxe0"], &iters),
-            over_tcp(program, "two devices", ["wired0", "wired1"], &iters),
+            over_tcp(program, "one device", [Some("rxe0"); 2], &iters),
+            over_tcp(program, "two devices", [Some("wired0"), Some("wired1")], &iters),
         ],
+        // It measures the software device, whose port SoftRoCE has here.
+        "soft_latency" => vec![],
         _ => vec![alone(program, &iters)],
     }
 }

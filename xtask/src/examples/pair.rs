@@ -90,15 +90,16 @@ impl Connecting<'_> {
     }
 }
 
-/// A program whose two processes find each other over TCP, each with a device.
+/// A program whose two processes find each other over TCP, each on a device of its own choice or of this name.
 pub(super) fn over_tcp(
     program: &Program,
     manner: &str,
-    [server, client]: [&str; 2],
+    [server, client]: [Option<&str>; 2],
     arguments: &[&str],
 ) -> Run {
-    let command = |device: &str, host: &[&str]| {
-        let words = [&["--device", device], arguments, host].concat();
+    let command = |device: Option<&str>, host: &[&str]| {
+        let device = device.map_or(vec![], |device| vec!["--device", device]);
+        let words = [&device[..], arguments, host].concat();
         let program = OsString::from(&program.path);
         [program].into_iter().chain(words.into_iter().map(OsString::from)).collect()
     };
@@ -141,7 +142,7 @@ pub(super) mod tests {
     }
 
     fn tcp(program: &Program) -> Run {
-        over_tcp(program, "", ["a", "b"], &["--iters", "7"])
+        over_tcp(program, "", [Some("a"), Some("b")], &["--iters", "7"])
     }
 
     #[test]

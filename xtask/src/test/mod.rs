@@ -4,18 +4,16 @@ mod leaks;
 mod report;
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{bail, Result};
 
 use crate::artifacts::Program;
 use crate::link::{self, Link};
 use crate::progress::say;
 use crate::script::{Run, Script};
 use crate::vm::{self, Job, MachineArgs, Network, Prepared};
-use crate::{artifacts, peers, workspace};
+use crate::{artifacts, peers, process, workspace};
 use report::{Counts, Line, Report};
 
 /// The package whose tests need a device.
@@ -66,22 +64,8 @@ fn host_tests(args: &TestArgs, build: &link::Prepared) -> Result<Line> {
         build.cargo(&["test", "--workspace", "--exclude", DEVICE_TESTS, "--no-fail-fast"]);
     cargo.arg("--").args(&args.arguments);
     let begin = Instant::now();
-    let (passed, stdout) = relay(&mut cargo)?;
+    let (passed, stdout) = process::relay(&mut cargo)?;
     Ok(Line { name: "host".into(), passed, counts: Counts::of(&stdout), time: begin.elapsed() })
-}
-
-/// Runs a command whose stdout is shown and returned; says whether it succeeded.
-fn relay(command: &mut Command) -> Result<(bool, String)> {
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run cargo")?;
-    let mut output = BufReader::new(child.stdout.take().context("the pipe to cargo is missing")?);
-    let (mut all, mut line) = (String::new(), Vec::new());
-    while output.read_until(b'\n', &mut line)? > 0 {
-        std::io::stdout().write_all(&line)?;
-        all += &String::from_utf8_lossy(&line);
-        line.clear();
-    }
-    Ok((child.wait()?.success(), all))
 }
 
 /// Runs the tests that need a device, all in one guest.
@@ -148,11 +132,5 @@ mod tests {
     #[test]
     fn newer_kernels_get_one_thread() {
         assert_eq!((threads(6), threads(7)), (2, 1));
-    }
-
-    #[test]
-    fn output_is_returned_with_the_success() {
-        let (success, text) = relay(Command::new("sh").args(["-c", "echo one; exit 1"])).unwrap();
-        assert_eq!((success, text.as_str()), (false, "one\n"));
     }
 }

@@ -1,0 +1,82 @@
+//! `cargo xtask examples --soft`: every example of verbs on the software device, here, with both of its ways to itself.
+
+use std::ffi::OsString;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::pair::over_tcp;
+use super::{alone, build_all, refused, report, ExamplesArgs, BUILD};
+use crate::artifacts::Program;
+use crate::progress::say;
+use crate::script::{Run, Script};
+use crate::{process, workspace};
+
+/// Runs the command; returns 0 if every example ran and did what it should.
+pub(super) fn run(args: &ExamplesArgs) -> Result<u8> {
+    let programs = build_all(workspace::cargo().args(BUILD))?;
+    let runs: Vec<Run> = ["memory", "wire"]
+        .iter()
+        .flat_map(|loopback| {
+            programs.iter().flat_map(|program| runs(program, args.iters, loopback))
+        })
+        .collect();
+    let script = Script { runs: &runs, timeout: Duration::from_secs(args.timeout) };
+    say(format_args!("running {} examples on the software device", programs.len()));
+    let (_, output) = process::relay(Command::new("bash").arg("-c").arg(script.text()))?;
+    Ok(report(&script.results(&output)))
+}
+
+/// How an example is run: as any that moves data, unless it is named here.
+fn runs(program: &Program, iters: u64, loopback: &str) -> Vec<Run> {
+    let iters = iters.to_string();
+    let iters = ["--iters", &iters];
+    let runs = match program.name.as_str() {
+        "devinfo" => vec![alone(program, &["--verbose"])],
+        "first" => vec![alone(program, &[])],
+        "efa_srd" => vec![refused(program, "is no EFA device")],
+        // They say what they need.
+        "cm_time" | "file_copy" | "rdmacm_async" | "rdmacm_connect" => {
+            vec![refused(program, "no connection manager")]
+        }
+        "rc_pingpong" => vec![
+            over_tcp(program, "two processes", [None, None], &iters),
+            over_tcp(program, "by name", [Some("soft0"), Some("soft0")], &iters),
+        ],
+        _ => vec![alone(program, &iters)],
+    };
+    runs.into_iter().map(|run| on(loopback, run)).collect()
+}
+
+/// The same, on a software device that reaches itself in this way.
+fn on(loopback: &str, run: Run) -> Run {
+    let environment = ["env", "IBVERBS_PROVIDER=soft"].map(OsString::from);
+    let loopback_variable = OsString::from(format!("IBVERBS_SOFT_LOOPBACK={loopback}"));
+    let command = environment.into_iter().chain([loopback_variable]).chain(run.command).collect();
+    Run { name: format!("{}, {loopback}", run.name), command }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_runs_on_the_software_device() {
+        let program = Program { name: "new".into(), path: "/target/new".into() };
+        let runs = runs(&program, 7, "wire");
+        assert_eq!(runs.len(), 1);
+        assert_eq!(runs[0].name, "new, wire");
+        let variables = ["env", "IBVERBS_PROVIDER=soft", "IBVERBS_SOFT_LOOPBACK=wire"];
+        assert_eq!(runs[0].command, [&variables[..], &["/target/new", "--iters", "7"]].concat());
+    }
+
+    #[test]
+    fn two_processes_get_the_environment() {
+        let program = Program { name: "rc_pingpong".into(), path: "/x".into() };
+        for run in runs(&program, 7, "memory") {
+            assert_eq!(run.command[..2], ["env", "IBVERBS_PROVIDER=soft"]);
+            assert_eq!(run.command[3], "bash");
+        }
+    }
+}
