@@ -86,6 +86,10 @@ fn modify(qp: &Qp, change: &Change) -> Result<()> {
         let to = next_state(qp, state, change)?;
         check_values(change, qp.device().mtu())?;
         apply(change, path.transpose()?, attributes);
+        if qp.init.qp_type == ffi::IBV_QPT_UD {
+            // There is no path to have one: a datagram is one packet, which may be as long as the port takes.
+            attributes.path_mtu = qp.device().mtu();
+        }
         Ok(to)
     })?;
     store(change, &mut locked(&qp.stored));

@@ -1,7 +1,7 @@
 //! Opening devices: one for each place in the list, shared by all who open it, and with an address of its own.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
@@ -79,7 +79,8 @@ impl Device {
         let (addr, interface) = (socket.addr(), socket.interface());
         let fd = Arc::clone(socket.fd());
         let wake = Arc::new(Wake::new()?);
-        let engine = Arc::new(Mutex::new(Engine::new(socket, options().loopback, wake)));
+        let engine = Engine::new(socket, link_local(index), options().loopback, wake);
+        let engine = Arc::new(Mutex::new(engine));
         let name = format!("ibverbs-soft{index}");
         let thread = EngineThread::start(Arc::clone(&engine), name)?;
         fork::remember_socket(index, Some(&fd));
@@ -112,14 +113,11 @@ impl Device {
 
     /// What the device is known by to others: first an address made of its GUID, then its own.
     pub(crate) fn gids(&self) -> [[u8; 16]; 2] {
-        let mut link_local = [0; 16];
-        link_local[..2].copy_from_slice(&[0xfe, 0x80]);
-        link_local[8..].copy_from_slice(&Device::guid(self.index).to_be_bytes());
         let own = match self.addr {
             IpAddr::V4(addr) => addr.to_ipv6_mapped(),
             IpAddr::V6(addr) => addr,
         };
-        [link_local, own.octets()]
+        [link_local(self.index).octets(), own.octets()]
     }
 
     /// A number that no other device has: random, marked as given out locally.
@@ -153,6 +151,14 @@ impl Device {
             }
         }
     }
+}
+
+/// The address that is made of a device's GUID. No interface has it: it leads from the device to itself only.
+fn link_local(index: usize) -> Ipv6Addr {
+    let mut octets = [0; 16];
+    octets[..2].copy_from_slice(&[0xfe, 0x80]);
+    octets[8..].copy_from_slice(&Device::guid(index).to_be_bytes());
+    octets.into()
 }
 
 impl fmt::Debug for Device {

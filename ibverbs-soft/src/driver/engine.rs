@@ -1,6 +1,7 @@
 //! Queue pairs, and how packets get to and from them.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,8 @@ pub(crate) struct Engine {
     pub(crate) parts: Parts,
     qps: Numbered<Slot, 24, 14>,
     socket: Socket,
+    /// The device's other address, which no interface has.
+    link_local: IpAddr,
     loopback: Loopback,
     timers: BTreeSet<(Instant, u32)>,
     /// Queue pairs that may have something to send.
@@ -88,11 +91,17 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(socket: Socket, loopback: Loopback, wake: Arc<Wake>) -> Engine {
+    pub(crate) fn new(
+        socket: Socket,
+        link_local: Ipv6Addr,
+        loopback: Loopback,
+        wake: Arc<Wake>,
+    ) -> Engine {
         Engine {
             parts: Parts::new(),
             qps: Numbered::new(),
             socket,
+            link_local: link_local.into(),
             loopback,
             timers: BTreeSet::new(),
             ready: VecDeque::new(),
@@ -208,7 +217,9 @@ impl Engine {
             while turn > 0 {
                 let Some(transmit) = slot.qp.poll_transmit(now, &mut self.parts) else { break };
                 turn -= 1;
-                if self.loopback == Loopback::Memory && transmit.path.dest == self.socket.addr() {
+                let dest = transmit.path.dest;
+                let is_short_cut = self.loopback == Loopback::Memory && dest == self.socket.addr();
+                if is_short_cut || dest == self.link_local {
                     self.looped.push_back((transmit.path, transmit.packet));
                 } else if let Some(datagram) = Datagram::new(transmit) {
                     self.outgoing.push_back(datagram);
