@@ -144,8 +144,8 @@ fn a_queue_that_waits_for_solicited_messages_ignores_others() {
     let prepare = |number| {
         let (send_cq, recv_cq) = (queue(&bed, &channel, 0), queue(&bed, &channel, number));
         let builder = bed.pd().create_qp::<Rc>(&send_cq, &recv_cq, PORT).unwrap();
-        let qp = builder.set_gid_index(bed.gid_index()).build().unwrap();
-        Prepared { qp, send_cq, recv_cq, bed: bed.clone() }
+        let builder = builder.set_gid_index(bed.gid_index()).set_max_inline_data(8);
+        Prepared { qp: builder.build().unwrap(), send_cq, recv_cq, bed: bed.clone() }
     };
     let (mut a, mut b): (Side, Side) = connect(prepare(1), prepare(2));
     let mem = bed.mem(8);

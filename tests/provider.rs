@@ -33,8 +33,8 @@ fn assert_native() {
 /// Checks that the process has the software device.
 #[track_caller]
 fn assert_soft() {
-    assert_eq!(provider::installed().map(|provider| provider.name), Some("soft"));
     assert_eq!(names(), ["soft0"]);
+    assert_eq!(provider::installed().map(|provider| provider.name), Some("soft"));
 }
 
 #[track_caller]
@@ -72,6 +72,7 @@ fn the_variable_is_read_when_devices_are_listed() {
 fn the_variable_is_read_when_fork_is_prepared() {
     alone("the_variable_is_read_when_fork_is_prepared", &[SOFT], || {
         fork_init().unwrap();
+        assert_eq!(provider::name(), "soft");
         assert_soft();
     });
 }
@@ -81,6 +82,7 @@ fn the_variable_is_read_when_an_event_channel_is_opened() {
     alone("the_variable_is_read_when_an_event_channel_is_opened", &[SOFT], || {
         let error = EventChannel::create().unwrap_err();
         assert!(error.to_string().contains("software device"), "{error}");
+        assert_eq!(provider::name(), "soft");
         assert_soft();
     });
 }

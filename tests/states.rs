@@ -220,6 +220,9 @@ fn address_of(bed: &Bed, remote: &QueuePairEndpoint) -> AddressVector {
     }
 }
 
+/// What both sides must agree on.
+const MTU: Mtu = Mtu::B1024;
+
 fn to_init() -> QueuePairAttr {
     let access = AccessFlags::REMOTE_READ | AccessFlags::REMOTE_WRITE;
     to(QpState::INIT).set_pkey_index(0).set_port(PORT).set_access(access)
@@ -228,7 +231,7 @@ fn to_init() -> QueuePairAttr {
 fn to_rtr(bed: &Bed, remote: &QueuePairEndpoint) -> QueuePairAttr {
     to(QpState::RTR)
         .set_address(address_of(bed, remote))
-        .set_path_mtu(Mtu::B1024)
+        .set_path_mtu(MTU)
         .set_dest_qp_num(remote.qp_num())
         .set_rq_psn(remote.psn())
         .set_max_dest_rd_atomic(4)
@@ -244,9 +247,9 @@ fn to_rts(local: &QueuePairEndpoint) -> QueuePairAttr {
         .set_max_rd_atomic(4)
 }
 
-/// A queue pair that the test drives by itself, and its endpoint.
+/// A queue pair that the test drives by itself, or connects to one that it does, and its endpoint.
 fn manual(bed: &Bed) -> (Prepared, QueuePairEndpoint) {
-    let prepared = prepare(bed, |builder| builder);
+    let prepared = prepare(bed, |builder| builder.set_path_mtu(MTU));
     let endpoint = prepared.qp.endpoint().unwrap();
     (prepared, endpoint)
 }
