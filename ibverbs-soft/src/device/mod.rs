@@ -77,3 +77,6 @@ pub(crate) mod limits {
 
 /// Where in a list of requests one was refused, and why. Those before it were taken.
 pub(crate) type Posted = std::result::Result<(), (usize, Errno)>;
+
+#[cfg(test)]
+mod tests;

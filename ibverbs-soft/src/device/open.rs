@@ -13,7 +13,7 @@ use super::fork::{self, Generation};
 use super::numbers::Random;
 use super::Result;
 use crate::driver::{Engine, EngineThread, Interface, Socket, Wake};
-use crate::options::Options;
+use crate::options::{Loopback, Options};
 use crate::wire::UDP_PORT;
 
 static OPTIONS: OnceLock<Options> = OnceLock::new();
@@ -41,7 +41,7 @@ pub(crate) struct Device {
     thread: EngineThread,
     engine: Arc<Mutex<Engine>>,
     /// Given back when the address is.
-    _place: Place,
+    _place: Option<Place>,
 }
 
 impl Device {
@@ -53,43 +53,47 @@ impl Device {
         let registry = Registry::of_this_process();
         let mut places = registry.lock();
         loop {
-            let place = &mut places[index];
-            if let Some(device) = place.device.upgrade() {
+            if let Some(device) = places[index].device.upgrade() {
                 return Ok(device);
             }
-            if !place.is_taken {
+            if !places[index].is_taken {
                 break;
             }
             // Its last user is closing it: then the address is free again.
             places = registry.freed.wait(places).unwrap_or_else(PoisonError::into_inner);
         }
-        bind(index, options())
-            .and_then(|socket| Device::start(index, registry, socket, &mut places[index]))
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        let options = options();
+        let device =
+            bind(index, options).and_then(|socket| Device::start(index, socket, options.loopback));
+        let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        let mut device = device.map_err(errno)?;
+        device._place = Some(Place { registry, index });
+        let device = Arc::new(device);
+        places[index] = PlaceState { device: Arc::downgrade(&device), is_taken: true };
+        Ok(device)
     }
 
     /// Starts the engine of a device whose socket is bound.
-    fn start(
-        index: usize,
-        registry: &'static Registry,
-        socket: Socket,
-        place: &mut PlaceState,
-    ) -> io::Result<Arc<Device>> {
+    fn start(index: usize, socket: Socket, loopback: Loopback) -> io::Result<Device> {
         let generation = Generation::current();
         let (addr, interface) = (socket.addr(), socket.interface());
         let fd = Arc::clone(socket.fd());
         let wake = Arc::new(Wake::new()?);
-        let engine = Engine::new(socket, link_local(index), options().loopback, wake);
-        let engine = Arc::new(Mutex::new(engine));
+        let engine = Arc::new(Mutex::new(Engine::new(socket, link_local(index), loopback, wake)));
         let name = format!("ibverbs-soft{index}");
         let thread = EngineThread::start(Arc::clone(&engine), name)?;
         fork::remember_socket(index, Some(&fd));
-        place.is_taken = true;
-        let _place = Place { registry, index };
-        let device = Device { index, addr, interface, generation, thread, engine, _place };
-        let device = Arc::new(device);
-        place.device = Arc::downgrade(&device);
-        Ok(device)
+        Ok(Device { index, addr, interface, generation, thread, engine, _place: None })
+    }
+
+    /// A device that no one else opens, at this address or a free one.
+    #[cfg(test)]
+    pub(super) fn of_its_own(index: usize, addr: Option<IpAddr>, loopback: Loopback) -> Device {
+        let socket = match addr {
+            Some(addr) => Socket::bind(addr),
+            None => bind(index, &Options::default()),
+        };
+        Device::start(index, socket.unwrap(), loopback).unwrap()
     }
 
     /// Whether this is a child of the process that opened it: all calls fail with `EIO`, and none waits for a lock.
@@ -153,12 +157,9 @@ impl Device {
     }
 }
 
-/// The address that is made of a device's GUID. No interface has it: it leads from the device to itself only.
+/// The address that is made of a device's GUID: no interface has it, and only the device itself is reached at it.
 fn link_local(index: usize) -> Ipv6Addr {
-    let mut octets = [0; 16];
-    octets[..2].copy_from_slice(&[0xfe, 0x80]);
-    octets[8..].copy_from_slice(&Device::guid(index).to_be_bytes());
-    octets.into()
+    Ipv6Addr::from(0xfe80 << 112 | u128::from(Device::guid(index)))
 }
 
 impl fmt::Debug for Device {

@@ -63,7 +63,7 @@ pub(crate) struct Engine {
     pub(crate) parts: Parts,
     qps: Numbered<Slot, 24, 14>,
     socket: Socket,
-    /// The device's other address, which no interface has.
+    /// An address that only the device itself can send to.
     link_local: IpAddr,
     loopback: Loopback,
     timers: BTreeSet<(Instant, u32)>,
@@ -87,6 +87,9 @@ pub(crate) struct Engine {
     sleep: Sleep,
     /// Whether the device is about to be closed.
     stops: bool,
+    /// How often the engine's thread has had a turn.
+    #[cfg(test)]
+    pub(crate) turns: u64,
     wake: Arc<Wake>,
 }
 
@@ -115,6 +118,8 @@ impl Engine {
             vain_looks: 0,
             sleep: Sleep::No,
             stops: false,
+            #[cfg(test)]
+            turns: 0,
             wake,
         }
     }
@@ -208,6 +213,10 @@ impl Engine {
     /// If the socket is full.
     fn transmit(&mut self, now: Instant, budget: &mut usize) -> Result<()> {
         self.flush()?;
+        let own = match self.loopback {
+            Loopback::Memory => self.socket.addr(),
+            Loopback::Wire => self.link_local,
+        };
         while *budget > 0 {
             let Some(qp_num) = self.ready.pop_front() else { break };
             let Some(slot) = self.qps.get_mut(qp_num) else { continue };
@@ -218,8 +227,7 @@ impl Engine {
                 let Some(transmit) = slot.qp.poll_transmit(now, &mut self.parts) else { break };
                 turn -= 1;
                 let dest = transmit.path.dest;
-                let is_short_cut = self.loopback == Loopback::Memory && dest == self.socket.addr();
-                if is_short_cut || dest == self.link_local {
+                if dest == own || dest == self.link_local {
                     self.looped.push_back((transmit.path, transmit.packet));
                 } else if let Some(datagram) = Datagram::new(transmit) {
                     self.outgoing.push_back(datagram);
@@ -415,6 +423,10 @@ impl Engine {
     /// What the engine's thread does when it is awake: everything that is due. Returns what it waits for then, or nothing if it ends.
     pub(crate) fn turn(&mut self) -> Option<Wait> {
         let now = self.parts.tick();
+        #[cfg(test)]
+        {
+            self.turns += 1;
+        }
         let is_spinning = std::mem::take(&mut self.polls) > SPINNING;
         self.handle_timers(now);
         if !is_spinning || self.stops {

@@ -1,0 +1,159 @@
+//! Calls that are refused, and what holds what.
+
+use rustix::io::Errno;
+
+use super::super::limits;
+use super::*;
+use crate::transport::Status;
+
+fn side() -> Side {
+    Side::new(&new_device(Loopback::Memory), Service::Rc, 64)
+}
+
+#[test]
+fn what_is_in_use_is_not_destroyed() {
+    let it = side();
+    assert_eq!(it.device.dealloc_pd(it.pd), Err(Errno::BUSY));
+    assert_eq!(it.device.destroy_cq(it.cq), Err(Errno::BUSY));
+    let owner = Owner { token: 1, async_queue: Arc::clone(&it.async_queue) };
+    let srq = it.device.create_srq(it.pd, 4, 0, owner.clone()).unwrap();
+    let config = Config {
+        qp_num: 0,
+        service: Service::Rc,
+        pd: it.pd,
+        send_cq: it.cq,
+        recv_cq: it.cq,
+        srq: Some(srq),
+        max_send_wr: 1,
+        max_recv_wr: 0,
+        signal_all: false,
+    };
+    let qp_num = it.device.create_qp(config, owner).unwrap();
+    assert_eq!(it.device.destroy_srq(srq), Err(Errno::BUSY));
+    it.device.destroy_qp(qp_num).unwrap();
+    assert_eq!(it.device.destroy_qp(qp_num), Err(Errno::INVAL));
+    it.device.destroy_srq(srq).unwrap();
+    assert_eq!(it.device.destroy_srq(srq), Err(Errno::INVAL));
+    it.close();
+    assert_eq!(it.device.dealloc_pd(it.pd), Err(Errno::INVAL));
+    assert_eq!(it.device.destroy_cq(it.cq), Err(Errno::INVAL));
+    assert_eq!(it.device.deregister(it.key), Err(Errno::INVAL));
+}
+
+#[test]
+fn sizes_beyond_the_limits_are_refused() {
+    let it = side();
+    let owner = || CqOwner { token: 1, channel: None, async_queue: Arc::clone(&it.async_queue) };
+    for entries in [0, limits::MAX_CQE + 1] {
+        assert_eq!(it.device.create_cq(entries, owner()), Err(Errno::INVAL));
+        assert_eq!(it.device.resize_cq(it.cq, entries), Err(Errno::INVAL));
+    }
+    assert_eq!(it.device.resize_cq(it.cq, limits::MAX_CQE), Ok(()));
+}
+
+#[test]
+fn memory_that_is_not_there_is_not_registered() {
+    let it = side();
+    let register = |addr, len| it.device.register(it.pd, addr, len, addr, ALL);
+    assert_eq!(register(0, 8), Err(Errno::FAULT));
+    assert_eq!(register(it.addr(), 0), Err(Errno::INVAL));
+    assert_eq!(register(it.addr(), u64::MAX), Err(Errno::INVAL));
+    assert_eq!(register(it.addr(), 1 << 46), Err(Errno::FAULT));
+    static CONSTANT: [u64; 8] = [1; 8];
+    let constant = CONSTANT.as_ptr() as u64;
+    assert_eq!(register(constant, 64), Err(Errno::FAULT));
+    let key = it.device.register(it.pd, constant, 64, 0, Access::default()).unwrap();
+    assert_eq!(it.device.register(PdId(99), it.addr(), 8, 0, ALL), Err(Errno::INVAL));
+    assert_eq!(it.device.deregister(key), Ok(()));
+}
+
+#[test]
+fn requests_are_taken_until_one_is_refused() {
+    let it = side();
+    let receive = |wr_id| Ok(RecvRequest { wr_id, sges: Vec::new() });
+    let post = |requests: &mut dyn Iterator<Item = Result<RecvRequest>>| {
+        it.device.post_recv(it.qp_num, requests)
+    };
+    assert_eq!(post(&mut [receive(0)].into_iter()), Err((0, Errno::INVAL)));
+    it.bring_to_rts(Some(it.path_to(&it)), it.qp_num);
+    let mut some = [receive(0), receive(1), Err(Errno::PERM), receive(2)].into_iter();
+    assert_eq!(post(&mut some), Err((2, Errno::PERM)));
+    assert_eq!(post(&mut (2..100).map(receive)), Err((62, Errno::NOMEM)));
+    it.device.modify_qp(it.qp_num, &mut |_, _| Ok(State::Error)).unwrap();
+    for wr_id in 0..64 {
+        let completion = it.wait().completion;
+        assert_eq!((completion.wr_id, completion.status), (wr_id, Status::WorkRequestFlushed));
+    }
+    assert_eq!(
+        it.device.post_recv(!it.qp_num, &mut [receive(0)].into_iter()),
+        Err((0, Errno::INVAL))
+    );
+}
+
+#[test]
+fn sends_need_a_state_and_room() {
+    let it = side();
+    let request = || send(1, SendOperation::Send { imm: None }, Vec::new());
+    assert_eq!(it.device.post_send_all(it.qp_num, vec![request()]), Err(Errno::INVAL));
+    // A peer that is not there: what is posted stays.
+    let mut path = it.path_to(&it);
+    path.dest = "127.0.0.255".parse().unwrap();
+    it.bring_to_rts(Some(path), 99);
+    let post = |count| it.device.post_send_all(it.qp_num, (0..count).map(|_| request()).collect());
+    assert_eq!(
+        [post(60), post(5), post(4), post(1)],
+        [Ok(()), Err(Errno::NOMEM), Ok(()), Err(Errno::NOMEM)]
+    );
+    let mut one = std::iter::once(Ok(request()));
+    assert_eq!(it.device.post_send(it.qp_num, &mut one), Err((0, Errno::NOMEM)));
+}
+
+#[test]
+fn a_change_that_is_refused_changes_nothing() {
+    let it = side();
+    it.bring_to_rts(Some(it.path_to(&it)), it.qp_num);
+    let mut change = |state, attributes: &mut Attributes| {
+        assert_eq!(state, State::ReadyToSend);
+        attributes.qkey = 1;
+        Err(Errno::INVAL)
+    };
+    assert_eq!(it.device.modify_qp(it.qp_num, &mut change), Err(Errno::INVAL));
+    let (state, _, attributes) = it.device.query_qp(it.qp_num).unwrap();
+    assert_eq!((state, attributes.qkey), (State::ReadyToSend, QKEY));
+}
+
+#[test]
+fn completions_of_a_queue_pair_go_with_it() {
+    let [one, other] = connected(Service::Rc, [&new_device(Loopback::Memory); 2].map(|d| d));
+    let third = create_qp(&one.device, Service::Rc, one.pd, one.cq, &one.async_queue).unwrap();
+    for end in ["reset", "destroy"] {
+        other.post_recv(1, vec![other.sge(0, 1)]);
+        one.post_send(2, SendOperation::Send { imm: None }, vec![one.sge(0, 1)]);
+        one.post_send(3, SendOperation::Send { imm: None }, vec![one.sge(0, 1)]);
+        match end {
+            "reset" => {
+                one.device.modify_qp(one.qp_num, &mut |_, _| Ok(State::Reset)).unwrap();
+                one.bring_to_rts(Some(one.path_to(&other)), other.qp_num);
+                other.device.modify_qp(other.qp_num, &mut |_, _| Ok(State::Reset)).unwrap();
+                other.bring_to_rts(Some(other.path_to(&one)), one.qp_num);
+            }
+            _ => one.device.destroy_qp(one.qp_num).unwrap(),
+        }
+        assert!(one.device.poll_more(one.cq).unwrap().is_none(), "{end}");
+    }
+    one.device.destroy_qp(third).unwrap();
+}
+
+#[test]
+fn completions_that_do_not_fit_are_told() {
+    let it = side();
+    it.device.resize_cq(it.cq, 2).unwrap();
+    it.bring_to_rts(Some(it.path_to(&it)), it.qp_num);
+    for wr_id in 0..3 {
+        it.post_recv(wr_id, Vec::new());
+    }
+    it.device.modify_qp(it.qp_num, &mut |_, _| Ok(State::Error)).unwrap();
+    assert_eq!(it.async_queue.take(), Ok(super::super::AsyncEvent::CqError(CQ_TOKEN)));
+    assert_eq!([it.wait().completion.wr_id, it.wait().completion.wr_id], [0, 1]);
+    assert_eq!(it.device.poll_cq(it.cq).err(), Some(Errno::OVERFLOW));
+}
