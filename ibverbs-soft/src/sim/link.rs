@@ -27,6 +27,31 @@ pub(crate) struct Faults {
     pub(crate) back_pressure: bool,
 }
 
+impl Faults {
+    /// A link like this one on which nothing goes wrong.
+    pub(crate) fn without_any(self) -> Faults {
+        let (delay, per_byte) = (self.delay, self.per_byte);
+        Faults { delay, per_byte, back_pressure: true, ..Faults::default() }
+    }
+
+    /// A link like this one on which nothing goes wrong more often, in parts per thousand.
+    pub(crate) fn at_most(self, often: u32) -> Faults {
+        Faults {
+            loss: self.loss.min(often),
+            duplication: self.duplication.min(often),
+            reordering: self.reordering.min(often),
+            corruption: self.corruption.min(often),
+            ..self
+        }
+    }
+
+    /// Whether nothing goes wrong.
+    pub(crate) fn is_perfect(&self) -> bool {
+        let often = self.loss + self.duplication + self.reordering + self.corruption;
+        often == 0 && self.back_pressure
+    }
+}
+
 /// One direction of a link.
 #[derive(Debug)]
 pub(crate) struct Link {

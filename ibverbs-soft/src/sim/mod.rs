@@ -6,7 +6,11 @@ mod link;
 mod network;
 mod pair;
 mod plan;
+mod reliable;
 mod rng;
+mod scenario;
 mod trace;
 
 mod rc;
+mod uc;
+mod ud;

@@ -7,7 +7,7 @@ use super::host::{Rights, SimHost};
 use super::link::Faults;
 use super::rng::Rng;
 use crate::transport::{
-    Attributes, Path, Payload, RecvRequest, RemoteAccess, SendOperation, SendRequest, Sge,
+    Attributes, Path, Payload, RecvRequest, RemoteAccess, SendOperation, SendRequest, Sge, Status,
 };
 use crate::wire::Psn;
 
@@ -308,4 +308,88 @@ pub(crate) fn draw_attributes(
 pub(crate) fn draw_psn(rng: &mut Rng) -> Psn {
     let number = rng.next() as u32;
     Psn::new(if rng.chance(300) { 0u32.wrapping_sub(number % 20) } else { number })
+}
+
+/// A request of a plan that cannot be carried out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Poison {
+    /// Whose it is.
+    pub(crate) side: usize,
+    /// Its place in the plan.
+    pub(crate) index: usize,
+    /// How it fails.
+    pub(crate) status: Status,
+    /// Whether the peer fails by it.
+    pub(crate) fails_peer: bool,
+    /// How the peer's receive fails, if it does.
+    pub(crate) receive: Option<Status>,
+}
+
+/// Makes a request of a side one that cannot be carried out, if one is chosen that can be made so. `receives` are those of the
+/// peer.
+pub(crate) fn poison(
+    rng: &mut Rng,
+    side: usize,
+    plan: &mut [Planned],
+    receives: &mut [RecvRequest],
+) -> Option<Poison> {
+    if plan.is_empty() {
+        return None;
+    }
+    let index = rng.below(plan.len() as u64) as usize;
+    let message = plan[..index].iter().filter(|planned| planned.takes_receive()).count();
+    let planned = &mut plan[index];
+    let at_peer = |status| Poison { side, index, status, fails_peer: true, receive: None };
+    let here = Poison { fails_peer: false, ..at_peer(Status::LocalProtection) };
+    if planned.request.payload.is_empty() {
+        return None;
+    }
+    if rng.chance(300) {
+        if let Payload::Sges(sges) = &mut planned.request.payload {
+            let sge = sges.iter_mut().find(|sge| sge.len > 0)?;
+            match rng.below(2) {
+                0 => sge.lkey ^= 1,
+                _ => sge.addr ^= 1 << 40,
+            }
+            return Some(here);
+        }
+    }
+    match &mut planned.request.operation {
+        SendOperation::Send { .. } => {
+            let receive = &mut receives[message];
+            let sge = receive.sges.iter_mut().find(|sge| sge.len > 0)?;
+            if rng.chance(500) {
+                let mut short = *sge;
+                short.len = rng.below(planned.data.len() as u64).min(short.len.into()) as u32;
+                receive.sges = vec![short];
+                let receive = Some(Status::LocalLength);
+                return Some(Poison { receive, ..at_peer(Status::RemoteInvalidRequest) });
+            }
+            sge.lkey ^= 1;
+            // The others are not reached by every message.
+            receive.sges = vec![Sge { len: u32::MAX, ..*sge }];
+            let receive = Some(Status::LocalProtection);
+            Some(Poison { receive, ..at_peer(Status::RemoteOperation) })
+        }
+        SendOperation::Write { addr, rkey, .. } | SendOperation::Read { addr, rkey } => {
+            match rng.below(2) {
+                0 => *rkey ^= 1,
+                _ => *addr += 1 << 20,
+            }
+            Some(at_peer(Status::RemoteAccess))
+        }
+        SendOperation::CompareSwap { addr, rkey, .. }
+        | SendOperation::FetchAdd { addr, rkey, .. } => {
+            match rng.below(3) {
+                0 => *rkey ^= 1,
+                1 => *addr += 1 << 20,
+                _ => {
+                    *addr += rng.between(1, 7);
+                    return Some(at_peer(Status::RemoteInvalidRequest));
+                }
+            }
+            Some(at_peer(Status::RemoteAccess))
+        }
+        SendOperation::Datagram { .. } => None,
+    }
 }

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use super::fixture::{NUMBERS, PD, RECV_CQ, SEND_CQ};
 use super::link::Faults;
-use super::network::{Driver, Network};
-use super::pair::{Pace, Pair, Side};
-use super::plan::{self, Memory, Mixture, Sizes};
+use super::network::Driver;
+use super::pair::{Pair, Side};
+use super::reliable::{Failure, Reliable};
 use super::rng::Rng;
+use super::scenario::Scenario;
 use super::trace::{for_seeds, Trace};
-use crate::transport::{Attributes, Config, QueuePair, SendOperation, State, Status};
+use crate::transport::{Attributes, SendOperation, State, Status};
 use crate::wire::{Psn, Service};
 
 /// The times to which a receiver's timer refers, in hundredths of a millisecond.
@@ -19,119 +19,53 @@ const RNR_TIMERS: [u64; 32] = [
     2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152,
 ];
 
-/// What of a connection is chosen; the rest is drawn.
-#[derive(Clone, Copy, Debug)]
-struct Choice {
-    faults: [Faults; 2],
-    operations: u64,
-    driver: Driver,
-}
-
-impl Choice {
-    fn draw(rng: &mut Rng) -> Choice {
-        let faults = [plan::draw_faults(rng), plan::draw_faults(rng)];
-        let driver = Driver {
-            lateness: Duration::from_nanos(rng.pick(&[0, 0, 5_000, 500_000])),
-            needless: rng.pick(&[0, 0, 200]),
-        };
-        Choice { faults, operations: rng.pick(&[3, 10, 10, 40]), driver }
-    }
-}
-
-/// Two connected queue pairs, and what their programs are going to do.
-fn pair(seed: u64, trace: &Trace, choice: &Choice) -> Pair {
-    let mut net = Network::new(seed, trace, &choice.faults);
-    net.driver = choice.driver;
-    let mut rng = Rng::new(seed ^ 0x7c15);
-    let path_mtu = rng.pick(&[256, 256, 512, 1024, 4096]);
-    // Some are longer than what is under way at a time.
-    let packets = if path_mtu == 256 { rng.pick(&[1, 2, 4, 50]) } else { rng.pick(&[1, 2, 4]) };
-    let sizes =
-        Sizes { operations: choice.operations, max_len: path_mtu * packets + rng.pick(&[0, 3]) };
-    let mut memories = [0, 1].map(|node| Memory::new(&mut net.nodes[node].host, &mut rng, &sizes));
-    let psns = [plan::draw_psn(&mut rng), plan::draw_psn(&mut rng)];
-    let [a, b] = &mut memories;
-    let hosts = [&net.nodes[0].host, &net.nodes[1].host];
-    let plans = [
-        plan::draw(&mut rng, &sizes, Mixture::Reliable, (hosts[0], a), (hosts[1], b)),
-        plan::draw(&mut rng, &sizes, Mixture::Reliable, (hosts[1], b), (hosts[0], a)),
-    ];
-    let mut attributes = [0, 1].map(|node: usize| {
-        let other = 1 - node;
-        let path = net.path(node, other);
-        let psns = (psns[node], psns[other]);
-        plan::draw_attributes(&mut rng, path, NUMBERS[other], path_mtu, psns)
-    });
-    for node in 0..2 {
-        let most = attributes[1 - node].max_rd_atomic;
-        attributes[node].max_dest_rd_atomic = rng.pick(&[most, 16]);
-    }
-    let sides = [0, 1].map(|node: usize| {
-        let mut memory = memories[node];
-        let host = &mut net.nodes[node].host;
-        let srq = rng.chance(300).then(|| host.create_srq(rng.below(4) as usize));
-        let room = rng.pick(&[1, 4, 64]);
-        let plan = &plans[1 - node];
-        let receives = plan::draw_receives(&mut rng, &mut memory, plan, (sizes.max_len, room));
-        let config = Config {
-            qp_num: NUMBERS[node],
-            service: Service::Rc,
-            pd: PD,
-            send_cq: SEND_CQ,
-            recv_cq: RECV_CQ,
-            srq,
-            max_send_wr: rng.pick(&[1, 2, 8, 64]),
-            max_recv_wr: if srq.is_some() { 0 } else { room },
-            signal_all: rng.chance(200),
-        };
-        net.add(node, QueuePair::new(config));
-        net.bring_up(node, 0, State::ReadyToSend, attributes[node]);
-        let pace = Pace {
-            sends: rng.pick(&[1, 4, 64]),
-            receives: rng.pick(&[1, 4, 64, 64]),
-            pause: Duration::from_nanos(rng.pick(&[100, 10_000, 100_000, 5_000_000])),
-        };
-        Side::new(plans[node].clone(), receives, memory, srq, pace)
-    });
-    Pair { net, sides }
-}
-
 /// How long a request can be tried again at most after the last answer, and after it was posted.
-fn patience(attributes: &Attributes, peer: &Attributes, choice: &Choice) -> Duration {
+fn patience(attributes: &Attributes, peer: &Attributes, scenario: &Scenario) -> Duration {
     // The specification allows four times what was asked for; it is never less than a millisecond.
     let timeout = Duration::from_nanos(4096 << attributes.timeout) * 4;
-    let each = timeout + choice.driver.lateness + Duration::from_millis(2);
+    let each = timeout + scenario.driver.lateness + Duration::from_millis(2);
     let not_ready = Duration::from_micros(10 * RNR_TIMERS[usize::from(peer.min_rnr_timer & 31)]);
     not_ready + each * (u32::from(attributes.retry_count) + 1)
 }
 
 /// Whether the first error of a side is one that this connection can have, and came in time.
-fn check_failure(pair: &Pair, node: usize, choice: &Choice) {
+fn check_failure(pair: &Pair, seen: &Reliable, node: usize, scenario: &Scenario) {
+    let Some(failure) = seen.views[node].failure else { return };
+    let Failure { index, status, at } = failure;
     let side = &pair.sides[node];
-    let Some(failure) = side.failure else { return };
     let endpoint = &pair.net.nodes[node].endpoints[0];
     let attributes = endpoint.qp.attributes();
     let peer = pair.net.nodes[1 - node].endpoints[0].qp.attributes();
-    match failure.status {
+    if let Some(poison) = seen.poison {
+        if poison.side == node {
+            assert!(index <= poison.index, "{failure:?} came after {poison:?}");
+            if index == poison.index && status == poison.status {
+                return;
+            }
+        } else if poison.fails_peer && status == Status::WorkRequestFlushed {
+            // This side has failed by what the other asked for, not by its own requests.
+            return;
+        }
+    }
+    match status {
         Status::RetryExceeded => {
-            let tries = packets_of(side, failure.index, attributes)
-                .map(|psn| endpoint.seen.tries_of(psn))
-                .max();
+            let tries =
+                packets_of(side, index, attributes).map(|psn| endpoint.seen.tries_of(psn)).max();
             let least = u32::from(attributes.retry_count) + 1;
             assert!(tries >= Some(least), "{node}: failed after {tries:?} tries of {least}");
-            let begun = side.posted[failure.index].max(endpoint.seen.heard.unwrap_or(failure.at));
-            let begun = begun.min(failure.at);
-            let took = failure.at - begun;
-            let patience = patience(attributes, peer, choice);
+            let heard = endpoint.seen.heard.unwrap_or(side.posted[index]);
+            let begun = side.posted[index].max(heard).min(at);
+            let patience = patience(attributes, peer, scenario);
+            let took = at - begun;
             assert!(took <= patience, "{node}: failed after {took:?}, more than {patience:?}");
         }
         Status::RnrRetryExceeded => {
-            assert!(side.plan[failure.index].takes_receive());
+            assert!(side.plan[index].takes_receive());
             let most = attributes.rnr_retry;
             assert!(most < 7, "{node}: gave up, but was to wait for ever");
             assert!(endpoint.seen.not_ready > u32::from(most), "{node}: gave up too early");
         }
-        status => panic!("{node}: {status:?} of request {}", failure.index),
+        status => panic!("{node}: {status:?} of request {index}"),
     }
 }
 
@@ -149,18 +83,93 @@ fn packets_of(side: &Side, index: usize, attributes: &Attributes) -> impl Iterat
     (0..packets(index)).map(move |packet| first.add(packet))
 }
 
-fn holds(seed: u64, trace: &Trace) {
-    let choice = Choice::draw(&mut Rng::new(seed ^ 0x11));
-    let mut pair = pair(seed, trace, &choice);
-    pair.run();
+/// Checks what must hold when nothing happens any more.
+fn check(pair: &mut Pair, mut seen: Reliable, scenario: &Scenario) {
     for node in 0..2 {
-        check_failure(&pair, node, &choice);
+        check_failure(pair, &seen, node, scenario);
     }
-    pair.check_end();
-    pair.check_silence();
+    seen.check_end(pair);
+    let now = pair.net.now();
+    for node in 0..2 {
+        let (endpoint, host) = pair.net.endpoint(node, 0);
+        assert_eq!(endpoint.qp.poll_transmit(now, host), None, "nothing was done to it");
+    }
+}
+
+fn scenario(seed: u64) -> Scenario {
+    Scenario::draw(&mut Rng::new(seed ^ 0x11), Service::Rc)
+}
+
+fn run(seed: u64, trace: &Trace, scenario: &Scenario) {
+    let (mut pair, poison) = scenario.build(seed, trace);
+    let mut seen = Reliable { poison, ..Reliable::default() };
+    pair.run(&mut seen);
+    check(&mut pair, seen, scenario);
 }
 
 #[test]
 fn messages_arrive_once_in_order_and_unchanged_or_the_queue_pair_fails() {
-    for_seeds(2000, holds);
+    for_seeds(4000, |seed, trace| run(seed, trace, &scenario(seed)));
+}
+
+/// Runs what must not fail.
+fn run_to_success(seed: u64, trace: &Trace, scenario: &Scenario) -> Pair {
+    let (mut pair, _) = scenario.build(seed, trace);
+    let mut seen = Reliable::default();
+    pair.run(&mut seen);
+    let failures = seen.views.each_ref().map(|view| view.failure);
+    assert!(failures.iter().all(Option::is_none), "{failures:?}");
+    check(&mut pair, seen, scenario);
+    pair
+}
+
+#[test]
+fn nothing_fails_if_nothing_goes_wrong() {
+    for_seeds(500, |seed, trace| {
+        let mut scenario = Scenario { ready: true, ..scenario(seed) };
+        scenario.faults = scenario.faults.map(Faults::without_any);
+        scenario.driver = Driver::default();
+        let pair = run_to_success(seed, trace, &scenario);
+        for node in &pair.net.nodes {
+            let seen = &node.endpoints[0].seen;
+            // A packet that did not ask for an acknowledgement is sent again to ask for one.
+            assert!(seen.again * 4 <= seen.requests, "{} of {}", seen.again, seen.requests);
+        }
+    });
+}
+
+#[test]
+fn nothing_fails_on_a_bad_link_if_it_is_tried_often() {
+    for_seeds(2000, |seed, trace| {
+        let mut scenario = Scenario { patient: true, ..scenario(seed) };
+        scenario.faults = scenario.faults.map(|faults| faults.at_most(50));
+        run_to_success(seed, trace, &scenario);
+    });
+}
+
+#[test]
+fn a_request_that_cannot_be_carried_out_fails_as_it_must_and_nothing_after_it_is_done() {
+    for_seeds(2000, |seed, trace| run(seed, trace, &Scenario { poison: true, ..scenario(seed) }));
+}
+
+#[test]
+fn work_towards_a_peer_that_is_gone_fails_in_time() {
+    for_seeds(2000, |seed, trace| {
+        let scenario = scenario(seed);
+        let (mut pair, _) = scenario.build(seed, trace);
+        let mut seen = Reliable::default();
+        let mut rng = Rng::new(seed ^ 0xdead);
+        // Nothing gets through any more, or nothing in one of the directions.
+        let gone = rng.pick(&[[true, true], [true, false], [false, true]]);
+        let death = Duration::from_nanos(rng.below(rng.clone().pick(&[10_000, 1_000_000])));
+        pair.begin();
+        while pair.net.elapsed() < death && pair.step(&mut seen) {}
+        for (link, gone) in pair.net.links.iter_mut().zip(gone) {
+            if gone {
+                link.faults.loss = 1000;
+            }
+        }
+        while pair.step(&mut seen) {}
+        check(&mut pair, seen, &scenario);
+    });
 }

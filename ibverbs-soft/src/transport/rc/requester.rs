@@ -187,6 +187,8 @@ impl Requester {
         if common.attributes.rnr_retry != FOR_EVER {
             self.rnr_retries = self.rnr_retries.checked_sub(1).ok_or(Status::RnrRetryExceeded)?;
         }
+        // The peer has answered. However long it lets us wait, packets that get lost meanwhile do not add up.
+        self.retries = common.attributes.retry_count;
         self.go_back();
         self.wait = Some(now + delay);
         Ok(())
