@@ -80,10 +80,11 @@ impl Acknowledged {
         self.changed.notify_all();
     }
 
-    /// Waits until so many are acknowledged, as destroying does.
+    /// Waits until so many are acknowledged, as destroying does. That it may be more is the program's fault, and no reason to wait for
+    /// ever.
     pub(super) fn wait(&self, taken: u32) {
         let mut total = locked(&self.count);
-        while *total != taken {
+        while (taken.wrapping_sub(*total) as i32) > 0 {
             total = self.changed.wait(total).unwrap_or_else(PoisonError::into_inner);
         }
     }
