@@ -9,7 +9,6 @@ mod driver;
 mod options;
 #[cfg(test)]
 #[forbid(unsafe_code)]
-#[allow(dead_code)]
 mod sim;
 #[forbid(unsafe_code)]
 pub mod transport;

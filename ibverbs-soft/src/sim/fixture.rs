@@ -133,7 +133,7 @@ impl Fixture {
     /// Lets a packet arrive at device 1, as if device 0 had sent it.
     pub(crate) fn inject(&mut self, packet: Packet) {
         let path = self.net.path(0, 1);
-        self.net.inject(path, packet);
+        self.net.inject(path, &packet);
         self.settle();
     }
 

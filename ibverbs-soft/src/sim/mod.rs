@@ -1,6 +1,7 @@
 //! Queue pairs in simulated time, over links that lose, repeat, reorder and change packets: the same each time for the same seed.
 
 pub(crate) mod fixture;
+mod forgery;
 pub(crate) mod host;
 mod link;
 mod network;
@@ -11,6 +12,8 @@ mod rng;
 mod scenario;
 mod trace;
 
+mod hostile;
 mod rc;
+mod table;
 mod uc;
 mod ud;

@@ -4,7 +4,7 @@
 //! the link has room, `handle_timeout` at the time of its `next_timeout`. So one that forgets a timer stands still, and is found.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use super::link::{Faults, Link};
 use super::rng::Rng;
 use super::trace::Trace;
 use crate::transport::{Attributes, Path, QueuePair, RecvRequest, SendRequest, State, Transmit};
-use crate::wire::{Encapsulation, Operation, Packet, Psn, Syndrome};
+use crate::wire::{EmitError, Encapsulation, Operation, Packet, Psn, Syndrome};
 
 /// A queue pair and what was seen of it.
 #[derive(Debug)]
@@ -72,9 +72,9 @@ struct Datagram {
 }
 
 impl Datagram {
-    fn new(path: Path, packet: &Packet) -> Datagram {
-        let bytes = packet.view().to_bytes(&Datagram::encapsulation(&path));
-        Datagram { path, bytes: bytes.unwrap_or_else(|error| panic!("{error}: {packet:?}")) }
+    fn new(path: Path, packet: &Packet) -> Result<Datagram, EmitError> {
+        let bytes = packet.view().to_bytes(&Datagram::encapsulation(&path))?;
+        Ok(Datagram { path, bytes })
     }
 
     fn encapsulation(path: &Path) -> Encapsulation {
@@ -153,6 +153,8 @@ pub(crate) struct Network {
     steps: u64,
     /// How often nothing but timers ran at the same instant.
     standing: u32,
+    /// The last packets that have arrived, and where.
+    overheard: VecDeque<(usize, Packet)>,
 }
 
 impl Network {
@@ -176,6 +178,7 @@ impl Network {
             order: 0,
             steps: 0,
             standing: 0,
+            overheard: VecDeque::new(),
         }
     }
 
@@ -234,9 +237,17 @@ impl Network {
         endpoint.qp.post_recv(request, host);
     }
 
-    /// Puts a packet on the wire that nobody has sent, to arrive now.
-    pub(crate) fn inject(&mut self, path: Path, packet: Packet) {
-        self.schedule(self.now, Event::Arrival(Datagram::new(path, &packet)));
+    /// Puts a packet on the wire that nobody has sent, to arrive now. One that contradicts itself has no bytes, and is left out.
+    pub(crate) fn inject(&mut self, path: Path, packet: &Packet) {
+        if let Ok(datagram) = Datagram::new(path, packet) {
+            self.trace.line(self.elapsed(), format_args!("forged {}", describe(packet)));
+            self.schedule(self.now, Event::Arrival(datagram));
+        }
+    }
+
+    /// The last packets that have arrived, and at which device.
+    pub(crate) fn overheard(&self) -> &VecDeque<(usize, Packet)> {
+        &self.overheard
     }
 
     /// Wakes the program of a device after this time.
@@ -344,10 +355,13 @@ impl Network {
             return Step::Other;
         };
         self.trace.line(self.elapsed(), format_args!("{node} <- {}", describe(&packet)));
+        self.overheard.truncate(7);
+        self.overheard.push_front((node, packet.clone()));
         let now = self.now;
         let needless = self.rng.chance(self.driver.needless);
         let (endpoint, host) = self.endpoint(node, qp);
-        if packet.operation.is_response() {
+        let peer = endpoint.qp.attributes().path.map(|path| path.dest);
+        if packet.operation.is_response() && peer == Some(path.source) {
             endpoint.seen.heard = Some(now);
             if let Operation::Acknowledge(aeth) = packet.operation {
                 if matches!(aeth.syndrome, Syndrome::RnrNak(_)) {
@@ -389,7 +403,8 @@ impl Network {
     fn send(&mut self, node: usize, transmit: Transmit) {
         let Transmit { path, packet } = transmit;
         assert_eq!(path.source, self.nodes[node].addr, "a packet from somebody else");
-        let datagram = Datagram::new(path, &packet);
+        let datagram = Datagram::new(path, &packet)
+            .unwrap_or_else(|error| panic!("{node} sends {packet:?}: {error}"));
         // With the headers of Ethernet, IP and UDP.
         let len = datagram.bytes.len() + 42;
         let arrivals = self.links[node].send(self.now, len, &mut self.rng);

@@ -168,7 +168,7 @@ impl Pair {
                 Some(srq) => self.net.nodes[node].host.post_srq_recv(srq, request),
                 None if has_room => self.net.post_recv(node, 0, request),
                 None => {
-                    if peer_failed || peer_is_done {
+                    if peer_failed || peer_is_done || side.blocked > 1000 {
                         // There never will be.
                         side.receives.truncate(side.receives_posted);
                     }

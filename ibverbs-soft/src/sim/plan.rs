@@ -130,6 +130,11 @@ impl Planned {
         }
     }
 
+    /// Whether it brings something back.
+    pub(crate) fn takes_result(&self) -> bool {
+        self.original.is_some() || matches!(self.request.operation, SendOperation::Read { .. })
+    }
+
     /// Whether it does something at the peer that an observer there can see.
     pub(crate) fn leaves_a_mark(&self) -> bool {
         match self.request.operation {

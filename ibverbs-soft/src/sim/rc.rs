@@ -10,7 +10,7 @@ use super::reliable::{Failure, Reliable};
 use super::rng::Rng;
 use super::scenario::Scenario;
 use super::trace::{for_seeds, Trace};
-use crate::transport::{Attributes, SendOperation, State, Status};
+use crate::transport::{Attributes, SendOperation, Status};
 use crate::wire::{Psn, Service};
 
 /// The times to which a receiver's timer refers, in hundredths of a millisecond.
@@ -84,7 +84,7 @@ fn packets_of(side: &Side, index: usize, attributes: &Attributes) -> impl Iterat
 }
 
 /// Checks what must hold when nothing happens any more.
-fn check(pair: &mut Pair, mut seen: Reliable, scenario: &Scenario) {
+pub(crate) fn check(pair: &mut Pair, mut seen: Reliable, scenario: &Scenario) {
     for node in 0..2 {
         check_failure(pair, &seen, node, scenario);
     }
@@ -96,7 +96,7 @@ fn check(pair: &mut Pair, mut seen: Reliable, scenario: &Scenario) {
     }
 }
 
-fn scenario(seed: u64) -> Scenario {
+pub(crate) fn scenario(seed: u64) -> Scenario {
     Scenario::draw(&mut Rng::new(seed ^ 0x11), Service::Rc)
 }
 

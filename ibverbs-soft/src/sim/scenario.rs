@@ -24,6 +24,8 @@ pub(crate) struct Scenario {
     pub(crate) ready: bool,
     /// Whether as many retries are allowed as can be.
     pub(crate) patient: bool,
+    /// Whether nobody waits for a receive for ever.
+    pub(crate) impatient: bool,
     /// Whether a request cannot be carried out.
     pub(crate) poison: bool,
 }
@@ -42,6 +44,7 @@ impl Scenario {
             operations,
             driver,
             ready: false,
+            impatient: false,
             patient: false,
             poison: false,
         }
@@ -95,6 +98,9 @@ impl Scenario {
             if self.patient {
                 attributes[node].retry_count = 7;
                 attributes[node].rnr_retry = 7;
+            }
+            if self.impatient {
+                attributes[node].rnr_retry %= 7;
             }
         }
         let mut work = plans.into_iter().zip(receives);

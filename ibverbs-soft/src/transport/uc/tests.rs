@@ -225,7 +225,7 @@ fn packets_of_others_change_nothing() {
     let packet = fixture.packet(PSNS[0], part(Position::Only), &[1; 4]);
     let mut path = fixture.net.path(0, 1);
     path.source = [10, 0, 0, 9].into();
-    fixture.net.inject(path, packet.clone());
+    fixture.net.inject(path, &packet);
     let mut other = packet.clone();
     other.bth.pkey = 0x8001;
     fixture.inject(other);
@@ -253,7 +253,7 @@ fn draining_finishes_the_message_that_has_begun() {
     let first = endpoint.qp.poll_transmit(now, host).expect("a packet");
     fixture.modify(0, State::SendQueueDrain);
     assert!(fixture.net.nodes[0].endpoints[0].qp.is_draining());
-    fixture.net.inject(first.path, first.packet);
+    fixture.net.inject(first.path, &first.packet);
     assert_eq!(fixture.ended(0), success(1));
     assert_eq!(fixture.events(0), [QpEvent::SendQueueDrained]);
     assert_eq!(fixture.net.nodes[0].endpoints[0].qp.send_room(), 15);
