@@ -18,7 +18,7 @@ use crate::wire::{AtomicEth, Operation, Packet, Reth};
 /// How many packets, responses included, may be under way: a socket's buffer must hold them.
 const WINDOW: u64 = 32;
 
-/// An acknowledgement is asked for at least this often.
+/// An acknowledgement is asked for at least this often: several times in a window.
 const ASK_EVERY: u64 = 8;
 
 /// How many packets a read asks for at once. A longer one is several, so that its responses have a window, too. Where they
@@ -232,7 +232,6 @@ impl Requester {
         while self.reads.front().is_some_and(|&end| end <= self.acked) {
             self.reads.pop_front();
         }
-        self.asked = self.asked.max(self.acked);
         let timeout = ack_timeout(common.attributes.timeout).filter(|_| self.has_sent());
         self.timer = timeout.map(|timeout| now + timeout);
         match (self.broken, self.sends.front()) {
@@ -375,9 +374,7 @@ impl Requester {
         }
         packet.bth.ack_request = !has_response
             && ((is_last && (wanted || self.stops_at(common, self.current)))
-                || next - self.asked >= ASK_EVERY
-                || next - self.acked >= WINDOW
-                || next == self.end);
+                || next - self.asked >= ASK_EVERY);
         if has_response {
             self.reads.push_back(next);
         }

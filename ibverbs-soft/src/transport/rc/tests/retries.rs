@@ -189,8 +189,16 @@ fn an_answer_after_a_missing_one_has_it_asked_for_again_once() {
         }
     }
     assert_eq!(bed.a().completions(), []);
+    // The same is missing after a timeout: it is asked for again.
     bed.pass(A, TIMEOUT);
-    bed.settle();
+    let again = bed.sent(A);
+    assert_eq!(indices(A, &again), [2, 6]);
+    bed.deliver_all(B, again);
+    let answers = bed.sent(B);
+    assert_eq!(indices(A, &answers), [2, 3, 4, 5, 6]);
+    bed.deliver_all(A, answers[1..].to_vec());
+    assert_eq!(indices(A, &bed.sent(A)), [2, 6]);
+    bed.deliver_all(A, answers);
     assert_eq!(bed.a().completions(), [(1, OK), (2, OK)]);
     assert_eq!(bed.b().completions(), [(8, OK)]);
 }
