@@ -258,3 +258,18 @@ fn what_is_not_from_the_peer_is_dropped() {
     limited.bth.pkey = 0x7fff;
     assert_eq!(try_with(path(1, 2), limited), (1, 1), "a limited member of it");
 }
+
+#[test]
+fn one_of_two_must_be_a_full_member_of_the_partition() {
+    for (ours, theirs, takes) in
+        [(0x7fff, 0xffff, true), (0xffff, 0x7fff, true), (0x7fff, 0x7fff, false)]
+    {
+        let mut bed = Bed::with(|_, attributes| attributes.pkey = ours);
+        bed.b().recv(1, &[]);
+        let operation = Operation::Send { position: Position::Only, imm: None, invalidate: None };
+        let mut packet = bed.forge(B, psn(A, 0), operation, Vec::new());
+        packet.bth.pkey = theirs;
+        bed.deliver(B, packet);
+        assert_eq!(bed.b().completions().len(), usize::from(takes), "{theirs:#x} to {ours:#x}");
+    }
+}
