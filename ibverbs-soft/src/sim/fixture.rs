@@ -1,6 +1,6 @@
 //! Two queue pairs over a perfect link, for tests of what happens packet by packet.
 
-use super::host::{Record, Rights, SimHost};
+use super::host::{Record, Rights};
 use super::link::Faults;
 use super::network::Network;
 use super::trace::Trace;
@@ -187,10 +187,5 @@ impl Fixture {
         self.log[node]
             .iter()
             .any(|record| matches!(record, Record::RemoteWrite { .. } | Record::Atomic { .. }))
-    }
-
-    /// The device with this number.
-    pub(crate) fn host(&mut self, node: usize) -> &mut SimHost {
-        &mut self.net.nodes[node].host
     }
 }

@@ -31,7 +31,7 @@ fn attack(pair: &mut Pair, rng: &mut Rng, source: Option<[u8; 4]>, left: &mut u3
 
 #[test]
 fn packets_from_elsewhere_change_nothing() {
-    for_seeds(1000, |seed, trace| {
+    for_seeds(3000, |seed, trace| {
         let scenario = rc::scenario(seed);
         let (mut pair, _) = scenario.build(seed, trace);
         let mut rng = Rng::new(seed ^ 0xbad);
@@ -145,7 +145,7 @@ fn run(seed: u64, trace: &Trace, service: Service) {
 
 #[test]
 fn a_reliable_peer_that_says_anything_does_what_it_may_only() {
-    for_seeds(2000, |seed, trace| run(seed, trace, Service::Rc));
+    for_seeds(5000, |seed, trace| run(seed, trace, Service::Rc));
 }
 
 #[test]

@@ -409,6 +409,8 @@ impl Network {
         let len = datagram.bytes.len() + 42;
         let arrivals = self.links[node].send(self.now, len, &mut self.rng);
         if self.trace.is_on() {
+            let encapsulation = Datagram::encapsulation(&path);
+            self.trace.capture(self.elapsed(), &encapsulation, &datagram.bytes);
             let fate: Vec<_> = arrivals
                 .iter()
                 .map(|arrival| (arrival.at - self.start, arrival.corrupt.then_some("corrupt")))

@@ -179,15 +179,6 @@ impl Pair {
         }
     }
 
-    /// A side and its peer.
-    pub(crate) fn both(&mut self, node: usize) -> [&mut Side; 2] {
-        let [a, b] = &mut self.sides;
-        match node {
-            0 => [a, b],
-            _ => [b, a],
-        }
-    }
-
     /// The bytes where a receive, a read or an atomic operation puts its result.
     pub(crate) fn scattered(&self, node: usize, sges: &[Sge]) -> Vec<u8> {
         let host = &self.net.nodes[node].host;

@@ -109,7 +109,7 @@ fn run(seed: u64, trace: &Trace, scenario: &Scenario) {
 
 #[test]
 fn messages_arrive_once_in_order_and_unchanged_or_the_queue_pair_fails() {
-    for_seeds(4000, |seed, trace| run(seed, trace, &scenario(seed)));
+    for_seeds(20_000, |seed, trace| run(seed, trace, &scenario(seed)));
 }
 
 /// Runs what must not fail.
@@ -140,7 +140,7 @@ fn nothing_fails_if_nothing_goes_wrong() {
 
 #[test]
 fn nothing_fails_on_a_bad_link_if_it_is_tried_often() {
-    for_seeds(2000, |seed, trace| {
+    for_seeds(6000, |seed, trace| {
         let mut scenario = Scenario { patient: true, ..scenario(seed) };
         scenario.faults = scenario.faults.map(|faults| faults.at_most(50));
         run_to_success(seed, trace, &scenario);
@@ -149,12 +149,12 @@ fn nothing_fails_on_a_bad_link_if_it_is_tried_often() {
 
 #[test]
 fn a_request_that_cannot_be_carried_out_fails_as_it_must_and_nothing_after_it_is_done() {
-    for_seeds(2000, |seed, trace| run(seed, trace, &Scenario { poison: true, ..scenario(seed) }));
+    for_seeds(6000, |seed, trace| run(seed, trace, &Scenario { poison: true, ..scenario(seed) }));
 }
 
 #[test]
 fn work_towards_a_peer_that_is_gone_fails_in_time() {
-    for_seeds(2000, |seed, trace| {
+    for_seeds(6000, |seed, trace| {
         let scenario = scenario(seed);
         let (mut pair, _) = scenario.build(seed, trace);
         let mut seen = Reliable::default();

@@ -225,6 +225,12 @@ impl Reliable {
                 }
                 assert!(peer_executed >= side.posted.len(), "{node}: not all was carried out");
             }
+            if let Some(srq) = side.srq {
+                let left = pair.net.nodes[node].host.srq_len(srq);
+                // One that a message has begun to fill is lent to the queue pair.
+                let lent = side.receives_posted - view.received - left;
+                assert!(lent <= usize::from(!failed), "{node}: {lent} shared receives are lost");
+            }
             if failed {
                 if side.srq.is_none() {
                     assert_eq!(view.received, side.receives_posted, "{node}: not all flushed");

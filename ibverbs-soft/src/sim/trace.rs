@@ -2,18 +2,33 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::fs::File;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::wire::{Encapsulation, PcapWriter};
+
 /// What happened, line by line, if anybody wants to know.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Trace(Option<Rc<RefCell<Vec<String>>>>);
+pub(crate) struct Trace(Option<Rc<RefCell<Story>>>);
+
+#[derive(Debug, Default)]
+struct Story {
+    lines: Vec<String>,
+    capture: Option<PcapWriter<File>>,
+}
 
 impl Trace {
-    pub(crate) fn on() -> Trace {
-        Trace(Some(Rc::default()))
+    /// One that writes a capture as well, if `IBVERBS_SOFT_PCAP` names a file.
+    fn on() -> Trace {
+        let capture = std::env::var_os("IBVERBS_SOFT_PCAP").map(|path| {
+            let file = File::create(&path);
+            let file = file.unwrap_or_else(|error| panic!("{}: {error}", path.to_string_lossy()));
+            PcapWriter::new(file).expect("a file that was created can be written")
+        });
+        Trace(Some(Rc::new(RefCell::new(Story { capture, ..Story::default() }))))
     }
 
     pub(crate) fn is_on(&self) -> bool {
@@ -21,15 +36,25 @@ impl Trace {
     }
 
     pub(crate) fn line(&self, time: Duration, what: fmt::Arguments<'_>) {
-        if let Some(lines) = &self.0 {
-            lines.borrow_mut().push(format!("{:>13.3} us  {what}", time.as_nanos() as f64 / 1e3));
+        if let Some(story) = &self.0 {
+            let lines = &mut story.borrow_mut().lines;
+            lines.push(format!("{:>13.3} us  {what}", time.as_nanos() as f64 / 1e3));
+        }
+    }
+
+    /// Captures a packet that is sent.
+    pub(crate) fn capture(&self, time: Duration, encapsulation: &Encapsulation, bytes: &[u8]) {
+        if let Some(story) = &self.0 {
+            if let Some(capture) = &mut story.borrow_mut().capture {
+                capture.write(time, encapsulation, bytes).expect("a file can be written");
+            }
         }
     }
 
     /// Prints the last lines.
     fn print(&self, count: usize) {
-        let Some(lines) = &self.0 else { return };
-        let lines = lines.borrow();
+        let Some(story) = &self.0 else { return };
+        let lines = &story.borrow().lines;
         let skipped = lines.len().saturating_sub(count);
         if skipped > 0 {
             println!("({skipped} lines before these)");
@@ -42,7 +67,8 @@ impl Trace {
 
 /// Runs a property for this many seeds, on all processors. One that fails is run again for its trace.
 ///
-/// `IBVERBS_SOFT_SEED=n` runs that seed alone and prints its trace; `IBVERBS_SOFT_SEEDS=n` runs n times as many.
+/// `IBVERBS_SOFT_SEED=n` runs that seed alone and prints its trace, and `IBVERBS_SOFT_PCAP=file` captures its packets.
+/// `IBVERBS_SOFT_SEEDS=n` runs n times as many seeds.
 pub(crate) fn for_seeds(count: u64, property: impl Fn(u64, &Trace) + Sync) {
     if let Some(seed) = variable("IBVERBS_SOFT_SEED") {
         run_traced(seed, usize::MAX, &property);

@@ -163,7 +163,7 @@ fn run(seed: u64, trace: &Trace, scenario: &Scenario) {
 
 #[test]
 fn messages_arrive_whole_and_unchanged_or_not_at_all() {
-    for_seeds(2000, |seed, trace| {
+    for_seeds(5000, |seed, trace| {
         run(seed, trace, &Scenario::draw(&mut Rng::new(seed ^ 0x22), Service::Uc));
     });
 }
