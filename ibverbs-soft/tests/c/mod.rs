@@ -335,7 +335,8 @@ impl<'q> Qp<'q> {
             port_num: PORT,
             timeout: 14,
             retry_cnt: 6,
-            rnr_retry: 6,
+            // For ever: however slow the machine is, a receive may come later.
+            rnr_retry: 7,
             ..Default::default()
         }
     }
