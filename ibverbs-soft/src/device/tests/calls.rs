@@ -157,3 +157,44 @@ fn completions_that_do_not_fit_are_told() {
     assert_eq!([it.wait().completion.wr_id, it.wait().completion.wr_id], [0, 1]);
     assert_eq!(it.device.poll_cq(it.cq).err(), Some(Errno::OVERFLOW));
 }
+
+#[test]
+fn an_address_has_one_device() {
+    let device = new_device(Loopback::Memory);
+    let again = crate::driver::Socket::bind(device.addr());
+    assert_eq!(again.err().map(|error| error.kind()), Some(std::io::ErrorKind::AddrInUse));
+    let nowhere = crate::driver::Socket::bind("192.0.2.1".parse().unwrap());
+    assert_eq!(nowhere.err().map(|error| error.kind()), Some(std::io::ErrorKind::AddrNotAvailable));
+}
+
+#[test]
+fn signals_are_for_the_programs_threads() {
+    let _device = new_device(Loopback::Memory);
+    let engines = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        // Others' threads may end meanwhile.
+        let status = |task: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.ok()?.path().join("status")).ok()
+        };
+        tasks
+            .filter_map(status)
+            .filter(|status| status.starts_with("Name:\tibverbs-soft"))
+            .collect()
+    };
+    let end = Instant::now() + LONG;
+    let mut found: Vec<String> = engines();
+    // A thread names itself when it begins.
+    while found.is_empty() && Instant::now() < end {
+        found = engines();
+    }
+    assert!(!found.is_empty());
+    for status in found {
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
+        // All but SIGKILL and SIGSTOP, and the two that the C library keeps for itself.
+        let blocked = u64::from_str_radix(blocked, 16).unwrap();
+        assert_eq!(blocked.count_ones(), 60, "{blocked:x}");
+    }
+    // This thread still gets them.
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    assert!(status.lines().any(|line| line == "SigBlk:\t0000000000000000"), "{status}");
+}

@@ -86,7 +86,15 @@ fn a_child_does_not_keep_the_address() {
         unsafe { libc::_exit(0) };
     }
     drop(device);
-    let socket = std::net::UdpSocket::bind((addr, 4791));
+    // The child may not have run yet.
+    let end = Instant::now() + LONG;
+    let bind = || std::net::UdpSocket::bind((addr, 4791));
+    let socket = loop {
+        match bind() {
+            Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(1)),
+            result => break result,
+        }
+    };
     drop(writer);
     // SAFETY: waits for the child, without a place for its status.
     unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };

@@ -146,6 +146,14 @@ impl Side {
     }
 }
 
+impl Drop for Side {
+    fn drop(&mut self) {
+        // What was closed or is dead answers with an error; in any case, nobody uses the memory after this.
+        let _ = self.device.deregister(self.key);
+        let _ = self.device.destroy_qp(self.qp_num);
+    }
+}
+
 fn create_qp(
     device: &Device,
     service: Service,

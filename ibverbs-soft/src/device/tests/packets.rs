@@ -77,6 +77,19 @@ fn datagrams_arrive_with_the_fields_of_their_ip_header() {
 }
 
 #[test]
+fn devices_of_ipv6_reach_themselves_over_the_wire() {
+    let addr = "::1".parse().unwrap();
+    let device = Arc::new(Device::of_its_own(14, Some(addr), Loopback::Wire));
+    let [one, other] = connected(Service::Rc, [&device, &device]);
+    other.post_recv(1, vec![other.sge(0, 4000)]);
+    one.store(3999, 7);
+    one.post_send(2, SEND, vec![one.sge(0, 4000)]);
+    let received = [one.wait(), other.wait()].map(|entry| entry.completion);
+    assert!(received.iter().all(|completion| completion.status == Status::Success));
+    assert_eq!(other.load(3999), 7);
+}
+
+#[test]
 fn memory_of_the_peer_is_read_written_and_changed() {
     each_way(Service::Rc, |[one, other]| {
         one.store(0, 3);
