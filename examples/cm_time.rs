@@ -20,7 +20,9 @@ use clap::{value_parser, Parser};
 use hdrhistogram::Histogram;
 use ibverbs::rdmacm::{CmEvent, CmEventType, CmId, ConnectionParams, EventChannel, Tcp};
 use ibverbs::{CompletionQueue, PreparedQueuePair, ProtectionDomain, QueuePair, Rc};
-use ibverbs_examples::{explain, show, Addresses, Progress, Route, PATIENCE, SET_UP};
+use ibverbs_examples::{
+    event_channel, explain, show, Addresses, Progress, Route, PATIENCE, SET_UP,
+};
 
 /// Measure how long it takes to set up connections.
 ///
@@ -73,7 +75,7 @@ impl Parts {
 
 /// Accepts connections until the client has ended all of them.
 fn serve(options: &Options) -> Result<()> {
-    let channel = EventChannel::create()?;
+    let channel = event_channel()?;
     let _listener = options.addresses.listen(|address| {
         let mut id = CmId::create_on(&channel, Tcp)?;
         id.bind_addr(address)?;
@@ -203,7 +205,7 @@ impl Client {
         let greeting = [&GREETING[..], &options.connections.to_be_bytes()].concat();
         let histogram = Histogram::new(3)?;
         Ok(Client {
-            channel: EventChannel::create()?,
+            channel: event_channel()?,
             route: options.addresses.route()?,
             greeting: ConnectionParams::new().set_private_data(greeting),
             connections: Vec::new(),

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, ensure, Context as _, Result};
-use ibverbs::rdmacm::{Connection, Connector, Resolved, Tcp};
+use ibverbs::rdmacm::{Connection, Connector, EventChannel, Resolved, Tcp};
 use ibverbs::{CompletionQueue, WorkCompletion};
 
 use crate::device::has_rdma_device;
@@ -82,6 +82,12 @@ impl Addresses {
         let peer = *peer.with_context(|| format!("{host} has no address of the kind of --bind"))?;
         Ok(Route { source, peer })
     }
+}
+
+/// Opens an event channel.
+pub fn event_channel() -> Result<EventChannel> {
+    need_connection_manager()?;
+    Ok(EventChannel::create()?)
 }
 
 /// Says what the connection manager needs, if it is not there.

@@ -12,7 +12,9 @@ mod talk;
 mod transfer;
 mod wait;
 
-pub use cm::{explain, show, text, wait_connected, Addresses, Route, Served, PATIENCE, SET_UP};
+pub use cm::{
+    event_channel, explain, show, text, wait_connected, Addresses, Route, Served, PATIENCE, SET_UP,
+};
 pub use data::{check, fill};
 pub use device::{devices, find, Local, Opened};
 pub use inbox::Inbox;
