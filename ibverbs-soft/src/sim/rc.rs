@@ -21,9 +21,9 @@ const RNR_TIMERS: [u64; 32] = [
 
 /// How long a request can be tried again at most after the last answer, and after it was posted.
 fn patience(attributes: &Attributes, peer: &Attributes, scenario: &Scenario) -> Duration {
-    // The specification allows four times what was asked for; it is never less than a millisecond.
+    // The specification allows four times what was asked for; it is never less than four milliseconds.
     let timeout = Duration::from_nanos(4096 << attributes.timeout) * 4;
-    let each = timeout + scenario.driver.lateness + Duration::from_millis(2);
+    let each = timeout + scenario.driver.lateness + Duration::from_millis(5);
     let not_ready = Duration::from_micros(10 * RNR_TIMERS[usize::from(peer.min_rnr_timer & 31)]);
     not_ready + each * (u32::from(attributes.retry_count) + 1)
 }

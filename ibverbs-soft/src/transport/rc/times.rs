@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// No acknowledgement is missed in less: the peer may be waiting for its turn on the processor.
-const LEAST_TIMEOUT: Duration = Duration::from_millis(1);
+/// No acknowledgement is missed in less: it may wait for more to acknowledge, for the peer's clock to tick, and for the peer's
+/// turn on the processor.
+const LEAST_TIMEOUT: Duration = Duration::from_millis(4);
 
 /// How long an acknowledgement is waited for; not at all for 0.
 pub(super) fn ack_timeout(encoded: u8) -> Option<Duration> {
