@@ -289,6 +289,13 @@ impl Network {
         }
     }
 
+    /// Whether nothing is on its way, and no timer runs.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let only_wakes = |event: &Event| matches!(event, Event::Wake(_));
+        self.next_timer().is_none()
+            && self.scheduled.iter().all(|Reverse(scheduled)| only_wakes(&scheduled.event))
+    }
+
     fn schedule(&mut self, at: Instant, event: Event) {
         self.order += 1;
         self.scheduled.push(Reverse(Scheduled { at, order: self.order, event }));

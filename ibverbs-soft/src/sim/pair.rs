@@ -69,9 +69,15 @@ impl Side {
 pub(crate) struct Pair {
     pub(crate) net: Network,
     pub(crate) sides: [Side; 2],
+    /// How often in a row a program woke up and could not post anything, while nothing else happened.
+    idle: u32,
 }
 
 impl Pair {
+    pub(crate) fn new(net: Network, sides: [Side; 2]) -> Pair {
+        Pair { net, sides, idle: 0 }
+    }
+
     /// Lets both programs run until nothing happens any more.
     pub(crate) fn run(&mut self, observer: &mut impl Observer) {
         self.begin();
@@ -91,8 +97,9 @@ impl Pair {
     /// Goes on to the next thing that happens. Returns whether there was one.
     pub(crate) fn step(&mut self, observer: &mut impl Observer) -> bool {
         let step = self.net.step();
-        if let Some(Step::Wake(node)) = step {
-            self.post(node);
+        match step {
+            Some(Step::Wake(node)) => self.post(node),
+            _ => self.idle = 0,
         }
         for node in 0..2 {
             for record in self.net.nodes[node].host.take_log() {
@@ -144,7 +151,13 @@ impl Pair {
         }
         let after =
             side.plan.len() - side.posted.len() + side.receives.len() - side.receives_posted;
-        side.blocked = if after == before { side.blocked + 1 } else { 0 };
+        if after == before {
+            side.blocked += 1;
+            self.idle += 1;
+        } else {
+            side.blocked = 0;
+            self.idle = 0;
+        }
         if after > 0 {
             // Whoever waits for long looks less often.
             let pause = (pace.pause * (1 << side.blocked.min(12))).min(Duration::from_millis(5));
@@ -161,6 +174,7 @@ impl Pair {
             let peer = &self.sides[1 - node];
             let peer_is_done = !is_reliable && peer.posted.len() == peer.plan.len();
             let peer_failed = self.state(1 - node) == State::Error;
+            let is_stuck = self.idle > 200 && self.net.is_quiet();
             let side = &mut self.sides[node];
             let Some(next) = side.receives.get(side.receives_posted) else { break };
             let request = next.clone();
@@ -168,7 +182,7 @@ impl Pair {
                 Some(srq) => self.net.nodes[node].host.post_srq_recv(srq, request),
                 None if has_room => self.net.post_recv(node, 0, request),
                 None => {
-                    if peer_failed || peer_is_done || side.blocked > 1000 {
+                    if peer_failed || peer_is_done || is_stuck {
                         // There never will be.
                         side.receives.truncate(side.receives_posted);
                     }

@@ -128,6 +128,6 @@ impl Scenario {
             let (plan, receives) = work.next().expect("there are two sides");
             Side::new(plan, receives, memories[node], srq, pace)
         });
-        (Pair { net, sides }, poison)
+        (Pair::new(net, sides), poison)
     }
 }
