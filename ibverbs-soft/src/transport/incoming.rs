@@ -48,7 +48,7 @@ impl Incoming {
         self.message = None;
     }
 
-    /// Takes a packet of a send or RDMA write. Returns whether its message is complete, and its receive, if it took one, completed.
+    /// Takes a packet of a send or RDMA write. Returns whether its message is complete, and so its receive, if it took one.
     ///
     /// # Errors
     ///

@@ -1,4 +1,17 @@
-//! Reliable connections.
+//! Reliable connections (InfiniBand Architecture Specification, volume 1, 9.7; errors: 9.9).
+//!
+//! A queue pair is two machines that share a path: the *requester* sends what is posted (`requester`) and understands the answers
+//! (`completer`); the *responder* carries out what the peer requests (`responder`) and sends answers (`answers`).
+//!
+//! What the specification leaves open is done so that sockets, whose buffers are small and push nothing back, lose little:
+//!
+//! - A window of packets is under way, and the answers to reads are counted in it before they are there. A long read is requested
+//!   in parts for that.
+//! - Acknowledgements wait for each other for half a millisecond at most, or until somebody hastens them.
+//! - What was lost is sent again from there on, by whole packets, also in the middle of a message or of an answer.
+//!
+//! A queue pair that has failed still sends what it owes: acknowledgements of what it has completed, and the refusal that it
+//! failed by.
 
 mod answers;
 mod completer;

@@ -1,7 +1,7 @@
 //! The side of a reliable connection that makes requests: what it sends, and when it sends it again.
 //!
-//! Everything before `acked` is done, everything before `end` was sent at least once, and `next` is where sending goes on: it goes
-//! back to `acked` when something was lost.
+//! Everything before `acked` is done, everything before `end` was sent at least once, and `next` is where sending goes on: it
+//! goes back to `acked` when something was lost.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
