@@ -3,7 +3,7 @@
 //! Registered memory is the program's: its threads may read and write it at any time. What is here counts, for the memory
 //! model, as relaxed atomic accesses of single bytes, and so is no data race with atomic accesses of the program.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// Copies from registered memory.
 ///
@@ -38,13 +38,6 @@ pub(crate) unsafe fn change<T>(at: *mut u8, change: impl FnOnce(&AtomicU64) -> T
     change(unsafe { AtomicU64::from_ptr(at.cast()) })
 }
 
-/// Compares and swaps; returns what was there.
-pub(crate) fn compare_swap(word: &AtomicU64, compare: u64, swap: u64) -> u64 {
-    match word.compare_exchange(compare, swap, Ordering::SeqCst, Ordering::SeqCst) {
-        Ok(before) | Err(before) => before,
-    }
-}
-
 /// Copies `len` bytes. Which side is registered memory, only the portable form needs to know.
 ///
 /// # Safety
@@ -77,7 +70,7 @@ unsafe fn copy<const FROM_REGISTERED: bool>(to: *mut u8, from: *const u8, len: u
 /// As above.
 #[cfg(not(all(target_arch = "x86_64", not(any(miri, ibverbs_soft_bytewise)))))]
 unsafe fn copy<const FROM_REGISTERED: bool>(to: *mut u8, from: *const u8, len: usize) {
-    use std::sync::atomic::AtomicU8;
+    use std::sync::atomic::{AtomicU8, Ordering};
 
     const WORD: usize = size_of::<u64>();
     let words = !cfg!(any(miri, ibverbs_soft_bytewise));
@@ -124,6 +117,8 @@ unsafe fn copy<const FROM_REGISTERED: bool>(to: *mut u8, from: *const u8, len: u
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
 
     #[test]
@@ -152,11 +147,9 @@ mod tests {
         let mut word = 5_u64;
         let at: *mut u8 = (&raw mut word).cast();
         // SAFETY: an aligned word of this test's own.
-        let swapped = unsafe { change(at, |word| compare_swap(word, 5, 9)) };
-        // SAFETY: as above.
-        let refused = unsafe { change(at, |word| compare_swap(word, 5, 11)) };
+        let swapped = unsafe { change(at, |word| word.swap(9, Ordering::SeqCst)) };
         // SAFETY: as above.
         let added = unsafe { change(at, |word| word.fetch_add(u64::MAX, Ordering::SeqCst)) };
-        assert_eq!((swapped, refused, added, word), (5, 9, 9, 8));
+        assert_eq!((swapped, added, word), (5, 9, 8));
     }
 }

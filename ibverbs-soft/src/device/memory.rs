@@ -1,16 +1,26 @@
 //! Registered memory, by its keys.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::AtomicU64;
 
 use rustix::io::Errno;
 
 use super::numbers::Numbered;
 use super::{copy, limits, Access, Result};
-use crate::transport::{MemoryError, PdId, RemoteAccess, Sge};
+use crate::transport::{MemoryError, PdId, RemoteAccess};
+
+/// The result of an access that was checked.
+pub(crate) type Checked<T> = std::result::Result<T, MemoryError>;
+
+/// Whose request it is that accesses memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    Program,
+    Peer,
+}
 
 /// What an access needs of a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Right {
+pub(crate) enum Right {
     LocalRead,
     LocalWrite,
     Remote(RemoteAccess),
@@ -100,14 +110,7 @@ impl Memory {
 
     /// Where `len` bytes at `addr` are, if the key covers them and allows it.
     #[inline]
-    fn find(
-        &self,
-        pd: PdId,
-        key: u32,
-        addr: u64,
-        len: u64,
-        right: Right,
-    ) -> std::result::Result<*mut u8, MemoryError> {
+    fn find(&self, pd: PdId, key: u32, addr: u64, len: u64, right: Right) -> Checked<*mut u8> {
         let region = self.regions.get(key).ok_or(MemoryError)?;
         let offset = addr.checked_sub(region.iova).ok_or(MemoryError)?;
         let end = offset.checked_add(len).ok_or(MemoryError)?;
@@ -117,155 +120,84 @@ impl Memory {
         Ok((region.addr + offset) as *mut u8)
     }
 
-    /// Where a piece of a scatter entry is.
-    #[inline]
-    fn find_local(
+    /// Copies from memory.
+    pub(crate) fn read(
         &self,
+        who: Who,
         pd: PdId,
-        sge: &Sge,
-        offset: u32,
-        len: usize,
-        right: Right,
-    ) -> std::result::Result<*mut u8, MemoryError> {
-        let addr = sge.addr.checked_add(u64::from(offset)).ok_or(MemoryError)?;
-        self.find(pd, sge.lkey, addr, len as u64, right)
-    }
-
-    pub(crate) fn read_local(
-        &self,
-        pd: PdId,
-        sge: &Sge,
-        offset: u32,
+        key: u32,
+        addr: u64,
         to: &mut [u8],
-    ) -> std::result::Result<(), MemoryError> {
-        if to.is_empty() {
-            return Ok(());
+    ) -> Checked<()> {
+        if !to.is_empty() {
+            let right = match who {
+                Who::Program => Right::LocalRead,
+                Who::Peer => Right::READ,
+            };
+            let from = self.find(pd, key, addr, to.len() as u64, right)?;
+            // SAFETY: within a region that is in the table, and so mapped and readable.
+            unsafe { copy::from_registered(from, to) };
         }
-        let from = self.find_local(pd, sge, offset, to.len(), Right::LocalRead)?;
-        // SAFETY: within a region that is in the table, and so mapped and readable.
-        unsafe { copy::from_registered(from, to) };
         Ok(())
     }
 
-    pub(crate) fn write_local(
+    /// Copies into memory.
+    pub(crate) fn write(
         &self,
+        who: Who,
         pd: PdId,
-        sge: &Sge,
-        offset: u32,
+        key: u32,
+        addr: u64,
         from: &[u8],
-    ) -> std::result::Result<(), MemoryError> {
-        if from.is_empty() {
-            return Ok(());
+    ) -> Checked<()> {
+        if !from.is_empty() {
+            let right = match who {
+                Who::Program => Right::LocalWrite,
+                Who::Peer => Right::WRITE,
+            };
+            let to = self.find(pd, key, addr, from.len() as u64, right)?;
+            // SAFETY: within a region that is in the table and allows writes, and so is mapped and writable.
+            unsafe { copy::to_registered(to, from) };
         }
-        let to = self.find_local(pd, sge, offset, from.len(), Right::LocalWrite)?;
-        // SAFETY: within a region that is in the table and allows writes, and so is mapped and writable.
-        unsafe { copy::to_registered(to, from) };
         Ok(())
     }
 
-    pub(crate) fn check_local(
+    /// Whether a key covers `len` bytes and allows an access. Nothing is checked for no bytes.
+    pub(crate) fn check(
         &self,
+        right: Right,
         pd: PdId,
-        sge: &Sge,
-        write: bool,
-    ) -> std::result::Result<(), MemoryError> {
-        if sge.len == 0 {
-            return Ok(());
-        }
-        let right = if write { Right::LocalWrite } else { Right::LocalRead };
-        self.find(pd, sge.lkey, sge.addr, u64::from(sge.len), right).map(|_| ())
-    }
-
-    pub(crate) fn check_remote(
-        &self,
-        pd: PdId,
-        rkey: u32,
+        key: u32,
         addr: u64,
         len: u32,
-        access: RemoteAccess,
-    ) -> std::result::Result<(), MemoryError> {
-        if len == 0 {
-            return Ok(());
+    ) -> Checked<()> {
+        if len > 0 {
+            self.find(pd, key, addr, u64::from(len), right)?;
         }
-        self.find(pd, rkey, addr, u64::from(len), Right::Remote(access)).map(|_| ())
-    }
-
-    pub(crate) fn read_remote(
-        &self,
-        pd: PdId,
-        rkey: u32,
-        addr: u64,
-        to: &mut [u8],
-    ) -> std::result::Result<(), MemoryError> {
-        if to.is_empty() {
-            return Ok(());
-        }
-        let from = self.find(pd, rkey, addr, to.len() as u64, Right::READ)?;
-        // SAFETY: within a region that is in the table, and so mapped and readable.
-        unsafe { copy::from_registered(from, to) };
         Ok(())
     }
 
-    pub(crate) fn write_remote(
+    /// Changes 8 bytes as one operation, if a peer may do so. The address by which they are named may be a multiple of 8 where
+    /// they are not: then they cannot be changed.
+    pub(crate) fn change(
         &self,
         pd: PdId,
         rkey: u32,
         addr: u64,
-        from: &[u8],
-    ) -> std::result::Result<(), MemoryError> {
-        if from.is_empty() {
-            return Ok(());
-        }
-        let to = self.find(pd, rkey, addr, from.len() as u64, Right::WRITE)?;
-        // SAFETY: within a region that is in the table and allows writes, and so is mapped and writable.
-        unsafe { copy::to_registered(to, from) };
-        Ok(())
-    }
-
-    /// Where 8 bytes for an atomic operation are. The address by which they are named may be a multiple of 8 where they are not.
-    fn find_word(
-        &self,
-        pd: PdId,
-        rkey: u32,
-        addr: u64,
-    ) -> std::result::Result<*mut u8, MemoryError> {
+        change: impl FnOnce(&AtomicU64) -> u64,
+    ) -> Checked<u64> {
         let at = self.find(pd, rkey, addr, 8, Right::ATOMIC)?;
-        if at as usize % 8 == 0 {
-            Ok(at)
-        } else {
-            Err(MemoryError)
+        if at as usize % 8 != 0 {
+            return Err(MemoryError);
         }
-    }
-
-    pub(crate) fn compare_swap(
-        &self,
-        pd: PdId,
-        rkey: u32,
-        addr: u64,
-        compare: u64,
-        swap: u64,
-    ) -> std::result::Result<u64, MemoryError> {
-        let at = self.find_word(pd, rkey, addr)?;
         // SAFETY: aligned, within a region that is in the table and allows writes.
-        Ok(unsafe { copy::change(at, |word| copy::compare_swap(word, compare, swap)) })
-    }
-
-    pub(crate) fn fetch_add(
-        &self,
-        pd: PdId,
-        rkey: u32,
-        addr: u64,
-        add: u64,
-    ) -> std::result::Result<u64, MemoryError> {
-        let at = self.find_word(pd, rkey, addr)?;
-        // SAFETY: aligned, within a region that is in the table and allows writes.
-        Ok(unsafe { copy::change(at, |word| word.fetch_add(add, Ordering::SeqCst)) })
+        Ok(unsafe { copy::change(at, change) })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::Ordering;
 
     use super::*;
 
@@ -299,43 +231,49 @@ mod tests {
     }
 
     impl Registered {
-        fn sge(&self, addr: u64, len: u32) -> Sge {
-            Sge { addr, len, lkey: self.key }
+        fn read(&self, who: Who, addr: u64, to: &mut [u8]) -> Checked<()> {
+            self.memory.read(who, PD, self.key, addr, to)
+        }
+
+        fn write(&self, who: Who, addr: u64, from: &[u8]) -> Checked<()> {
+            self.memory.write(who, PD, self.key, addr, from)
+        }
+
+        fn add(&self, addr: u64, add: u64) -> Checked<u64> {
+            self.memory.change(PD, self.key, addr, |word| word.fetch_add(add, Ordering::SeqCst))
         }
     }
 
     #[test]
     fn bytes_go_in_and_out_within_the_bounds() {
         let it = registered(ALL);
-        let sge = it.sge(IOVA + 8, 24);
-        assert_eq!(it.memory.write_local(PD, &sge, 3, &[1, 2, 3]), Ok(()));
-        let mut back = [0; 5];
-        assert_eq!(it.memory.read_local(PD, &sge, 2, &mut back), Ok(()));
-        assert_eq!(back, [0, 1, 2, 3, 0]);
-        assert_eq!(it.memory.read_remote(PD, it.key, IOVA + 10, &mut back), Ok(()));
-        assert_eq!(back, [0, 1, 2, 3, 0]);
-        assert_eq!(it.memory.write_remote(PD, it.key, IOVA + 31, &[9]), Ok(()));
-        assert_eq!(it.words[3].load(Ordering::Relaxed).to_ne_bytes()[7], 9);
-        assert_eq!(it.memory.write_remote(PD, it.key, IOVA + 31, &[9, 9]), Err(MemoryError));
-        assert_eq!(it.memory.write_remote(PD, it.key, IOVA - 1, &[9]), Err(MemoryError));
-        assert_eq!(it.memory.write_local(PD, &sge, 24, &[9]), Err(MemoryError));
-        let beyond = it.sge(u64::MAX, 1);
-        assert_eq!(it.memory.write_local(PD, &beyond, 1, &[9]), Err(MemoryError));
-        assert_eq!(it.memory.read_remote(PD, it.key, u64::MAX, &mut back), Err(MemoryError));
+        for (who, other) in [(Who::Program, Who::Peer), (Who::Peer, Who::Program)] {
+            assert_eq!(it.write(who, IOVA + 11, &[1, 2, 3]), Ok(()));
+            let mut back = [7; 5];
+            assert_eq!(it.read(other, IOVA + 10, &mut back), Ok(()));
+            assert_eq!(back, [0, 1, 2, 3, 0]);
+            assert_eq!(it.write(who, IOVA + 31, &[9]), Ok(()));
+            assert_eq!(it.words[3].load(Ordering::Relaxed).to_ne_bytes()[7], 9);
+            for (addr, len) in [(IOVA + 31, 2), (IOVA - 1, 1), (IOVA + 32, 1), (u64::MAX, 2)] {
+                assert_eq!(it.write(who, addr, &vec![8; len]), Err(MemoryError));
+                assert_eq!(it.read(who, addr, &mut vec![8; len]), Err(MemoryError));
+                let checked = it.memory.check(Right::LocalRead, PD, it.key, addr, len as u32);
+                assert_eq!(checked, Err(MemoryError));
+            }
+        }
     }
 
     #[test]
     fn the_domain_and_the_whole_key_count() {
         let mut it = registered(ALL);
-        let sge = it.sge(IOVA, 32);
-        assert_eq!(it.memory.check_local(PD, &sge, true), Ok(()));
-        assert_eq!(it.memory.check_local(OTHER, &sge, true), Err(MemoryError));
-        for bit in 0..32 {
-            let other = Sge { lkey: it.key ^ (1 << bit), ..sge };
-            assert_eq!(it.memory.check_local(PD, &other, false), Err(MemoryError));
-        }
+        let check = |it: &Registered, pd, key| {
+            it.memory.check(Right::LocalWrite, pd, key, IOVA, 32).is_ok()
+        };
+        assert!(check(&it, PD, it.key));
+        assert!(!check(&it, OTHER, it.key));
+        assert!((0..32).all(|bit| !check(&it, PD, it.key ^ (1 << bit))));
         assert!(it.memory.remove(it.key).is_some());
-        assert_eq!(it.memory.check_local(PD, &sge, false), Err(MemoryError));
+        assert!(!check(&it, PD, it.key));
         assert!(it.memory.remove(it.key).is_none());
     }
 
@@ -343,56 +281,64 @@ mod tests {
     fn each_right_is_asked_for() {
         let results = |access: Access| {
             let it = registered(access);
-            let sge = it.sge(IOVA, 8);
             [
-                it.memory.read_local(PD, &sge, 0, &mut [0]).is_ok(),
-                it.memory.write_local(PD, &sge, 0, &[0]).is_ok(),
-                it.memory.check_local(PD, &sge, true).is_ok(),
-                it.memory.read_remote(PD, it.key, IOVA, &mut [0]).is_ok(),
-                it.memory.write_remote(PD, it.key, IOVA, &[0]).is_ok(),
-                it.memory.compare_swap(PD, it.key, IOVA, 0, 0).is_ok(),
-                it.memory.fetch_add(PD, it.key, IOVA, 0).is_ok(),
+                it.read(Who::Program, IOVA, &mut [0]).is_ok(),
+                it.write(Who::Program, IOVA, &[0]).is_ok(),
+                it.memory.check(Right::LocalWrite, PD, it.key, IOVA, 1).is_ok(),
+                it.read(Who::Peer, IOVA, &mut [0]).is_ok(),
+                it.write(Who::Peer, IOVA, &[0]).is_ok(),
+                it.add(IOVA, 0).is_ok(),
             ]
         };
         let local = Access { local_write: true, ..NOTHING };
-        assert_eq!(results(NOTHING), [true, false, false, false, false, false, false]);
-        assert_eq!(results(local), [true, true, true, false, false, false, false]);
+        assert_eq!(results(NOTHING), [true, false, false, false, false, false]);
+        assert_eq!(results(local), [true, true, true, false, false, false]);
         let read = Access { remote_read: true, ..NOTHING };
-        assert_eq!(results(read), [true, false, false, true, false, false, false]);
+        assert_eq!(results(read), [true, false, false, true, false, false]);
         let write = Access { remote_write: true, ..local };
-        assert_eq!(results(write), [true, true, true, false, true, false, false]);
+        assert_eq!(results(write), [true, true, true, false, true, false]);
         let atomic = Access { remote_atomic: true, ..local };
-        assert_eq!(results(atomic), [true, true, true, false, false, true, true]);
-        assert_eq!(results(ALL), [true; 7]);
+        assert_eq!(results(atomic), [true, true, true, false, false, true]);
+        assert_eq!(results(ALL), [true; 6]);
+    }
+
+    #[test]
+    fn a_peer_needs_all_rights_that_are_checked_together() {
+        let it = registered(Access { remote_read: true, ..NOTHING });
+        let check = |write, read, atomic, len| {
+            let right = Right::Remote(RemoteAccess { write, read, atomic });
+            it.memory.check(right, PD, it.key, IOVA, len)
+        };
+        assert_eq!(check(false, true, false, 32), Ok(()));
+        assert_eq!(check(true, true, false, 32), Err(MemoryError));
+        assert_eq!(check(false, true, true, 32), Err(MemoryError));
+        assert_eq!(check(false, true, false, 33), Err(MemoryError));
     }
 
     #[test]
     fn no_bytes_need_no_key() {
         let it = registered(NOTHING);
-        let nowhere = Sge { addr: 7, len: 0, lkey: !it.key };
-        assert_eq!(it.memory.check_local(OTHER, &nowhere, true), Ok(()));
-        assert_eq!(it.memory.read_local(OTHER, &nowhere, 0, &mut []), Ok(()));
-        assert_eq!(it.memory.write_local(OTHER, &nowhere, 0, &[]), Ok(()));
-        let all = RemoteAccess { write: true, read: true, atomic: true };
-        assert_eq!(it.memory.check_remote(OTHER, !it.key, 7, 0, all), Ok(()));
-        assert_eq!(it.memory.check_remote(PD, it.key, IOVA, 1, all), Err(MemoryError));
+        for who in [Who::Program, Who::Peer] {
+            assert_eq!(it.memory.read(who, OTHER, !it.key, 7, &mut []), Ok(()));
+            assert_eq!(it.memory.write(who, OTHER, !it.key, 7, &[]), Ok(()));
+        }
+        assert_eq!(it.memory.check(Right::WRITE, OTHER, !it.key, 7, 0), Ok(()));
+        assert_eq!(it.memory.check(Right::WRITE, PD, it.key, IOVA, 1), Err(MemoryError));
     }
 
     #[test]
-    fn atomics_change_words_where_they_are_aligned() {
+    fn words_are_changed_where_they_are_aligned() {
         let it = registered(ALL);
-        assert_eq!(it.memory.fetch_add(PD, it.key, IOVA + 8, 5), Ok(0));
-        assert_eq!(it.memory.compare_swap(PD, it.key, IOVA + 8, 5, 7), Ok(5));
-        assert_eq!(it.memory.compare_swap(PD, it.key, IOVA + 8, 5, 9), Ok(7));
+        assert_eq!(it.add(IOVA + 8, 5), Ok(0));
+        assert_eq!(it.add(IOVA + 8, 2), Ok(5));
         assert_eq!(it.words[1].load(Ordering::Relaxed), 7);
-        assert_eq!(it.memory.fetch_add(PD, it.key, IOVA + 28, 5), Err(MemoryError));
-        assert_eq!(it.memory.fetch_add(PD, it.key, IOVA + 4, 5), Err(MemoryError));
+        assert_eq!([it.add(IOVA + 28, 5), it.add(IOVA + 4, 5)], [Err(MemoryError); 2]);
         let mut memory = Memory::new();
         let addr = it.words.as_ptr() as u64 + 4;
         let region = Region { pd: PD, addr, len: 16, iova: IOVA, access: ALL };
         // SAFETY: within the box, which lives longer.
         let key = unsafe { memory.insert(region) }.unwrap();
-        assert_eq!(memory.fetch_add(PD, key, IOVA, 5), Err(MemoryError));
+        assert_eq!(memory.change(PD, key, IOVA, |_| 0), Err(MemoryError));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a device has besides queue pairs: domains, memory, completion queues, shared receive queues, and where to tell of events.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -8,7 +9,7 @@ use rustix::time::{clock_gettime, ClockId};
 use slab::Slab;
 
 use super::completions::CompletionQueue;
-use super::memory::{Memory, Region};
+use super::memory::{Checked, Memory, Region, Right, Who};
 use super::shared_receives::SharedReceiveQueue;
 use super::{limits, AsyncEvent, CqOwner, Owner, Result};
 use crate::transport::{
@@ -230,34 +231,23 @@ fn check_entries(entries: u32) -> Result<()> {
     }
 }
 
+/// The address of a byte of a scatter entry.
+fn within(sge: &Sge, offset: u32) -> Checked<u64> {
+    sge.addr.checked_add(u64::from(offset)).ok_or(MemoryError)
+}
+
 impl Host for Parts {
-    fn read_local(
-        &self,
-        pd: PdId,
-        sge: &Sge,
-        offset: u32,
-        to: &mut [u8],
-    ) -> std::result::Result<(), MemoryError> {
-        self.memory.read_local(pd, sge, offset, to)
+    fn read_local(&self, pd: PdId, sge: &Sge, offset: u32, to: &mut [u8]) -> Checked<()> {
+        self.memory.read(Who::Program, pd, sge.lkey, within(sge, offset)?, to)
     }
 
-    fn write_local(
-        &self,
-        pd: PdId,
-        sge: &Sge,
-        offset: u32,
-        from: &[u8],
-    ) -> std::result::Result<(), MemoryError> {
-        self.memory.write_local(pd, sge, offset, from)
+    fn write_local(&self, pd: PdId, sge: &Sge, offset: u32, from: &[u8]) -> Checked<()> {
+        self.memory.write(Who::Program, pd, sge.lkey, within(sge, offset)?, from)
     }
 
-    fn check_local(
-        &self,
-        pd: PdId,
-        sge: &Sge,
-        write: bool,
-    ) -> std::result::Result<(), MemoryError> {
-        self.memory.check_local(pd, sge, write)
+    fn check_local(&self, pd: PdId, sge: &Sge, write: bool) -> Checked<()> {
+        let right = if write { Right::LocalWrite } else { Right::LocalRead };
+        self.memory.check(right, pd, sge.lkey, sge.addr, sge.len)
     }
 
     fn check_remote(
@@ -267,28 +257,16 @@ impl Host for Parts {
         addr: u64,
         len: u32,
         access: RemoteAccess,
-    ) -> std::result::Result<(), MemoryError> {
-        self.memory.check_remote(pd, rkey, addr, len, access)
+    ) -> Checked<()> {
+        self.memory.check(Right::Remote(access), pd, rkey, addr, len)
     }
 
-    fn read_remote(
-        &self,
-        pd: PdId,
-        rkey: u32,
-        addr: u64,
-        to: &mut [u8],
-    ) -> std::result::Result<(), MemoryError> {
-        self.memory.read_remote(pd, rkey, addr, to)
+    fn read_remote(&self, pd: PdId, rkey: u32, addr: u64, to: &mut [u8]) -> Checked<()> {
+        self.memory.read(Who::Peer, pd, rkey, addr, to)
     }
 
-    fn write_remote(
-        &self,
-        pd: PdId,
-        rkey: u32,
-        addr: u64,
-        from: &[u8],
-    ) -> std::result::Result<(), MemoryError> {
-        self.memory.write_remote(pd, rkey, addr, from)
+    fn write_remote(&self, pd: PdId, rkey: u32, addr: u64, from: &[u8]) -> Checked<()> {
+        self.memory.write(Who::Peer, pd, rkey, addr, from)
     }
 
     fn compare_swap(
@@ -298,18 +276,15 @@ impl Host for Parts {
         addr: u64,
         compare: u64,
         swap: u64,
-    ) -> std::result::Result<u64, MemoryError> {
-        self.memory.compare_swap(pd, rkey, addr, compare, swap)
+    ) -> Checked<u64> {
+        let order = Ordering::SeqCst;
+        self.memory.change(pd, rkey, addr, |word| {
+            word.compare_exchange(compare, swap, order, order).unwrap_or_else(|before| before)
+        })
     }
 
-    fn fetch_add(
-        &self,
-        pd: PdId,
-        rkey: u32,
-        addr: u64,
-        add: u64,
-    ) -> std::result::Result<u64, MemoryError> {
-        self.memory.fetch_add(pd, rkey, addr, add)
+    fn fetch_add(&self, pd: PdId, rkey: u32, addr: u64, add: u64) -> Checked<u64> {
+        self.memory.change(pd, rkey, addr, |word| word.fetch_add(add, Ordering::SeqCst))
     }
 
     fn complete(&mut self, cq: CqId, completion: Completion) {

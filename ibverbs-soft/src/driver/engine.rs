@@ -29,7 +29,7 @@ const EAGER_LOOKS: u32 = 1000;
 /// With which of the polls then.
 const LAZY_LOOKS: u32 = 8;
 
-/// With more empty polls than this between two turns of the engine, somebody waits by polling.
+/// With so many empty polls between two turns of the engine, somebody waits by polling. So it is if a poll has found packets.
 const SPINNING: u32 = 32;
 
 /// How often the engine looks while somebody polls, and how soon it tries again to send when the socket is full.
@@ -378,6 +378,7 @@ impl Engine {
                 break;
             }
             self.vain_looks = 0;
+            self.polls = self.polls.max(SPINNING);
             self.work(now);
         }
         self.settle(now);
@@ -427,7 +428,7 @@ impl Engine {
         {
             self.turns += 1;
         }
-        let is_spinning = std::mem::take(&mut self.polls) > SPINNING;
+        let is_spinning = std::mem::take(&mut self.polls) >= SPINNING;
         self.handle_timers(now);
         if !is_spinning || self.stops {
             self.receive(now);
