@@ -118,6 +118,12 @@ impl Pair {
         self.net.nodes[node].endpoints[0].qp.state()
     }
 
+    /// Takes a queue pair to another state.
+    pub(crate) fn modify(&mut self, node: usize, state: State) {
+        let attributes = *self.net.nodes[node].endpoints[0].qp.attributes();
+        self.net.modify(node, 0, state, attributes);
+    }
+
     /// Posts some of what is left.
     fn post(&mut self, node: usize) {
         let failed = self.state(node) == State::Error;

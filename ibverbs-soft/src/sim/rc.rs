@@ -10,7 +10,7 @@ use super::reliable::{Failure, Reliable};
 use super::rng::Rng;
 use super::scenario::Scenario;
 use super::trace::{for_seeds, Trace};
-use crate::transport::{Attributes, SendOperation, Status};
+use crate::transport::{Attributes, SendOperation, State, Status};
 use crate::wire::{Psn, Service};
 
 /// The times to which a receiver's timer refers, in hundredths of a millisecond.
@@ -36,6 +36,9 @@ fn check_failure(pair: &Pair, seen: &Reliable, node: usize, scenario: &Scenario)
     let endpoint = &pair.net.nodes[node].endpoints[0];
     let attributes = endpoint.qp.attributes();
     let peer = pair.net.nodes[1 - node].endpoints[0].qp.attributes();
+    if seen.stopped == Some(node) && status == Status::WorkRequestFlushed {
+        return;
+    }
     if let Some(poison) = seen.poison {
         if poison.side == node {
             assert!(index <= poison.index, "{failure:?} came after {poison:?}");
@@ -54,7 +57,8 @@ fn check_failure(pair: &Pair, seen: &Reliable, node: usize, scenario: &Scenario)
             let least = u32::from(attributes.retry_count) + 1;
             assert!(tries >= Some(least), "{node}: failed after {tries:?} tries of {least}");
             let heard = endpoint.seen.heard.unwrap_or(side.posted[index]);
-            let begun = side.posted[index].max(heard).min(at);
+            let begun = seen.modified.max(Some(side.posted[index].max(heard)));
+            let begun = begun.map_or(at, |begun| begun.min(at));
             let patience = patience(attributes, peer, scenario);
             let took = at - begun;
             assert!(took <= patience, "{node}: failed after {took:?}, more than {patience:?}");
@@ -152,6 +156,14 @@ fn a_request_that_cannot_be_carried_out_fails_as_it_must_and_nothing_after_it_is
     for_seeds(6000, |seed, trace| run(seed, trace, &Scenario { poison: true, ..scenario(seed) }));
 }
 
+/// Lets both programs run for a while.
+fn run_for(pair: &mut Pair, seen: &mut Reliable, rng: &mut Rng) {
+    let most = rng.pick(&[10_000, 1_000_000, 100_000_000]);
+    let end = Duration::from_nanos(rng.below(most));
+    pair.begin();
+    while pair.net.elapsed() < end && pair.step(seen) {}
+}
+
 #[test]
 fn work_towards_a_peer_that_is_gone_fails_in_time() {
     for_seeds(6000, |seed, trace| {
@@ -161,12 +173,58 @@ fn work_towards_a_peer_that_is_gone_fails_in_time() {
         let mut rng = Rng::new(seed ^ 0xdead);
         // Nothing gets through any more, or nothing in one of the directions.
         let gone = rng.pick(&[[true, true], [true, false], [false, true]]);
-        let death = Duration::from_nanos(rng.below(rng.clone().pick(&[10_000, 1_000_000])));
-        pair.begin();
-        while pair.net.elapsed() < death && pair.step(&mut seen) {}
+        run_for(&mut pair, &mut seen, &mut rng);
         for (link, gone) in pair.net.links.iter_mut().zip(gone) {
             if gone {
                 link.faults.loss = 1000;
+            }
+        }
+        while pair.step(&mut seen) {}
+        check(&mut pair, seen, &scenario);
+    });
+}
+
+#[test]
+fn a_queue_pair_that_is_stopped_flushes_everything_and_its_peer_fails_in_time() {
+    for_seeds(3000, |seed, trace| {
+        let scenario = scenario(seed);
+        let (mut pair, _) = scenario.build(seed, trace);
+        let mut rng = Rng::new(seed ^ 0x570b);
+        let node = rng.below(2) as usize;
+        let mut seen = Reliable { stopped: Some(node), ..Reliable::default() };
+        run_for(&mut pair, &mut seen, &mut rng);
+        pair.modify(node, State::Error);
+        while pair.step(&mut seen) {}
+        assert_eq!(pair.state(node), State::Error);
+        check(&mut pair, seen, &scenario);
+    });
+}
+
+#[test]
+fn draining_finishes_what_was_begun_and_begins_nothing() {
+    for_seeds(3000, |seed, trace| {
+        let scenario = scenario(seed);
+        let (mut pair, _) = scenario.build(seed, trace);
+        let mut seen = Reliable::default();
+        let mut rng = Rng::new(seed ^ 0xd7a1);
+        let node = rng.below(2) as usize;
+        run_for(&mut pair, &mut seen, &mut rng);
+        if pair.state(node) == State::ReadyToSend {
+            pair.modify(node, State::SendQueueDrain);
+            seen.modified = Some(pair.net.now());
+            let is_draining = |pair: &Pair| pair.net.nodes[node].endpoints[0].qp.is_draining();
+            while is_draining(&pair) && pair.step(&mut seen) {}
+            assert!(!is_draining(&pair), "{node}: what was begun is not finished");
+            let requests = pair.net.nodes[node].endpoints[0].seen.requests;
+            for _ in 0..rng.between(1, 100) {
+                pair.step(&mut seen);
+            }
+            let after = pair.net.nodes[node].endpoints[0].seen.requests;
+            assert_eq!(requests, after, "{node}: something was begun");
+            if pair.state(node) == State::SendQueueDrain {
+                assert_eq!(seen.take_drained(node), 1);
+                pair.modify(node, State::ReadyToSend);
+                seen.modified = Some(pair.net.now());
             }
         }
         while pair.step(&mut seen) {}

@@ -40,6 +40,10 @@ pub(crate) struct Reliable {
     pub(crate) views: [View; 2],
     /// A request that must fail.
     pub(crate) poison: Option<Poison>,
+    /// When a side was last taken to another state, which allows all retries again.
+    pub(crate) modified: Option<Instant>,
+    /// The side that was taken to `Error`.
+    pub(crate) stopped: Option<usize>,
 }
 
 impl Observer for Reliable {
@@ -201,6 +205,14 @@ impl Reliable {
         if let Some(poison) = self.poison.filter(|poison| poison.side == side) {
             assert!(index < poison.index, "{index} was carried out in spite of {poison:?}");
         }
+    }
+
+    /// Takes the events that tell that a side has finished what was begun; how many there were.
+    pub(crate) fn take_drained(&mut self, node: usize) -> usize {
+        let events = &mut self.views[node].events;
+        let before = events.len();
+        events.retain(|&event| event != QpEvent::SendQueueDrained);
+        before - events.len()
     }
 
     /// Checks that nothing is left when nothing happens any more.
