@@ -302,6 +302,7 @@ pub(crate) fn draw_attributes(
         sq_psn,
         max_dest_rd_atomic: 16,
         max_rd_atomic: rng.pick(&[1, 1, 2, 4, 16]),
+        // Up to 10.24 ms.
         min_rnr_timer: rng.between(1, 20) as u8,
         timeout: rng.between(1, 14) as u8,
         retry_count: rng.pick(&[0, 3, 7, 7, 7]),
