@@ -1,28 +1,40 @@
 //! What is left of a device in a child of the process.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown};
+use std::os::unix::net::UnixStream;
+
 use rustix::io::Errno;
 
 use super::*;
+use crate::transport::Status;
 
-/// Runs something in a child of this process, and returns whether it ended without a panic, in time.
-fn in_child(test: impl FnOnce()) -> bool {
+/// Begins a child of this process, which does something and then ends in this way: with 0 if there was no panic.
+fn start_child(test: impl FnOnce(), end: unsafe extern "C" fn(libc::c_int) -> !) -> libc::pid_t {
     // SAFETY: other threads may hold locks: of those of the C library it takes care, and the child takes no others than its own.
-    match unsafe { libc::fork() } {
-        0 => {
-            // SAFETY: ends the child if it hangs.
-            unsafe { libc::alarm(20) };
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
-            // SAFETY: ends the child, without what would run at the end of the tests.
-            unsafe { libc::_exit(i32::from(result.is_err())) }
-        }
-        child => {
-            assert!(child > 0);
-            let mut status = -1;
-            // SAFETY: waits for the child, and has a place for its status.
-            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-            status == 0
-        }
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    if child == 0 {
+        // SAFETY: ends the child if it hangs.
+        unsafe { libc::alarm(20) };
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(test));
+        // SAFETY: ends the child; what is done before that is what the test is about.
+        unsafe { end(i32::from(result.is_err())) }
     }
+    child
+}
+
+/// Waits until a child has ended, and returns whether it did so with 0.
+fn has_succeeded(child: libc::pid_t) -> bool {
+    let mut status = -1;
+    // SAFETY: waits for the child, and has a place for its status.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    status == 0
+}
+
+/// Runs something in a child of this process, without what would run at the end of it.
+fn in_child(test: impl FnOnce()) -> bool {
+    has_succeeded(start_child(test, libc::_exit))
 }
 
 #[test]
@@ -75,16 +87,11 @@ fn a_child_does_not_keep_the_address() {
     // An address that no device takes by itself, and a place that none of the tests' devices has.
     let addr = IpAddr::from([127, 0, 77, 1]);
     let device = Device::of_its_own(15, Some(addr), Loopback::Memory);
-    let pipe = std::io::pipe();
-    let (mut reader, writer) = pipe.unwrap();
-    // SAFETY: as in `in_child`; the child only waits until the parent has closed its end.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        drop(writer);
-        let _ = std::io::Read::read(&mut reader, &mut [0]);
-        // SAFETY: ends the child.
-        unsafe { libc::_exit(0) };
-    }
+    let (mut reader, writer) = UnixStream::pair().unwrap();
+    let wait = || {
+        let _ = reader.read(&mut [0]);
+    };
+    let child = start_child(wait, libc::_exit);
     drop(device);
     // The child may not have run yet.
     let end = Instant::now() + LONG;
@@ -95,8 +102,44 @@ fn a_child_does_not_keep_the_address() {
             result => break result,
         }
     };
-    drop(writer);
-    // SAFETY: waits for the child, without a place for its status.
-    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    // Whoever else has a copy.
+    writer.shutdown(Shutdown::Both).unwrap();
+    assert!(has_succeeded(child));
     assert!(socket.is_ok(), "{socket:?}");
+}
+
+/// Connects a queue pair with one of another process, whose address and number come through a socket.
+fn connect(side: &Side, mut stream: &UnixStream) {
+    let IpAddr::V4(addr) = side.device.addr() else { unreachable!("devices choose IPv4") };
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.write_all(&[addr.octets(), side.qp_num.to_be_bytes()].concat()).unwrap();
+    let mut bytes = [0; 8];
+    stream.read_exact(&mut bytes).unwrap();
+    let dest = Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]);
+    let dest_qp = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+    side.bring_to_rts(Some(Path { dest: dest.into(), ..side.path_to(side) }), dest_qp);
+    side.post_recv(1, vec![side.sge(0, 1)]);
+    // Both are ready.
+    stream.write_all(&[0]).unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn who_exits_acknowledges_what_it_has_received() {
+    let (here, there) = UnixStream::pair().unwrap();
+    let receive = || {
+        let side = Side::new(&Device::open(0).unwrap(), Service::Rc, 8);
+        connect(&side, &there);
+        assert_eq!(side.wait().completion.status, Status::Success);
+        // The program leaves everything as it is.
+        std::mem::forget(side);
+    };
+    let child = start_child(receive, libc::exit);
+    let side = Side::new(&new_device(Loopback::Memory), Service::Rc, 8);
+    connect(&side, &here);
+    // Until it is the child's polling thread that receives, and not its engine, which would acknowledge at once.
+    std::thread::sleep(Duration::from_millis(20));
+    side.post_send(2, SendOperation::Send { imm: None }, vec![side.sge(0, 1)]);
+    assert_eq!(side.wait().completion.status, Status::Success);
+    assert!(has_succeeded(child));
 }
