@@ -53,13 +53,13 @@ pub(super) unsafe extern "C" fn reg_mr_iova2(
     iova: u64,
     access: c_uint,
 ) -> *mut ffi::ibv_mr {
-    // SAFETY: the domain is alive (ibv_reg_mr(3)).
+    // SAFETY: the domain is alive, and the memory is kept (ibv_reg_mr(3)).
     pointer(unsafe { register(pd, addr, length, iova, access) })
 }
 
 /// # Safety
 ///
-/// The domain is alive.
+/// The domain is alive, and the memory stays until the region is deregistered.
 unsafe fn register(
     pd: *mut ffi::ibv_pd,
     addr: *mut c_void,
@@ -80,7 +80,9 @@ unsafe fn register(
     if start % PAGE != iova % PAGE {
         return Err(Errno::INVAL);
     }
-    let key = domain.shared.device.register(domain.id, start, len, iova, access)?;
+    let device = &domain.shared.device;
+    // SAFETY: by the caller's promise.
+    let key = unsafe { device.register(domain.id, start, len, iova, access) }?;
     let raw = ffi::ibv_mr { context, pd, addr, length, handle: key, lkey: key, rkey: key };
     Ok(Place::new().fill(Mr { raw: UnsafeCell::new(raw), key, domain: domain.clone() }))
 }

@@ -25,9 +25,12 @@ impl Device {
 
     /// Registers memory; returns its key, local and remote. `EFAULT` for what is not mapped.
     ///
-    /// The memory must stay mapped, with the rights that it has, until it is deregistered: what adapters keep for themselves, a
-    /// program's own threads cannot.
-    pub(crate) fn register(
+    /// # Safety
+    ///
+    /// The memory must stay mapped, with the rights that it has, until it is deregistered. (An adapter keeps the pages for itself;
+    /// this device has the program's.) What the program does with it meanwhile must take into account that the device reads
+    /// and writes it.
+    pub(crate) unsafe fn register(
         &self,
         pd: PdId,
         addr: u64,
@@ -39,7 +42,7 @@ impl Device {
         region.check()?;
         // Not under the lock: it may take long.
         probe::probe(addr, len, access.writes())?;
-        // SAFETY: the kernel has just said that the memory is there and allows it; who calls keeps it.
+        // SAFETY: the kernel has just said that the memory is there and allows it, and the caller leaves it so.
         unsafe { self.lock()?.parts.register(region) }
     }
 

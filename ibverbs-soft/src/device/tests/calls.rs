@@ -54,7 +54,8 @@ fn sizes_beyond_the_limits_are_refused() {
 #[test]
 fn memory_that_is_not_there_is_not_registered() {
     let it = side();
-    let register = |addr, len| it.device.register(it.pd, addr, len, addr, ALL);
+    // SAFETY: all that is registered here is refused.
+    let register = |addr, len| unsafe { it.device.register(it.pd, addr, len, addr, ALL) };
     assert_eq!(register(0, 8), Err(Errno::FAULT));
     assert_eq!(register(it.addr(), 0), Err(Errno::INVAL));
     assert_eq!(register(it.addr(), u64::MAX), Err(Errno::INVAL));
@@ -62,8 +63,11 @@ fn memory_that_is_not_there_is_not_registered() {
     static CONSTANT: [u64; 8] = [1; 8];
     let constant = CONSTANT.as_ptr() as u64;
     assert_eq!(register(constant, 64), Err(Errno::FAULT));
-    let key = it.device.register(it.pd, constant, 64, 0, Access::default()).unwrap();
-    assert_eq!(it.device.register(PdId(99), it.addr(), 8, 0, ALL), Err(Errno::INVAL));
+    // SAFETY: a constant stays, and this may only be read.
+    let key = unsafe { it.device.register(it.pd, constant, 64, 0, Access::default()) }.unwrap();
+    // SAFETY: refused.
+    let nowhere = unsafe { it.device.register(PdId(99), it.addr(), 8, 0, ALL) };
+    assert_eq!(nowhere, Err(Errno::INVAL));
     assert_eq!(it.device.deregister(key), Ok(()));
 }
 

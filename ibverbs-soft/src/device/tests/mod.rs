@@ -52,7 +52,8 @@ impl Side {
         let cq = device.create_cq(256, owner).unwrap();
         let memory: Box<[AtomicU64]> = (0..words).map(|_| AtomicU64::new(0)).collect();
         let addr = memory.as_ptr() as u64;
-        let key = device.register(pd, addr, 8 * words as u64, addr, ALL).unwrap();
+        // SAFETY: `drop` deregisters it before the memory goes; it is accessed with atomics.
+        let key = unsafe { device.register(pd, addr, 8 * words as u64, addr, ALL) }.unwrap();
         let qp_num = create_qp(&device, service, pd, cq, &async_queue).unwrap();
         Side { device, pd, cq, qp_num, channel, async_queue, memory, key }
     }
