@@ -28,6 +28,7 @@ compile_error!(
 mod bindings;
 mod native;
 pub mod provider;
+pub mod registered;
 mod table;
 pub mod transitions;
 mod verbs_inline;

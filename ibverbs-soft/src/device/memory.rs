@@ -2,10 +2,11 @@
 
 use std::sync::atomic::AtomicU64;
 
+use ibverbs_sys::registered;
 use rustix::io::Errno;
 
 use super::numbers::Numbered;
-use super::{copy, limits, Access, Result};
+use super::{atomic, limits, Access, Result};
 use crate::transport::{MemoryError, PdId, RemoteAccess};
 
 /// The result of an access that was checked.
@@ -136,7 +137,7 @@ impl Memory {
             };
             let from = self.find(pd, key, addr, to.len() as u64, right)?;
             // SAFETY: within a region that is in the table, and so mapped and readable.
-            unsafe { copy::from_registered(from, to) };
+            unsafe { registered::from_registered(from, to) };
         }
         Ok(())
     }
@@ -157,7 +158,7 @@ impl Memory {
             };
             let to = self.find(pd, key, addr, from.len() as u64, right)?;
             // SAFETY: within a region that is in the table and allows writes, and so is mapped and writable.
-            unsafe { copy::to_registered(to, from) };
+            unsafe { registered::to_registered(to, from) };
         }
         Ok(())
     }
@@ -191,7 +192,7 @@ impl Memory {
             return Err(MemoryError);
         }
         // SAFETY: aligned, within a region that is in the table and allows writes.
-        Ok(unsafe { copy::change(at, change) })
+        Ok(unsafe { atomic::change(at, change) })
     }
 }
 

@@ -1,8 +1,8 @@
 //! A software device: its tables and queues. What moves packets for it is in the driver.
 
+mod atomic;
 mod calls;
 mod completions;
-mod copy;
 mod events;
 mod fork;
 mod memory;

@@ -1,9 +1,12 @@
-//! Copies between registered memory and the device's own.
+//! Copies between registered memory and a buffer of one's own.
 //!
-//! Registered memory is the program's: its threads may read and write it at any time. What is here counts, for the memory
-//! model, as relaxed atomic accesses of single bytes, and so is no data race with atomic accesses of the program.
-
-use std::sync::atomic::AtomicU64;
+//! A device, a peer or another thread may read and write registered memory at any time, so that nothing may be a Rust reference to
+//! it. What is here counts, for the memory model, as relaxed atomic accesses of single bytes, and so is no data race with atomic
+//! accesses of others. A device in software and a library that lets programs look into such memory copy through this module
+//! both, so that they agree on how it is accessed.
+//!
+//! ThreadSanitizer sees atomic accesses and not assembly: with `--cfg ibverbs_bytewise`, and under Miri, the copies are
+//! made byte by byte.
 
 /// Copies from registered memory.
 ///
@@ -11,7 +14,7 @@ use std::sync::atomic::AtomicU64;
 ///
 /// `from` must be readable for `to.len()` bytes, and stay so during the call.
 #[inline]
-pub(crate) unsafe fn from_registered(from: *const u8, to: &mut [u8]) {
+pub unsafe fn from_registered(from: *const u8, to: &mut [u8]) {
     // SAFETY: the caller vouches for `from`; `to` is an exclusive reference to as many bytes.
     unsafe { copy::<true>(to.as_mut_ptr(), from, to.len()) }
 }
@@ -22,20 +25,9 @@ pub(crate) unsafe fn from_registered(from: *const u8, to: &mut [u8]) {
 ///
 /// `to` must be readable and writable for `from.len()` bytes, and stay so during the call.
 #[inline]
-pub(crate) unsafe fn to_registered(to: *mut u8, from: &[u8]) {
+pub unsafe fn to_registered(to: *mut u8, from: &[u8]) {
     // SAFETY: the caller vouches for `to`; `from` is a reference to as many bytes.
     unsafe { copy::<false>(to, from.as_ptr(), from.len()) }
-}
-
-/// Changes 8 bytes of registered memory, as one atomic operation.
-///
-/// # Safety
-///
-/// `at` must be a multiple of 8, readable and writable for 8 bytes, and stay so during the call.
-pub(crate) unsafe fn change<T>(at: *mut u8, change: impl FnOnce(&AtomicU64) -> T) -> T {
-    // SAFETY: the caller vouches for alignment and validity. That other threads access the bytes by other means at the same time
-    // is ruled out as far as it can be: the device's copies are atomic, and programs are told to use atomic operations here.
-    change(unsafe { AtomicU64::from_ptr(at.cast()) })
 }
 
 /// Copies `len` bytes. Which side is registered memory, only the portable form needs to know.
@@ -44,7 +36,7 @@ pub(crate) unsafe fn change<T>(at: *mut u8, change: impl FnOnce(&AtomicU64) -> T
 ///
 /// `to` must be writable and `from` readable for `len` bytes; the side that is not registered memory must not be accessed by
 /// others during the call.
-#[cfg(all(target_arch = "x86_64", not(any(miri, ibverbs_soft_bytewise))))]
+#[cfg(all(target_arch = "x86_64", not(any(miri, ibverbs_bytewise))))]
 #[inline]
 unsafe fn copy<const FROM_REGISTERED: bool>(to: *mut u8, from: *const u8, len: usize) {
     // SAFETY: the instruction reads `len` bytes at `from` and writes as many at `to`, which the caller vouches for; it uses the
@@ -63,17 +55,17 @@ unsafe fn copy<const FROM_REGISTERED: bool>(to: *mut u8, from: *const u8, len: u
 }
 
 /// Copies `len` bytes by atomic accesses of the registered side, in words where it is aligned to them. With
-/// `--cfg ibverbs_soft_bytewise` (for ThreadSanitizer, which sees these and not assembly) and under Miri, byte by byte.
+/// `--cfg ibverbs_bytewise` (for ThreadSanitizer, which sees these and not assembly) and under Miri, byte by byte.
 ///
 /// # Safety
 ///
 /// As above.
-#[cfg(not(all(target_arch = "x86_64", not(any(miri, ibverbs_soft_bytewise)))))]
+#[cfg(not(all(target_arch = "x86_64", not(any(miri, ibverbs_bytewise)))))]
 unsafe fn copy<const FROM_REGISTERED: bool>(to: *mut u8, from: *const u8, len: usize) {
-    use std::sync::atomic::{AtomicU8, Ordering};
+    use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
 
     const WORD: usize = size_of::<u64>();
-    let words = !cfg!(any(miri, ibverbs_soft_bytewise));
+    let words = !cfg!(any(miri, ibverbs_bytewise));
     let registered = if FROM_REGISTERED { from as usize } else { to as usize };
     let mut at = 0;
     while at < len {
@@ -117,8 +109,6 @@ unsafe fn copy<const FROM_REGISTERED: bool>(to: *mut u8, from: *const u8, len: u
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use super::*;
 
     #[test]
@@ -140,16 +130,5 @@ mod tests {
                 assert!(memory[..offset].iter().chain(&memory[offset + len..]).all(|&b| b == 0xee));
             }
         }
-    }
-
-    #[test]
-    fn changes_a_word_atomically() {
-        let mut word = 5_u64;
-        let at: *mut u8 = (&raw mut word).cast();
-        // SAFETY: an aligned word of this test's own.
-        let swapped = unsafe { change(at, |word| word.swap(9, Ordering::SeqCst)) };
-        // SAFETY: as above.
-        let added = unsafe { change(at, |word| word.fetch_add(u64::MAX, Ordering::SeqCst)) };
-        assert_eq!((swapped, added, word), (5, 9, 8));
     }
 }
