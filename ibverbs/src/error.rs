@@ -375,6 +375,18 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// A batch of shared memory was refused, but perhaps not from its beginning.
+    #[error("the device has {accepted} of the {requested} requests of a shared batch (ibv_post_send){}", full_hint(.source))]
+    PostShared {
+        /// How many operations, counted from the first, are posted: those that the device took, or all if the provider does not
+        /// say.
+        accepted: usize,
+        /// How many there were.
+        requested: usize,
+        /// What the provider said; `ENOMEM` where the send queue is full.
+        source: io::Error,
+    },
+
     /// A batch of receives was refused, but perhaps not from its beginning.
     #[error("{verb} failed: the device has {accepted} of the {requested} receives{}", full_hint(.source))]
     PostReceive {

@@ -167,12 +167,13 @@ pub use gid::{Gid, GidEntry, GidType};
 pub use grh::Grh;
 pub use mr::{
     AccessFlags, Advice, AdviseFlags, LocalMemorySlice, MemoryRegion, PageBuf, RemoteMemorySlice,
+    SharedAtomicU64, SharedRegion, SharedSlice,
 };
 pub use mw::{MemoryWindow, WindowType, WindowType1, WindowType2};
 pub use pd::ProtectionDomain;
 pub use post::{
-    FlushLevel, FlushPlacement, Imm, NoImm, Payload, RecvChain, RecvRequest, SendBatch, SendOp,
-    WithoutImm,
+    FlushLevel, FlushPlacement, Imm, Level, NoImm, Payload, Raw, RecvChain, RecvRequest, SendBatch,
+    SendOp, Shared, SharedBatch, WithoutImm,
 };
 pub use qp::{
     AckTimeout, Atomic, CanModify, CanReceive, CanSend, Connected, DataInOrder, DataOperation,

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::error::{created, error_number, os_error, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
-use crate::mr::{AccessFlags, MemoryRegion, RemoteMemorySlice};
-use crate::pd::{PdHandle, ProtectionDomain};
+use crate::mr::{AccessFlags, MemoryRegion, RemoteMemorySlice, SharedRegion};
+use crate::pd::{PdHandle, PdUser, ProtectionDomain};
 use crate::post::Refusal;
 use crate::qp::{CanSend, Connected, QueuePair, SendOps, State, Transport};
 
@@ -131,7 +131,7 @@ impl Slot {
 struct MwInner {
     raw: NonNull<ffi::ibv_mw>,
     /// What must outlive the window.
-    _pd: PdHandle,
+    _pd: PdUser,
 }
 
 // SAFETY: as for `MemoryWindow`.
@@ -165,7 +165,7 @@ impl ProtectionDomain {
             code => Error::from_code("ibv_alloc_mw", code),
         })?;
         let pd = self.handle().clone();
-        let window = Some(Handle::new(MwInner { raw, _pd: pd.clone() }));
+        let window = Some(Handle::new(MwInner { raw, _pd: PdUser::new(&pd) }));
         let slot = Arc::new(Slot(Mutex::new(Content { window, bound_by: 0 })));
         // SAFETY: the window is alive.
         let rkey = unsafe { (*raw.as_ptr()).rkey };
@@ -329,26 +329,35 @@ impl<K: WindowType> fmt::Debug for MemoryWindow<K> {
     }
 }
 
+/// A region that a window may be bound to.
+pub(crate) struct Bindable<'a> {
+    pub(crate) raw: *mut ffi::ibv_mr,
+    /// All of it; the key does not matter.
+    pub(crate) whole: RemoteMemorySlice,
+    pub(crate) access: AccessFlags,
+    pub(crate) pd: &'a PdHandle,
+}
+
 /// What a window is to show of a region, if that is possible.
 ///
 /// # Panics
 ///
 /// If the range does not lie within the region, as slicing does.
 #[track_caller]
-pub(crate) fn bind_info<B>(
-    region: &MemoryRegion<B>,
+pub(crate) fn bind_info(
+    region: Bindable<'_>,
     range: impl RangeBounds<usize>,
     access: AccessFlags,
     domain: &PdHandle,
 ) -> Result<ffi::ibv_mw_bind_info, Refusal> {
     let bounds = (range.start_bound().map(|&at| at as u64), range.end_bound().map(|&at| at as u64));
-    let piece = region.with_rkey(0).slice(bounds);
-    check_access(region.access(), access)?;
-    if !PdHandle::ptr_eq(region.pd(), domain) {
+    let piece = region.whole.slice(bounds);
+    check_access(region.access, access)?;
+    if !PdHandle::ptr_eq(region.pd, domain) {
         return Err(Refusal::Domain("memory region of the window"));
     }
     Ok(ffi::ibv_mw_bind_info {
-        mr: region.as_raw(),
+        mr: region.raw,
         addr: piece.addr,
         length: piece.len,
         mw_access_flags: access.bits(),
@@ -429,7 +438,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         T: Connected,
         S: CanSend,
     {
-        let info = bind_info(region, range, access, window.pd())
+        let info = bind_info(region.bindable(), range, access, window.pd())
             .and_then(check_length)
             .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
         // SAFETY: the region is borrowed, and `bind_info` compared its domain; the rest is the caller's promise.
@@ -461,9 +470,64 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         S: CanSend,
     {
         // The C interface allows that there is no region then, but most providers look into it.
-        let info = bind_info(region, ..0, AccessFlags::empty(), window.pd())
+        let info = bind_info(region.bindable(), ..0, AccessFlags::empty(), window.pd())
             .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
         // SAFETY: the region is borrowed, and `bind_info` compared its domain; the rest is the caller's promise.
+        unsafe { self.post_bind(wr_id, window, info) }
+    }
+
+    /// Binds a window of type 1 to a piece of a shared region: as [`bind_window`](Self::bind_window), but nothing has to be promised. The
+    /// memory is kept for as long as there is a window in its domain.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind_window`](Self::bind_window).
+    ///
+    /// # Panics
+    ///
+    /// If the range does not lie within the region, as slicing does.
+    #[doc(alias = "ibv_bind_mw")]
+    #[track_caller]
+    pub fn bind_window_shared(
+        &mut self,
+        wr_id: u64,
+        window: &mut MemoryWindow<WindowType1>,
+        region: &SharedRegion,
+        range: impl RangeBounds<usize>,
+        access: AccessFlags,
+    ) -> Result<RemoteMemorySlice>
+    where
+        T: Connected,
+        S: CanSend,
+    {
+        let info = bind_info(region.bindable(), range, access, window.pd())
+            .and_then(check_length)
+            .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
+        // SAFETY: the region is borrowed, and `bind_info` compared its domain, which keeps it registered for as long as the window is there. Providers post
+        // this through their classic interface, which looks whether there is room.
+        unsafe { self.post_bind(wr_id, window, info) }?;
+        Ok(RemoteMemorySlice { addr: info.addr, len: info.length, rkey: window.rkey() })
+    }
+
+    /// Withdraws the key of a window of type 1: as [`unbind_window`](Self::unbind_window), but nothing has to be promised.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind_window`](Self::bind_window).
+    #[doc(alias = "ibv_bind_mw")]
+    pub fn unbind_window_shared(
+        &mut self,
+        wr_id: u64,
+        window: &mut MemoryWindow<WindowType1>,
+        region: &SharedRegion,
+    ) -> Result<()>
+    where
+        T: Connected,
+        S: CanSend,
+    {
+        let info = bind_info(region.bindable(), ..0, AccessFlags::empty(), window.pd())
+            .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
+        // SAFETY: as in `bind_window_shared`.
         unsafe { self.post_bind(wr_id, window, info) }
     }
 

@@ -1,14 +1,16 @@
 //! Protection domains: what may work together.
 
 use std::fmt;
+use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::context::{Context, ContextHandle};
 use crate::cq::CompletionQueue;
 use crate::error::{created, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
+use crate::mr::SharedMr;
 use crate::qp::{QueuePairBuilder, Transport};
 
 /// A protection domain. Memory can be used by the queue pairs of its own domain only.
@@ -26,7 +28,51 @@ pub(crate) type PdHandle = Arc<Handle<PdInner>>;
 
 pub(crate) struct PdInner {
     raw: NonNull<ffi::ibv_pd>,
+    kept: Mutex<Kept>,
     context: ContextHandle,
+}
+
+/// Shared memory that nobody has any more, but that posted work may still reach.
+#[derive(Default)]
+struct Kept {
+    /// How many objects of the domain there are through which memory is reached: queue pairs, shared receive queues and windows.
+    users: usize,
+    /// Empty when there are no users.
+    memory: Vec<Handle<SharedMr>>,
+}
+
+/// What an object that reaches memory of a protection domain keeps alive: the domain, and memory that was shared.
+///
+/// It is dropped after the object was destroyed; if that fails, never.
+pub(crate) struct PdUser(PdHandle);
+
+impl PdUser {
+    pub(crate) fn new(pd: &PdHandle) -> PdUser {
+        pd.kept().users += 1;
+        PdUser(pd.clone())
+    }
+}
+
+impl Deref for PdUser {
+    type Target = PdHandle;
+
+    fn deref(&self) -> &PdHandle {
+        &self.0
+    }
+}
+
+impl Drop for PdUser {
+    fn drop(&mut self) {
+        let mut kept = self.0.kept();
+        kept.users -= 1;
+        let free = match kept.users {
+            0 => std::mem::take(&mut kept.memory),
+            _ => Vec::new(),
+        };
+        // No verb is called under the lock.
+        drop(kept);
+        drop(free);
+    }
 }
 
 // SAFETY: verbs may be called by any thread, as `handle.rs` argues, and `ibv_pd` is not written after
@@ -54,6 +100,26 @@ impl PdInner {
     pub(crate) fn context(&self) -> &ContextHandle {
         &self.context
     }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Frees shared memory that nobody has any more: now, or when nothing reaches it any more.
+    pub(crate) fn retire(&self, memory: Handle<SharedMr>) {
+        let mut kept = self.kept();
+        if kept.users > 0 {
+            return kept.memory.push(memory);
+        }
+        drop(kept);
+        drop(memory);
+    }
+
+    /// By what a domain is told from others for as long as it is alive.
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> *const () {
+        self.raw.as_ptr().cast_const().cast()
+    }
 }
 
 impl ProtectionDomain {
@@ -61,7 +127,7 @@ impl ProtectionDomain {
         // SAFETY: the context is open.
         let raw = created(|| unsafe { ffi::ibv_alloc_pd(context.as_raw()) });
         let raw = raw.map_err(|code| Error::from_code("ibv_alloc_pd", code))?;
-        let inner = PdInner { raw, context: context.handle().clone() };
+        let inner = PdInner { raw, kept: Mutex::default(), context: context.handle().clone() };
         Ok(ProtectionDomain { inner: Arc::new(Handle::new(inner)) })
     }
 

@@ -11,8 +11,8 @@ use crate::context::ContextInner;
 use crate::error::{at_least_one, check, created, error_number, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
-use crate::pd::{PdHandle, ProtectionDomain};
-use crate::post::{post_chain, post_requests, RecvChain, RecvRequest};
+use crate::pd::{PdHandle, PdUser, ProtectionDomain};
+use crate::post::{post_chain, post_requests, post_shared, RecvChain, RecvRequest, Shared};
 
 /// A shared receive queue: the queue pairs that were built with it take their receives from it, in the
 /// order in which they were posted.
@@ -63,7 +63,7 @@ pub(crate) type SrqHandle = Arc<Handle<SrqInner>>;
 
 pub(crate) struct SrqInner {
     raw: NonNull<ffi::ibv_srq>,
-    pd: PdHandle,
+    pd: PdUser,
 }
 
 // SAFETY: verbs may be called by any thread, as `handle.rs` argues. Posting and resizing take a lock of the
@@ -150,7 +150,7 @@ impl SharedReceiveQueueBuilder<'_> {
         // SAFETY: the domain is alive, and the attributes are a whole structure.
         let raw = created(|| unsafe { ffi::ibv_create_srq(self.pd.as_raw(), &mut attr) });
         let raw = raw.map_err(|code| Error::from_code(VERB, code))?;
-        let inner = Arc::new(Handle::new(SrqInner { raw, pd: self.pd.handle().clone() }));
+        let inner = Arc::new(Handle::new(SrqInner { raw, pd: PdUser::new(self.pd.handle()) }));
         // Not what `attr` says now: providers that grant more do not all say so, and one might say too much.
         Ok(SharedReceiveQueue { inner, max_sge: self.max_sge, lost: false })
     }
@@ -231,6 +231,28 @@ impl SharedReceiveQueue {
         post_requests(requests.as_mut(), self.max_sge, "ibv_post_srq_recv", |first, bad| {
             // SAFETY: the queue is alive; the chain is valid, as `PostCall` says; what the device does with the
             // memory is the caller's promise.
+            unsafe { ffi::ibv_post_srq_recv(self.as_raw(), first, bad) }
+        })
+    }
+
+    /// Posts receive requests for shared memory: as
+    /// [`post_recv_shared`](crate::QueuePair::post_recv_shared) of a queue pair does. The memory is kept until the queue is
+    /// destroyed, which its queue pairs keep alive.
+    ///
+    /// # Errors
+    ///
+    /// Those of a queue pair, and [`Error::NoReceiveQueue`] if a [`resize`](Self::resize) has lost the queue.
+    #[doc(alias = "ibv_post_srq_recv")]
+    #[inline]
+    pub fn post_recv_shared<'a>(
+        &self,
+        mut requests: impl AsMut<[RecvRequest<'a, Shared>]>,
+    ) -> Result<()> {
+        self.check_usable()?;
+        let (domain, verb) = (self.inner.pd.as_ptr(), "ibv_post_srq_recv");
+        post_shared(requests.as_mut(), self.max_sge, domain, verb, |first, bad| {
+            // SAFETY: the queue is alive; the chain is valid, as `PostCall` says. The memory is of the queue's domain, stays registered for as long as the queue
+            // is alive, and nobody has a reference to it.
             unsafe { ffi::ibv_post_srq_recv(self.as_raw(), first, bad) }
         })
     }

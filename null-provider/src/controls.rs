@@ -13,7 +13,7 @@ use crate::device::DEVICES;
 use crate::event::Element;
 use crate::objects::{Block, Object};
 use crate::record::{
-    Advised, Call, Completion, Kind, Path, RecvLimit, Registration, Request, Verb,
+    Advised, Call, Completion, Kind, Path, PostLimit, Registration, Request, Verb,
 };
 
 /// A change of a structure before the caller of a verb gets to see it.
@@ -44,7 +44,9 @@ pub struct Config {
     /// are posted.
     pub complete_receives: bool,
     /// How many receives a call takes. All, if `None`.
-    pub recv_limit: Option<RecvLimit>,
+    pub recv_limit: Option<PostLimit>,
+    /// How many sends a call of `ibv_post_send` takes. All, if `None`.
+    pub send_limit: Option<PostLimit>,
     /// What `ibv_is_fork_initialized` says.
     pub fork_status: ffi::ibv_fork_status,
     /// Whether the devices are EFA's, and fail where those do.

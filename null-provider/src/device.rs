@@ -8,7 +8,7 @@ use crate::controls::{lock, DataPath, State};
 use crate::event::Events;
 use crate::objects::{Block, Data};
 use crate::record::{Kind, Verb};
-use crate::{channel, cq, dm, minimal, mr, mw, null, poll, qp, query, recv};
+use crate::{channel, cq, dm, minimal, mr, mw, null, poll, post_send, qp, query, recv};
 
 /// How many devices there are.
 pub(crate) const DEVICES: usize = 2;
@@ -137,6 +137,10 @@ pub(crate) fn open(state: &mut State, number: usize) -> Result<*mut ffi::ibv_con
     context.context.ops.post_recv = Some(match data_path {
         DataPath::Checked => recv::post_recv,
         DataPath::Minimal => minimal::post_recv,
+    });
+    context.context.ops.post_send = Some(match data_path {
+        DataPath::Checked => post_send::post_send,
+        DataPath::Minimal => minimal::post_send,
     });
     context.context.ops.post_srq_recv = Some(recv::post_srq_recv);
     context.context.ops.alloc_mw = Some(mw::alloc_mw);

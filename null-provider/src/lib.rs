@@ -29,6 +29,7 @@ mod mw;
 mod objects;
 mod pd;
 mod poll;
+mod post_send;
 mod qp;
 mod query;
 mod record;
@@ -48,7 +49,7 @@ pub use cm::{
 pub use controls::{Config, Controls, DataPath, Edit};
 pub use event::Element;
 pub use record::{
-    Address, Advised, Call, Completion, Kind, Memory, Operation, Path, Payload, RecvLimit,
+    Address, Advised, Call, Completion, Kind, Memory, Operation, Path, Payload, PostLimit,
     Registration, Request, Verb,
 };
 

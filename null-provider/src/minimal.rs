@@ -323,6 +323,34 @@ pub(crate) unsafe extern "C" fn wr_set_inline_data_list(
     unsafe { work(qp) }.last_payload = (list as u64, len as u64);
 }
 
+pub(crate) unsafe extern "C" fn post_send(
+    qp: *mut ffi::ibv_qp,
+    wr: *mut ffi::ibv_send_wr,
+    _bad_wr: *mut *mut ffi::ibv_send_wr,
+) -> c_int {
+    // SAFETY: as in `wr_start`; an extended queue pair begins with the plain one.
+    let work = unsafe { work(qp.cast()) };
+    // SAFETY: as in `wr_complete`.
+    let ring = unsafe { &mut *work.send_ring };
+    let mut next = wr;
+    while !next.is_null() {
+        // SAFETY: a request of the chain, which ends in null (ibv_post_send(3)).
+        let wr = unsafe { &*next };
+        if wr.send_flags & ffi::IBV_SEND_SIGNALED != 0 && work.complete_sends {
+            let opcode = match wr.opcode {
+                ffi::IBV_WR_RDMA_WRITE | ffi::IBV_WR_RDMA_WRITE_WITH_IMM => ffi::IBV_WC_RDMA_WRITE,
+                ffi::IBV_WR_RDMA_READ => ffi::IBV_WC_RDMA_READ,
+                ffi::IBV_WR_ATOMIC_CMP_AND_SWP => ffi::IBV_WC_COMP_SWAP,
+                ffi::IBV_WR_ATOMIC_FETCH_AND_ADD => ffi::IBV_WC_FETCH_ADD,
+                _ => ffi::IBV_WC_SEND,
+            };
+            ring.push(Entry { wr_id: wr.wr_id, opcode, qp_num: work.qp_num });
+        }
+        next = wr.next;
+    }
+    0
+}
+
 pub(crate) unsafe extern "C" fn post_recv(
     qp: *mut ffi::ibv_qp,
     wr: *mut ffi::ibv_recv_wr,

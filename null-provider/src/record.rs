@@ -156,6 +156,8 @@ pub enum Verb {
     AttachMcast,
     /// `ibv_detach_mcast`
     DetachMcast,
+    /// `ibv_post_send`
+    PostSend,
     /// `ibv_post_recv`
     PostRecv,
     /// `ibv_wr_start`
@@ -576,9 +578,9 @@ impl Completion {
     }
 }
 
-/// How much of a chain of receives is taken.
+/// How much of a chain of requests is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecvLimit {
+pub struct PostLimit {
     /// How many requests each call accepts.
     pub accept: usize,
     /// What it returns if there were more.

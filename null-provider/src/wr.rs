@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 
 use ibverbs_sys as ffi;
 
-use crate::controls::lock;
+use crate::controls::{lock, State};
 use crate::mw;
 use crate::objects::{Batch, Lacks};
 use crate::record::{Address, Completion, Kind, Operation, Payload, Request, Verb};
@@ -53,14 +53,21 @@ pub(crate) unsafe extern "C" fn wr_complete(qp: *mut ffi::ibv_qp_ex) -> c_int {
         state.violation("WrComplete: no batch is open".to_owned());
         return libc::EINVAL;
     };
-    let (send_cq, complete) = (data.send_cq, data.complete_sends);
     if batch.lacks != Lacks::Nothing {
         state.violation(format!("WrComplete: the last request lacks its {:?}", batch.lacks));
     }
     if let Err(code) = failure {
         return code;
     }
-    for request in &batch.requests {
+    carry_out(&mut state, address, batch.requests);
+    0
+}
+
+/// Takes requests into the send queue of a queue pair.
+pub(crate) fn carry_out(state: &mut State, qp: usize, requests: Vec<Request>) {
+    let Some(data) = state.qp(qp) else { return };
+    let (send_cq, complete) = (data.send_cq, data.complete_sends);
+    for request in &requests {
         let signaled = request.flags & ffi::IBV_SEND_SIGNALED != 0;
         if signaled && complete {
             let opcode = request.operation.wc_opcode();
@@ -69,11 +76,10 @@ pub(crate) unsafe extern "C" fn wr_complete(qp: *mut ffi::ibv_qp_ex) -> c_int {
             state.complete(send_cq, completion);
         }
     }
-    for request in &batch.requests {
-        mw::execute(&mut state, request.operation, address);
+    for request in &requests {
+        mw::execute(state, request.operation, qp);
     }
-    state.requests.extend(batch.requests);
-    0
+    state.requests.extend(requests);
 }
 
 /// Adds a request to the open batch. Where a datagram goes and what it carries come with further calls.
@@ -298,7 +304,7 @@ pub(crate) unsafe extern "C" fn wr_set_sge_list(
 /// # Safety
 ///
 /// `len` bytes can be read at `addr`; it may be anything if `len` is zero.
-unsafe fn read_inline(addr: *const c_void, len: usize) -> Vec<u8> {
+pub(crate) unsafe fn read_inline(addr: *const c_void, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     // SAFETY: the buffer has `len` bytes by the caller's promise, and the vector has as many.
     unsafe { std::ptr::copy_nonoverlapping(addr.cast::<u8>(), bytes.as_mut_ptr(), len) };

@@ -125,6 +125,7 @@ impl TransportSpec for Srd {
     const QP_TYPE: ffi::ibv_qp_type = ffi::IBV_QPT_DRIVER;
     const SEND_OPS: SendOps = SendOps::SENDS;
     const OPTIONAL_OPS: SendOps = SendOps::WRITES.union(SendOps::RDMA_READ);
+    const CLASSIC_OPS: SendOps = SendOps::SENDS;
     type Address = DatagramAddress;
     const CREATE: &'static str = "efadv_create_qp_ex";
     const ALWAYS_SIGNALED: bool = true;

@@ -4,6 +4,7 @@ mod access;
 mod advise;
 mod page_buf;
 mod register;
+mod shared;
 mod slice;
 mod source;
 #[cfg(test)]
@@ -17,12 +18,15 @@ use std::sync::{Mutex, PoisonError};
 pub use access::AccessFlags;
 pub use advise::{Advice, AdviseFlags};
 pub use page_buf::PageBuf;
+pub(crate) use shared::SharedMr;
+pub use shared::{SharedAtomicU64, SharedRegion, SharedSlice};
 pub(crate) use slice::try_resolve;
 pub use slice::{LocalMemorySlice, RemoteMemorySlice};
 
 use crate::error::{Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
+use crate::mw::Bindable;
 use crate::pd::PdHandle;
 use source::Source;
 
@@ -137,8 +141,10 @@ impl<B> MemoryRegion<B> {
         RemoteMemorySlice { addr: self.addr, len: self.len as u64, rkey }
     }
 
-    pub(crate) fn pd(&self) -> &PdHandle {
-        &self.inner.registration.pd
+    /// What a window may be bound to.
+    pub(crate) fn bindable(&self) -> Bindable<'_> {
+        let Registration { access, pd, .. } = &*self.inner.registration;
+        Bindable { raw: self.as_raw(), whole: self.with_rkey(0), access: *access, pd }
     }
 
     /// The length in bytes.

@@ -46,6 +46,11 @@ impl LocalMemorySlice {
         self.sge.lkey
     }
 
+    #[inline]
+    pub(crate) fn raw(&self) -> &ffi::ibv_sge {
+        &self.sge
+    }
+
     /// The C structure.
     #[inline]
     pub fn as_raw(&self) -> *const ffi::ibv_sge {
@@ -155,6 +160,19 @@ pub(crate) fn resolve(range: impl RangeBounds<usize>, len: usize) -> (usize, u32
     match u32::try_from(end - start) {
         Ok(length) => (start as usize, length),
         Err(_) => too_long(end - start),
+    }
+}
+
+/// Looks whether `len` bytes from `offset` on lie within memory of `whole` bytes.
+///
+/// # Panics
+///
+/// If they do not.
+#[inline]
+#[track_caller]
+pub(crate) fn check_within(offset: usize, len: usize, whole: usize) {
+    if offset > whole || len > whole - offset {
+        out_of_range(offset as u64, (offset as u64).saturating_add(len as u64), whole as u64);
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 
+use super::level::{Level, Raw};
 use super::op::SendOp;
 use super::refusal::Refusal;
 use crate::ah::AddressHandle;
@@ -14,7 +15,8 @@ use crate::qp::{
     CanSend, Connected, Core, Datagram, DatagramAddress, Peer, QueuePair, State, Transport,
 };
 
-/// Send requests that are posted together; see [`QueuePair::start_send`].
+/// Send requests that are posted together; see [`QueuePair::start_send`], and
+/// [`start_shared`](QueuePair::start_shared) for the level `L` of [`Shared`](crate::Shared) memory.
 ///
 /// Nothing is posted before [`submit`](Self::submit). Dropping the batch takes everything back. In a task it ends,
 /// in a block or a function of its own, before an `.await`: it is not `Send`.
@@ -24,11 +26,11 @@ use crate::qp::{
 /// and says why.
 #[doc(alias = "ibv_wr_abort")]
 #[must_use = "a batch that is dropped is aborted"]
-pub struct SendBatch<'qp, T: Transport> {
-    core: &'qp mut Core,
+pub struct SendBatch<'qp, T: Transport, L: Level = Raw> {
+    pub(super) core: &'qp mut Core,
     /// Not `Send`: providers hold a spin lock from the start to the end of a batch, and whoever takes one
     /// should release it. (Only what was forgotten may end on another thread: see `handle.rs`.)
-    _transport: PhantomData<*mut T>,
+    _type: PhantomData<*mut (T, L)>,
 }
 
 impl<T: Transport, S: State> QueuePair<T, S> {
@@ -85,20 +87,27 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     {
         let core = self.core_mut();
         core.start_batch();
-        SendBatch { core, _transport: PhantomData }
+        SendBatch::new(core)
     }
 }
 
-impl<T: Transport> SendBatch<'_, T> {
+impl<'qp, T: Transport, L: Level> SendBatch<'qp, T, L> {
+    #[inline]
+    pub(super) fn new(core: &'qp mut Core) -> Self {
+        SendBatch { core, _type: PhantomData }
+    }
+
     /// Begins an operation. It is complete with the call that names it: `send`, `write`, ...
     #[inline]
-    pub fn op(&mut self) -> SendOp<'_, T>
+    pub fn op(&mut self) -> SendOp<'_, T, L>
     where
         T: Connected,
     {
         SendOp::new(self.core, Peer)
     }
+}
 
+impl<T: Transport> SendBatch<'_, T, Raw> {
     /// Begins an operation that goes to the queue pair `remote_qpn`, a number of 24 bits, at the port that `ah`
     /// names; or to the group that it names, with
     /// [`AddressHandle::MULTICAST_QPN`](crate::AddressHandle::MULTICAST_QPN).
@@ -181,14 +190,14 @@ impl<T: Transport> SendBatch<'_, T> {
     }
 }
 
-impl<T: Transport> Drop for SendBatch<'_, T> {
+impl<T: Transport, L: Level> Drop for SendBatch<'_, T, L> {
     #[inline]
     fn drop(&mut self) {
-        self.core.abort_batch();
+        L::abort(self.core);
     }
 }
 
-impl<T: Transport> fmt::Debug for SendBatch<'_, T> {
+impl<T: Transport, L: Level> fmt::Debug for SendBatch<'_, T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendBatch").finish_non_exhaustive()
     }

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use super::level::{Level, Raw, Request};
 use super::payload::Payload;
 use super::refusal::Refusal;
+use super::verb::{self, Classic};
 use crate::ffi;
 use crate::mr::{LocalMemorySlice, RemoteMemorySlice};
-use crate::qp::{Address, Atomic, Core, RdmaRead, RdmaWrite, Reliable, SendOps, Transport};
+use crate::qp::{Atomic, Core, RdmaRead, RdmaWrite, Reliable, SendOps, Transport};
 
 /// An operation that carries no immediate data.
 #[derive(Debug)]
@@ -38,33 +40,33 @@ impl WithoutImm for NoImm {}
 /// adds it to the batch.
 #[doc(alias = "ibv_send_wr")]
 #[must_use = "nothing is posted until an operation is named"]
-pub struct SendOp<'b, T: Transport, I = NoImm> {
+pub struct SendOp<'b, T: Transport, L: Level = Raw, I = NoImm> {
     pub(super) core: &'b mut Core,
     flags: u32,
     imm: I,
     /// If it names an address handle, that is borrowed for `'b`.
     address: T::Address,
-    _transport: PhantomData<*mut T>,
+    _type: PhantomData<*mut (T, L)>,
 }
 
-impl<'b, T: Transport> SendOp<'b, T> {
+impl<'b, T: Transport, L: Level> SendOp<'b, T, L> {
     #[inline]
     pub(super) fn new(core: &'b mut Core, address: T::Address) -> Self {
         let flags = if T::ALWAYS_SIGNALED { ffi::IBV_SEND_SIGNALED } else { 0 };
-        SendOp { core, flags, imm: NoImm(()), address, _transport: PhantomData }
+        SendOp { core, flags, imm: NoImm(()), address, _type: PhantomData }
     }
 }
 
-impl<'b, T: Transport, I> SendOp<'b, T, I> {
+impl<'b, T: Transport, L: Level, I> SendOp<'b, T, L, I> {
     /// Sends 32 bits along, in host order; they arrive in the peer's completion. After this only `send`
     /// and `write` exist; a write with immediate data consumes one of the peer's receives.
     #[inline]
-    pub fn imm(self, imm: u32) -> SendOp<'b, T, Imm>
+    pub fn imm(self, imm: u32) -> SendOp<'b, T, L, Imm>
     where
         I: WithoutImm,
     {
         let SendOp { core, flags, address, .. } = self;
-        SendOp { core, flags, imm: Imm(imm), address, _transport: PhantomData }
+        SendOp { core, flags, imm: Imm(imm), address, _type: PhantomData }
     }
 
     /// Asks for a completion. Without it only a failure completes; but operations of `Srd` (feature `efa`) complete
@@ -99,52 +101,50 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
         self
     }
 
-    /// Adds the operation, if the queue pair can carry it out: one call of the provider for the
-    /// operation, one for its address if it has one, and one for its payload, with nothing in between
-    /// that could fail.
-    ///
-    /// # Safety
-    ///
-    /// `begin` calls the provider's function for an operation of `op`, which takes a payload, and nothing
-    /// else.
-    // Always: what is known of the payload where it is named must be known here too, and in a loop the
-    // compiler would rather make a call.
-    #[inline(always)]
-    pub(super) unsafe fn add(
-        self,
-        op: SendOps,
-        wr_id: u64,
-        payload: &Payload<'_>,
-        begin: impl FnOnce(*mut ffi::ibv_qp_ex),
-    ) {
-        if !self.core.ops().contains(op) {
-            return self.core.refuse(Refusal::NotGranted(op));
-        }
-        if let Err(refusal) = payload.check(self.core.granted()) {
-            return self.core.refuse(refusal);
-        }
-        if !self.address.is_usable() {
-            // The batch is refused already.
-            return;
-        }
-        let qp = self.core.raw();
-        // SAFETY: the queue pair is alive and borrowed by the batch, exclusively.
-        unsafe { (*qp).wr_id = wr_id };
-        // SAFETY: as above.
-        unsafe { (*qp).wr_flags = self.flags | payload.flags() };
-        begin(qp);
-        // SAFETY: a batch is open and `begin` has begun a request; the builder checked the function; the
-        // address is usable, and its handle borrowed by self.
-        unsafe { self.address.set(qp) };
-        // SAFETY: a batch is open, `begin` has begun a request, and `check` was passed above.
-        unsafe { payload.set(qp) }
+    /// What every operation has, and the queue pair to post it to.
+    #[inline]
+    pub(super) fn into_request(self, wr_id: u64) -> (&'b mut Core, Request<T>) {
+        let SendOp { core, flags, address, .. } = self;
+        (core, Request { wr_id, flags, address })
     }
 
-    /// As [`add`](Self::add), for an operation that takes no payload.
+    /// Adds the operation, if the queue pair can carry it out.
+    // Always: see `add_raw`.
+    #[inline(always)]
+    fn add(self, wr_id: u64, payload: &Payload<'_, L>, verb: impl Classic) {
+        let (core, request) = self.into_request(wr_id);
+        L::add(core, request, payload, verb);
+    }
+
+    /// As [`add`](Self::add), if the payload does not go beyond the remote memory.
+    #[inline(always)]
+    fn add_remote(
+        self,
+        wr_id: u64,
+        payload: &Payload<'_, L>,
+        remote: RemoteMemorySlice,
+        verb: impl Classic,
+    ) {
+        let bytes = payload.len();
+        if bytes > remote.len {
+            return L::refuse(self.core, Refusal::BeyondRemote { bytes, len: remote.len });
+        }
+        if let Some(capacity) = self.core.rdma_capacity::<T>() {
+            if let Err(refusal) = payload.check(&capacity) {
+                return L::refuse_beyond(self.core, refusal, &capacity);
+            }
+        }
+        self.add(wr_id, payload, verb);
+    }
+}
+
+impl<T: Transport, I> SendOp<'_, T, Raw, I> {
+    /// Adds an operation that takes no payload.
     ///
     /// # Safety
     ///
-    /// As for `add`, but that the operation takes none: its request is complete when `begin` returns.
+    /// `begin` calls the provider's function for an operation of `op`, which takes no payload, and nothing else: the request is
+    /// complete when it returns.
     #[inline]
     pub(super) unsafe fn add_bare(
         self,
@@ -162,36 +162,9 @@ impl<'b, T: Transport, I> SendOp<'b, T, I> {
         unsafe { (*qp).wr_flags = self.flags };
         begin(qp);
     }
-
-    /// As [`add`](Self::add), if the payload does not go beyond the remote memory.
-    ///
-    /// # Safety
-    ///
-    /// As for `add`.
-    #[inline(always)]
-    unsafe fn add_remote(
-        self,
-        op: SendOps,
-        wr_id: u64,
-        payload: &Payload<'_>,
-        remote: RemoteMemorySlice,
-        begin: impl FnOnce(*mut ffi::ibv_qp_ex),
-    ) {
-        let bytes = payload.len();
-        if bytes > remote.len {
-            return self.core.refuse(Refusal::BeyondRemote { bytes, len: remote.len });
-        }
-        if let Some(capacity) = self.core.rdma_capacity::<T>() {
-            if let Err(refusal) = payload.check(&capacity) {
-                return self.core.refuse_beyond(refusal, &capacity);
-            }
-        }
-        // SAFETY: passed on to the caller.
-        unsafe { self.add(op, wr_id, payload, begin) }
-    }
 }
 
-/// Calls the function that begins an operation. Pointers among the arguments are valid for the call.
+/// Calls the function that begins an operation without a payload. Pointers among the arguments are valid for the call.
 macro_rules! begin {
     ($function:ident $(, $argument:expr)*) => {
         |qp| {
@@ -204,14 +177,12 @@ macro_rules! begin {
 }
 pub(super) use begin;
 
-impl<T: Transport> SendOp<'_, T, NoImm> {
+impl<T: Transport, L: Level> SendOp<'_, T, L, NoImm> {
     /// Sends a message into a receive that the peer has posted. A datagram fits into one packet.
     #[doc(alias = "ibv_wr_send")]
     #[inline]
-    pub fn send<'a>(self, wr_id: u64, payload: impl Into<Payload<'a>>) {
-        let begin = begin!(ibv_wr_send);
-        // SAFETY: this begins a send.
-        unsafe { self.add(SendOps::SEND, wr_id, &payload.into(), begin) }
+    pub fn send<'a>(self, wr_id: u64, payload: impl Into<Payload<'a, L>>) {
+        self.add(wr_id, &payload.into(), verb::Send);
     }
 
     /// Writes into the peer's memory. The peer does not notice.
@@ -219,30 +190,30 @@ impl<T: Transport> SendOp<'_, T, NoImm> {
     /// A payload that is longer than `remote` refuses the batch.
     #[doc(alias = "ibv_wr_rdma_write")]
     #[inline]
-    pub fn write<'a>(self, wr_id: u64, payload: impl Into<Payload<'a>>, remote: RemoteMemorySlice)
-    where
+    pub fn write<'a>(
+        self,
+        wr_id: u64,
+        payload: impl Into<Payload<'a, L>>,
+        remote: RemoteMemorySlice,
+    ) where
         T: RdmaWrite,
     {
-        let begin = begin!(ibv_wr_rdma_write, remote.rkey, remote.addr);
-        // SAFETY: this begins an RDMA write.
-        unsafe { self.add_remote(SendOps::RDMA_WRITE, wr_id, &payload.into(), remote, begin) }
+        self.add_remote(wr_id, &payload.into(), remote, verb::Write(remote));
     }
 }
 
-impl<T: Transport, I> SendOp<'_, T, I> {
+impl<T: Transport, L: Level, I> SendOp<'_, T, L, I> {
     /// Reads the peer's memory into `slices`. The peer does not notice.
     ///
     /// Slices that are longer than `remote` refuse the batch.
     #[doc(alias = "ibv_wr_rdma_read")]
     #[inline]
-    pub fn read(self, wr_id: u64, slices: &[LocalMemorySlice], remote: RemoteMemorySlice)
+    pub fn read(self, wr_id: u64, slices: &[L::Slice<'_>], remote: RemoteMemorySlice)
     where
         T: RdmaRead,
         I: WithoutImm,
     {
-        let begin = begin!(ibv_wr_rdma_read, remote.rkey, remote.addr);
-        // SAFETY: this begins an RDMA read.
-        unsafe { self.add_remote(SendOps::RDMA_READ, wr_id, &slices.into(), remote, begin) }
+        self.add_remote(wr_id, &L::payload(slices), remote, verb::Read(remote));
     }
 
     /// Atomically replaces the peer's 64-bit number by `swap` if it equals `compare`, and stores its old
@@ -252,7 +223,7 @@ impl<T: Transport, I> SendOp<'_, T, I> {
     pub fn atomic_cmp_swap(
         self,
         wr_id: u64,
-        slice: LocalMemorySlice,
+        slice: L::Slice<'_>,
         remote: RemoteMemorySlice,
         compare: u64,
         swap: u64,
@@ -260,12 +231,11 @@ impl<T: Transport, I> SendOp<'_, T, I> {
         T: Atomic,
         I: WithoutImm,
     {
-        if let Err(refusal) = check_atomic(slice, remote) {
-            return self.core.refuse(refusal);
+        if let Err(refusal) = check_atomic(L::entry(&slice), remote) {
+            return L::refuse(self.core, refusal);
         }
-        let begin = begin!(ibv_wr_atomic_cmp_swp, remote.rkey, remote.addr, compare, swap);
-        // SAFETY: this begins a compare and swap.
-        unsafe { self.add(SendOps::ATOMIC_CMP_AND_SWP, wr_id, &Payload::from(&[slice]), begin) }
+        let verb = verb::CompareSwap { remote, compare, swap };
+        self.add(wr_id, &L::payload(&[slice]), verb);
     }
 
     /// Atomically adds `add` to the peer's 64-bit number, and stores its old value into `slice`, in host
@@ -275,31 +245,27 @@ impl<T: Transport, I> SendOp<'_, T, I> {
     pub fn atomic_fetch_add(
         self,
         wr_id: u64,
-        slice: LocalMemorySlice,
+        slice: L::Slice<'_>,
         remote: RemoteMemorySlice,
         add: u64,
     ) where
         T: Atomic,
         I: WithoutImm,
     {
-        if let Err(refusal) = check_atomic(slice, remote) {
-            return self.core.refuse(refusal);
+        if let Err(refusal) = check_atomic(L::entry(&slice), remote) {
+            return L::refuse(self.core, refusal);
         }
-        let begin = begin!(ibv_wr_atomic_fetch_add, remote.rkey, remote.addr, add);
-        // SAFETY: this begins a fetch and add.
-        unsafe { self.add(SendOps::ATOMIC_FETCH_AND_ADD, wr_id, &Payload::from(&[slice]), begin) }
+        self.add(wr_id, &L::payload(&[slice]), verb::FetchAdd { remote, add });
     }
 }
 
-impl<T: Transport> SendOp<'_, T, Imm> {
+impl<T: Transport, L: Level> SendOp<'_, T, L, Imm> {
     /// Sends a message and the immediate data into a receive that the peer has posted.
     #[doc(alias = "ibv_wr_send_imm")]
     #[inline]
-    pub fn send<'a>(self, wr_id: u64, payload: impl Into<Payload<'a>>) {
-        let imm = self.imm.0.to_be();
-        let begin = begin!(ibv_wr_send_imm, imm);
-        // SAFETY: this begins a send with immediate data.
-        unsafe { self.add(SendOps::SEND_WITH_IMM, wr_id, &payload.into(), begin) }
+    pub fn send<'a>(self, wr_id: u64, payload: impl Into<Payload<'a, L>>) {
+        let verb = verb::SendImm(self.imm.0.to_be());
+        self.add(wr_id, &payload.into(), verb);
     }
 
     /// Writes into the peer's memory, and then consumes one of its receives to tell it, with the
@@ -308,21 +274,21 @@ impl<T: Transport> SendOp<'_, T, Imm> {
     /// A payload that is longer than `remote` refuses the batch.
     #[doc(alias = "ibv_wr_rdma_write_imm")]
     #[inline]
-    pub fn write<'a>(self, wr_id: u64, payload: impl Into<Payload<'a>>, remote: RemoteMemorySlice)
-    where
+    pub fn write<'a>(
+        self,
+        wr_id: u64,
+        payload: impl Into<Payload<'a, L>>,
+        remote: RemoteMemorySlice,
+    ) where
         T: RdmaWrite,
     {
-        let imm = self.imm.0.to_be();
-        let begin = begin!(ibv_wr_rdma_write_imm, remote.rkey, remote.addr, imm);
-        // SAFETY: this begins an RDMA write with immediate data.
-        unsafe {
-            self.add_remote(SendOps::RDMA_WRITE_WITH_IMM, wr_id, &payload.into(), remote, begin)
-        }
+        let verb = verb::WriteImm(remote, self.imm.0.to_be());
+        self.add_remote(wr_id, &payload.into(), remote, verb);
     }
 }
 
 #[inline]
-fn check_atomic(slice: LocalMemorySlice, remote: RemoteMemorySlice) -> Result<(), Refusal> {
+fn check_atomic(slice: &LocalMemorySlice, remote: RemoteMemorySlice) -> Result<(), Refusal> {
     if slice.len() != 8 {
         return Err(Refusal::AtomicLength(slice.len()));
     }
@@ -340,7 +306,7 @@ pub(super) fn check_atomic_address(remote: RemoteMemorySlice) -> Result<(), Refu
     Ok(())
 }
 
-impl<T: Transport, I> fmt::Debug for SendOp<'_, T, I> {
+impl<T: Transport, L: Level, I> fmt::Debug for SendOp<'_, T, L, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SendOp").field("flags", &self.flags).finish_non_exhaustive()
     }

@@ -4,15 +4,17 @@ use std::ops::RangeBounds;
 
 use bitflags::bitflags;
 
+use super::level::{add_raw, Raw};
 use super::op::{begin, check_atomic_address, SendOp, WithoutImm};
 use super::payload::Payload;
 use super::refusal::Refusal;
+use super::verb;
 use crate::ffi;
 use crate::mr::{AccessFlags, MemoryRegion, RemoteMemorySlice};
 use crate::mw::{bind_info, check_length, MemoryWindow, WindowType2};
 use crate::qp::{Connected, Core, Reliable, SendOps, Transport};
 
-impl<T: Transport, I> SendOp<'_, T, I> {
+impl<T: Transport, I> SendOp<'_, T, Raw, I> {
     /// Binds a memory window of type 2 to a piece of a region, and returns what the peer needs to use it: it may be
     /// told in a send that is added later. The window gets a new key. It must not be bound already: see
     /// [`local_inv`](Self::local_inv). [`MemoryWindow`] has an example. For type 1 see
@@ -92,9 +94,8 @@ impl<T: Transport, I> SendOp<'_, T, I> {
         T: Connected,
         I: WithoutImm,
     {
-        let begin = begin!(ibv_wr_send_inv, rkey);
-        // SAFETY: this begins a send, for which there is a payload.
-        unsafe { self.add(SendOps::SEND_WITH_INV, wr_id, &payload.into(), begin) }
+        let (core, request) = self.into_request(wr_id);
+        add_raw(core, request, &payload.into(), verb::SendInv(rkey));
     }
 
     /// Writes eight bytes into the peer's memory, at once: a peer that reads them as one number sees the old or
@@ -187,7 +188,7 @@ fn prepare_bind<B>(
     range: impl RangeBounds<usize>,
     access: AccessFlags,
 ) -> Result<ffi::ibv_mw_bind_info, Refusal> {
-    let info = bind_info(region, range, access, window.pd()).and_then(check_length)?;
+    let info = bind_info(region.bindable(), range, access, window.pd()).and_then(check_length)?;
     if !core.is_of_domain(window.pd()) {
         return Err(Refusal::Domain("memory window"));
     }

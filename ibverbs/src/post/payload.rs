@@ -1,10 +1,12 @@
 //! What a send or a write carries.
 
 use std::io::IoSlice;
+use std::marker::PhantomData;
 
+use super::level::{Level, Raw, Shared};
 use super::refusal::Refusal;
 use crate::ffi;
-use crate::mr::LocalMemorySlice;
+use crate::mr::{LocalMemorySlice, SharedSlice};
 use crate::qp::QueuePairCapacity;
 
 /// What a send or a write carries: registered memory, or a copy of ordinary bytes.
@@ -13,7 +15,7 @@ use crate::qp::QueuePairCapacity;
 ///
 /// | argument | meaning |
 /// |---|---|
-/// | `&[region.slice(..)]`, `&[LocalMemorySlice]` | a scatter list: the device reads the memory later |
+/// | `&[region.slice(..)]`, `&[LocalMemorySlice]`, on the shared level `&[SharedSlice]` | a scatter list: the device reads the memory later |
 /// | `b"bytes"`, `&[u8]` | inline: copied into the request |
 /// | `&[IoSlice]` | several buffers, copied one after the other |
 /// | `Payload::EMPTY` | nothing |
@@ -23,69 +25,87 @@ use crate::qp::QueuePairCapacity;
 #[doc(alias = "ibv_wr_set_inline_data_list")]
 #[doc(alias = "IBV_SEND_INLINE")]
 #[derive(Clone, Copy, Debug)]
-pub struct Payload<'a>(Kind<'a>);
+pub struct Payload<'a, L: Level = Raw>(Kind<'a>, PhantomData<L>);
 
 #[derive(Clone, Copy, Debug)]
-enum Kind<'a> {
+pub enum Kind<'a> {
+    /// Of the raw level only.
     Scatter(&'a [LocalMemorySlice]),
+    /// Of the shared level only.
+    Shared(&'a [SharedSlice<'a>]),
     Inline(&'a [u8]),
     InlineList(&'a [IoSlice<'a>]),
 }
 
-impl<'a> From<&'a [LocalMemorySlice]> for Payload<'a> {
+impl<'a> From<&'a [LocalMemorySlice]> for Payload<'a, Raw> {
     #[inline]
     fn from(slices: &'a [LocalMemorySlice]) -> Self {
-        Payload(Kind::Scatter(slices))
+        Payload(Kind::Scatter(slices), PhantomData)
     }
 }
 
-impl<'a, const N: usize> From<&'a [LocalMemorySlice; N]> for Payload<'a> {
+impl<'a, const N: usize> From<&'a [LocalMemorySlice; N]> for Payload<'a, Raw> {
     #[inline]
     fn from(slices: &'a [LocalMemorySlice; N]) -> Self {
-        Payload(Kind::Scatter(slices))
+        Payload(Kind::Scatter(slices), PhantomData)
     }
 }
 
-impl<'a> From<&'a [u8]> for Payload<'a> {
+impl<'a> From<&'a [SharedSlice<'a>]> for Payload<'a, Shared> {
+    #[inline]
+    fn from(slices: &'a [SharedSlice<'a>]) -> Self {
+        Payload(Kind::Shared(slices), PhantomData)
+    }
+}
+
+impl<'a, const N: usize> From<&'a [SharedSlice<'a>; N]> for Payload<'a, Shared> {
+    #[inline]
+    fn from(slices: &'a [SharedSlice<'a>; N]) -> Self {
+        Payload(Kind::Shared(slices), PhantomData)
+    }
+}
+
+impl<'a, L: Level> From<&'a [u8]> for Payload<'a, L> {
     #[inline]
     fn from(bytes: &'a [u8]) -> Self {
-        Payload(Kind::Inline(bytes))
+        Payload(Kind::Inline(bytes), PhantomData)
     }
 }
 
-impl<'a, const N: usize> From<&'a [u8; N]> for Payload<'a> {
+impl<'a, L: Level, const N: usize> From<&'a [u8; N]> for Payload<'a, L> {
     #[inline]
     fn from(bytes: &'a [u8; N]) -> Self {
-        Payload(Kind::Inline(bytes))
+        Payload(Kind::Inline(bytes), PhantomData)
     }
 }
 
-impl<'a> From<&'a [IoSlice<'a>]> for Payload<'a> {
+impl<'a, L: Level> From<&'a [IoSlice<'a>]> for Payload<'a, L> {
     #[inline]
     fn from(buffers: &'a [IoSlice<'a>]) -> Self {
-        Payload(Kind::InlineList(buffers))
+        Payload(Kind::InlineList(buffers), PhantomData)
     }
 }
 
-impl<'a, const N: usize> From<&'a [IoSlice<'a>; N]> for Payload<'a> {
+impl<'a, L: Level, const N: usize> From<&'a [IoSlice<'a>; N]> for Payload<'a, L> {
     #[inline]
     fn from(buffers: &'a [IoSlice<'a>; N]) -> Self {
-        Payload(Kind::InlineList(buffers))
+        Payload(Kind::InlineList(buffers), PhantomData)
     }
 }
 
-impl Payload<'static> {
+impl<L: Level> Payload<'static, L> {
     /// No bytes: for a message that is its immediate data, or only its arrival.
-    pub const EMPTY: Payload<'static> = Payload(Kind::Scatter(&[]));
+    pub const EMPTY: Payload<'static, L> = Payload(L::NOTHING, PhantomData);
 }
 
-impl Payload<'_> {
+impl<L: Level> Payload<'_, L> {
     /// The bytes of the payload. They fit a `u64`: a scatter entry has less than 2³² and there are
     /// less than 2³² of them; inline buffers lie in memory (and may overlap, so that it saturates).
     #[inline]
     pub(super) fn len(&self) -> u64 {
         match self.0 {
             Kind::Scatter(slices) => slices.iter().map(|slice| u64::from(slice.len())).sum(),
+            Kind::Shared(slices) => slices.iter().map(|slice| u64::from(slice.len())).sum(),
             Kind::Inline(bytes) => bytes.len() as u64,
             Kind::InlineList(buffers) => total(buffers) as u64,
         }
@@ -98,6 +118,9 @@ impl Payload<'_> {
             Kind::Scatter(slices) if slices.len() > granted.max_send_sge as usize => {
                 Err(Refusal::ScatterEntries(slices.len()))
             }
+            Kind::Shared(slices) if slices.len() > granted.max_send_sge as usize => {
+                Err(Refusal::ScatterEntries(slices.len()))
+            }
             Kind::Inline(bytes) if bytes.len() > granted.max_inline_data as usize => {
                 Err(Refusal::InlineBytes(bytes.len()))
             }
@@ -108,12 +131,19 @@ impl Payload<'_> {
         }
     }
 
+    #[inline]
+    pub(super) fn kind(&self) -> Kind<'_> {
+        self.0
+    }
+}
+
+impl Payload<'_, Raw> {
     /// The flag that goes with the request. The extended interface has a function for inline data and
     /// needs none, but SoftRoCE and bnxt_re look at the flag as well.
     #[inline]
     pub(super) fn flags(&self) -> u32 {
         match self.0 {
-            Kind::Scatter(_) => 0,
+            Kind::Scatter(_) | Kind::Shared(_) => 0,
             Kind::Inline(_) | Kind::InlineList(_) => ffi::IBV_SEND_INLINE,
         }
     }
@@ -138,6 +168,8 @@ impl Payload<'_> {
                 // (`repr(transparent)`), and the list is as long as the slice.
                 unsafe { ffi::ibv_wr_set_sge_list(qp, slices.len(), list) }
             }
+            // Payloads of this level are not made of them.
+            Kind::Shared(_) => {}
             Kind::Inline(bytes) => {
                 let addr = bytes.as_ptr().cast_mut().cast();
                 // SAFETY: passed on to the caller; the provider only reads the bytes, now.

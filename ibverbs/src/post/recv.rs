@@ -7,6 +7,7 @@ use std::mem::size_of;
 use std::ptr;
 
 use super::chain::{post_chain, RecvChain};
+use super::level::{Level, Raw};
 use crate::error::{os_error, Error, Result};
 use crate::ffi;
 use crate::mr::LocalMemorySlice;
@@ -16,22 +17,35 @@ use crate::qp::{CanReceive, QueuePair, State, Transport};
 #[doc(alias = "ibv_recv_wr")]
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-pub struct RecvRequest<'a> {
-    raw: ffi::ibv_recv_wr,
-    _slices: PhantomData<&'a [LocalMemorySlice]>,
+pub struct RecvRequest<'a, L: Level = Raw> {
+    pub(super) raw: ffi::ibv_recv_wr,
+    /// Of the level's own.
+    _slices: PhantomData<(&'a [LocalMemorySlice], L)>,
 }
 
 // SAFETY: the list pointer in it stands for the shared borrow of a slice of plain numbers, which may
 // be used by any thread; the chain pointer is written and read only while the request is borrowed
 // exclusively for posting.
-unsafe impl Send for RecvRequest<'_> {}
+unsafe impl Send for RecvRequest<'_, Raw> {}
 // SAFETY: as above.
-unsafe impl Sync for RecvRequest<'_> {}
+unsafe impl Sync for RecvRequest<'_, Raw> {}
 
-impl<'a> RecvRequest<'a> {
+impl<'a> RecvRequest<'a, Raw> {
     /// A request that fills `slices` one after the other. Its completion carries `wr_id`.
     #[inline]
     pub fn new(wr_id: u64, slices: &'a [LocalMemorySlice]) -> RecvRequest<'a> {
+        RecvRequest::of_list(wr_id, slices)
+    }
+
+    pub(super) fn as_raw(&self) -> &ffi::ibv_recv_wr {
+        &self.raw
+    }
+}
+
+impl<L: Level> RecvRequest<'_, L> {
+    /// A request with a pointer to this list, whatever its entries are.
+    #[inline]
+    pub(super) fn of_list<S>(wr_id: u64, slices: &[S]) -> Self {
         let raw = ffi::ibv_recv_wr {
             wr_id,
             next: ptr::null_mut(),
@@ -47,13 +61,9 @@ impl<'a> RecvRequest<'a> {
     pub fn wr_id(&self) -> u64 {
         self.raw.wr_id
     }
-
-    pub(super) fn as_raw(&self) -> &ffi::ibv_recv_wr {
-        &self.raw
-    }
 }
 
-impl fmt::Debug for RecvRequest<'_> {
+impl<L: Level> fmt::Debug for RecvRequest<'_, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RecvRequest")
             .field("wr_id", &self.raw.wr_id)
@@ -69,7 +79,7 @@ impl fmt::Debug for RecvRequest<'_> {
 ///
 /// `first` points to `len` requests that nobody else accesses.
 #[inline]
-unsafe fn link(first: *mut ffi::ibv_recv_wr, len: usize, granted: u32) -> Result<()> {
+pub(super) unsafe fn link(first: *mut ffi::ibv_recv_wr, len: usize, granted: u32) -> Result<()> {
     let mut next = ptr::null_mut();
     for index in (0..len).rev() {
         // SAFETY: the index is below `len`.

@@ -6,8 +6,12 @@ use crate::mr::AccessFlags;
 use crate::qp::{QueuePairCapacity, SendOps};
 
 /// What an operation asked for that its queue pair cannot carry out.
-pub(crate) enum Refusal {
+pub enum Refusal {
     NotGranted(SendOps),
+    /// What a shared batch of this transport does not have.
+    NotClassic,
+    /// More operations than the send queue has places.
+    BatchTooLong(usize),
     ScatterEntries(usize),
     InlineBytes(usize),
     BeyondRemote {
@@ -33,6 +37,14 @@ impl Refusal {
             Refusal::NotGranted(operation) => {
                 Error::OperationNotGranted { operation, granted: ops }
             }
+            Refusal::NotClassic => Error::Unsupported {
+                operation: "a write or a read in a shared batch of this transport",
+            },
+            Refusal::BatchTooLong(places) => Error::InvalidArgument {
+                what: "the number of operations in a shared batch",
+                value: places as u64 + 1,
+                expected: "it must be at most the depth of the send queue",
+            },
             Refusal::ScatterEntries(entries) => {
                 let granted = granted.max_send_sge;
                 Error::TooManyScatterEntries { queue: "send", entries, granted }

@@ -26,7 +26,8 @@ use crate::ffi;
 use crate::handle::Handle;
 use crate::mr::AccessFlags;
 use crate::mw::BoundWindows;
-use crate::pd::{PdHandle, ProtectionDomain};
+use crate::pd::{PdHandle, PdUser, ProtectionDomain};
+use crate::post::Requests;
 use crate::srq::SharedReceiveQueue;
 
 /// What a queue pair must know to be brought up.
@@ -438,6 +439,11 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         // `new` and `build` checked, of one device; `qp_context` is kept and never followed
         // (ibv_create_qp_ex(3)); the other pointers of the attributes are null, and not claimed by `comp_mask`.
         let raw = created(|| unsafe { T::create(context, &mut attr, &self.config) })?;
+        let mut granted = QueuePairCapacity::from_raw(&attr.cap);
+        if self.srq.is_some() {
+            // Providers may say something else, but there is no queue to post to.
+            (granted.max_recv_wr, granted.max_recv_sge) = (0, 0);
+        }
         let inner = Handle::new(QpInner {
             raw,
             config: self.config,
@@ -446,13 +452,10 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             _srq: self.srq.map(|srq| srq.handle().clone()),
             groups: Vec::new(),
             windows: BoundWindows::default(),
-            pd: self.pd.handle().clone(),
+            requests: Requests::new(&granted),
+            refusal: None,
+            pd: PdUser::new(self.pd.handle()),
         });
-        let mut granted = QueuePairCapacity::from_raw(&attr.cap);
-        if self.srq.is_some() {
-            // Providers may say something else, but there is no queue to post to.
-            (granted.max_recv_wr, granted.max_recv_sge) = (0, 0);
-        }
         Ok((inner, granted))
     }
 }

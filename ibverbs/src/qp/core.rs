@@ -2,7 +2,7 @@
 //! being filled.
 
 use std::mem::ManuallyDrop;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::state::QpState;
 use super::transport::{SendOps, Transport};
@@ -13,10 +13,10 @@ use crate::ffi;
 use crate::handle::Handle;
 use crate::mw::{MemoryWindow, WindowType2};
 use crate::pd::PdHandle;
-use crate::post::Refusal;
+use crate::post::{Refusal, Requests};
 
 /// What the queue pair's type does not change: what posting needs, and the rest behind a pointer.
-pub(crate) struct Core {
+pub struct Core {
     raw: NonNull<ffi::ibv_qp_ex>,
     /// What can be posted now: what was granted, but nothing before the queue pair is ready to send.
     ops: SendOps,
@@ -225,6 +225,88 @@ impl Core {
                 0 if self.batch == Batch::Spoilt => Error::AbortedBefore,
                 0 => Error::NotReadyToSend,
                 code => Error::PostSend { source: os_error(code) },
+            })
+        })
+    }
+
+    /// Begins a shared batch, and first aborts one that was forgotten.
+    #[inline]
+    pub(crate) fn start_shared(&mut self) {
+        self.end_forgotten_batch();
+        self.inner.requests.clear();
+        self.inner.refusal = None;
+    }
+
+    /// What a shared batch is made of.
+    #[inline]
+    pub(crate) fn requests(&mut self) -> &mut Requests {
+        &mut self.inner.requests
+    }
+
+    /// The protection domain, as [`SharedSlice::domain`](crate::SharedSlice) tells it.
+    #[inline]
+    pub(crate) fn domain(&self) -> *const () {
+        self.inner.pd.as_ptr()
+    }
+
+    /// Takes note that an operation of the shared batch is refused. The first reason counts.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refuse_shared(&mut self, refusal: Refusal) {
+        self.refuse_shared_beyond(refusal, &{ self.granted });
+    }
+
+    /// The same, of an operation that goes beyond `capacity`.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refuse_shared_beyond(&mut self, refusal: Refusal, capacity: &QueuePairCapacity) {
+        // Otherwise that is why no operation is granted.
+        if self.batch == Batch::Closed && self.inner.refusal.is_none() {
+            let error = refusal.into_error(self.granted_ops(), capacity);
+            self.inner.refusal = Some(Box::new(error));
+        }
+    }
+
+    /// Posts the shared batch, unless an operation was refused.
+    #[inline]
+    pub(crate) fn submit_shared(&mut self) -> Result<()> {
+        let (mut refused, mut requested, mut bad) = (ptr::null_mut(), 0, None);
+        if self.batch == Batch::Closed && self.inner.refusal.is_none() {
+            let qp = self.raw().cast();
+            let code = self.inner.requests.post(|first, len| {
+                requested = len;
+                // SAFETY: the queue pair is alive and ready to send, and no batch is open on it; the chain ends in null, and its scatter lists
+                // and inline data are its own. Operations, entries and inline bytes are within what was granted; address handles are borrowed by
+                // the batch. What the entries name is memory of the queue pair's domain, which stays registered for as long as the queue
+                // pair is alive, and to which nobody has a reference.
+                unsafe { ffi::ibv_post_send(qp, first, &mut refused) }
+            });
+            if code == 0 {
+                return Ok(());
+            }
+            bad = Some((code, self.inner.requests.place_of(refused)));
+        }
+        Err(*self.shared_failure(requested, bad))
+    }
+
+    /// Why the shared batch was not posted: `bad` is what the provider said, and which request it refused, if it was called and said so. In a box, so that the caller's
+    /// result can stay in registers.
+    #[cold]
+    #[inline(never)]
+    fn shared_failure(
+        &mut self,
+        requested: usize,
+        bad: Option<(i32, Option<usize>)>,
+    ) -> Box<Error> {
+        if let Some((code, place)) = bad {
+            // If the provider does not say which one it refused, it may have taken any of them.
+            let accepted = place.unwrap_or(requested).min(requested);
+            return Box::new(Error::PostShared { accepted, requested, source: os_error(code) });
+        }
+        self.inner.refusal.take().unwrap_or_else(|| {
+            Box::new(match self.batch {
+                Batch::Spoilt => Error::AbortedBefore,
+                _ => Error::NotReadyToSend,
             })
         })
     }

@@ -46,13 +46,12 @@ pub use transport::{
 
 use crate::context::ContextHandle;
 use crate::cq::CqHandle;
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::{Failed, Result};
+use crate::error::{Error, Failed, Result};
 use crate::ffi;
 use crate::handle::Destroy;
 use crate::mw::BoundWindows;
-use crate::pd::PdHandle;
+use crate::pd::PdUser;
+use crate::post::Requests;
 use crate::srq::SrqHandle;
 pub(crate) use builder::QpConfig;
 
@@ -83,7 +82,11 @@ pub(crate) struct QpInner {
     _srq: Option<SrqHandle>,
     groups: Vec<multicast::Group>,
     windows: BoundWindows,
-    pd: PdHandle,
+    /// What shared batches are made of.
+    requests: Requests,
+    /// Why the shared batch that is being filled is refused, if it is.
+    refusal: Option<Box<Error>>,
+    pd: PdUser,
 }
 
 // SAFETY: as for `Core`.

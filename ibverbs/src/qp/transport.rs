@@ -93,6 +93,8 @@ pub(crate) mod sealed {
         const SEND_OPS: SendOps;
         /// The other operations that the transport may have: demanded if its builder says so.
         const OPTIONAL_OPS: SendOps;
+        /// The operations that the classic interface for posting has as well.
+        const CLASSIC_OPS: SendOps = SendOps::all();
         /// Where an operation goes: known to the queue pair, or part of each operation.
         type Address: Address;
         /// The verb that creates its queue pairs.
@@ -153,6 +155,9 @@ pub(crate) mod sealed {
         /// `qp` is alive, a batch is open in which a request was begun just now, the builder checked the
         /// function, and the address [is usable](Self::is_usable) and its handle alive.
         unsafe fn set(self, qp: *mut ffi::ibv_qp_ex);
+
+        /// Writes the address into a request of the classic interface.
+        fn describe(self, request: &mut ffi::ibv_send_wr);
     }
 
     /// The queue pair knows its peer.
@@ -169,6 +174,9 @@ pub(crate) mod sealed {
 
         #[inline]
         unsafe fn set(self, _: *mut ffi::ibv_qp_ex) {}
+
+        #[inline]
+        fn describe(self, _: &mut ffi::ibv_send_wr) {}
     }
 
     /// The remote queue pair of one datagram.
@@ -192,6 +200,13 @@ pub(crate) mod sealed {
         unsafe fn set(self, qp: *mut ffi::ibv_qp_ex) {
             // SAFETY: passed on to the caller.
             unsafe { ffi::ibv_wr_set_ud_addr(qp, self.ah, self.remote_qpn, self.qkey) }
+        }
+
+        #[inline]
+        fn describe(self, request: &mut ffi::ibv_send_wr) {
+            request.wr.ud.ah = self.ah;
+            request.wr.ud.remote_qpn = self.remote_qpn;
+            request.wr.ud.remote_qkey = self.qkey;
         }
     }
 }

@@ -115,7 +115,7 @@ fn a_chain_that_is_taken_in_part_tells_how_much() {
     let mut qp = connected(&pd, &cq);
     let mut chain = RecvChain::new([1, 2, 3].map(|id| RecvRequest::new(id, &[])));
     for accept in 0..3 {
-        let limit = null_provider::RecvLimit { accept, code: libc::ENOMEM, set_bad_wr: true };
+        let limit = null_provider::PostLimit { accept, code: libc::ENOMEM, set_bad_wr: true };
         null.configure(|config| config.recv_limit = Some(limit));
         match post(&mut qp, &mut chain) {
             Err(Error::PostReceive { verb: "ibv_post_recv", accepted, requested: 3, .. }) => {

@@ -1,7 +1,7 @@
 //! Rule 13, and the receive side of rule 6: the caller knows which receives the device has.
 
 use ibverbs::{AccessFlags, Error, LocalMemorySlice, RecvRequest};
-use null_provider::{RecvLimit, Verb};
+use null_provider::{PostLimit, Verb};
 
 use crate::common::{connected, null, parts, poll_all, post, Null, Parts};
 
@@ -22,7 +22,7 @@ fn a_batch_that_is_taken_in_part_tells_how_much() {
     let slices = [region.slice(..)];
     let mut qp = connected(&pd, &cq);
     for accept in 0..6 {
-        let limit = RecvLimit { accept, code: libc::ENOMEM, set_bad_wr: true };
+        let limit = PostLimit { accept, code: libc::ENOMEM, set_bad_wr: true };
         null.configure(|config| config.recv_limit = Some(limit));
         let result = post(&mut qp, requests(&slices));
         assert_eq!(taken(&null), (0..accept.min(5) as u64).collect::<Vec<_>>());
@@ -48,7 +48,7 @@ fn a_provider_that_does_not_say_which_request_it_refused_may_have_taken_all() {
     let mut qp = connected(&pd, &cq);
     // Some providers have failure codes of their own, which are no error numbers.
     for (code, expected) in [(libc::EINVAL, libc::EINVAL), (-2, libc::EIO)] {
-        let limit = RecvLimit { accept: 0, code, set_bad_wr: false };
+        let limit = PostLimit { accept: 0, code, set_bad_wr: false };
         null.configure(|config| config.recv_limit = Some(limit));
         let error = post(&mut qp, requests(&[])).unwrap_err();
         assert_eq!(error.os_error(), Some(expected));

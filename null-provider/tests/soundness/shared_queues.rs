@@ -5,7 +5,7 @@ use ibverbs::{
     AccessFlags, CompletionQueue, Error, LocalMemorySlice, PreparedQueuePair, ProtectionDomain, Rc,
     RecvChain, RecvRequest, Result, SharedReceiveQueue,
 };
-use null_provider::{Kind, RecvLimit, Verb};
+use null_provider::{Kind, PostLimit, Verb};
 
 use crate::common::{complete, null, open, parts, Null, Parts};
 
@@ -68,7 +68,7 @@ fn a_batch_or_a_chain_that_is_taken_in_part_tells_how_much() {
     let (srq, slices) = (create(&pd), [region.slice(..)]);
     let mut chain = RecvChain::new(requests(&slices));
     for accept in 0..6 {
-        let limit = RecvLimit { accept, code: libc::ENOMEM, set_bad_wr: true };
+        let limit = PostLimit { accept, code: libc::ENOMEM, set_bad_wr: true };
         null.configure(|config| config.recv_limit = Some(limit));
         for chained in [false, true] {
             let result = match chained {
@@ -98,7 +98,7 @@ fn a_provider_that_does_not_say_which_request_it_refused_may_have_taken_all() {
     let Parts { pd, .. } = parts();
     let srq = create(&pd);
     for (code, expected) in [(libc::EINVAL, libc::EINVAL), (-2, libc::EIO)] {
-        let limit = RecvLimit { accept: 0, code, set_bad_wr: false };
+        let limit = PostLimit { accept: 0, code, set_bad_wr: false };
         null.configure(|config| config.recv_limit = Some(limit));
         let mut chain = RecvChain::new(requests(&[]));
         for result in [post(&srq, requests(&[])), post_chain(&srq, &mut chain)] {

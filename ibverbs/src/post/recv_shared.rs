@@ -1,0 +1,170 @@
+//! Receive requests of the shared level.
+
+use std::slice;
+
+use super::level::Shared;
+use super::recv::{call_and_explain, link, too_many_entries, PostCall, RecvRequest};
+use crate::error::{Error, Result};
+use crate::ffi;
+use crate::mr::SharedSlice;
+use crate::qp::{CanReceive, QueuePair, State, Transport};
+
+/// How many scatter entries a receive of this level may have, also where more were granted: they are copied together.
+const MAX_ENTRIES: usize = 64;
+/// How many receives with several entries are posted by one call.
+const MAX_CHAIN: usize = 32;
+
+impl<'a> RecvRequest<'a, Shared> {
+    /// A request that fills slices of a [`SharedRegion`](crate::SharedRegion) one after the other. Its completion carries
+    /// `wr_id`.
+    #[inline]
+    pub fn shared(wr_id: u64, slices: &'a [SharedSlice<'a>]) -> RecvRequest<'a, Shared> {
+        RecvRequest::of_list(wr_id, slices)
+    }
+
+    #[inline]
+    fn slices(&self) -> &[SharedSlice<'a>] {
+        // A list is never of negative length: see `of_list`. One that was too long for an int is cut off.
+        let (list, len) = (self.raw.sg_list.cast_const().cast(), self.raw.num_sge as usize);
+        // SAFETY: the list is what `shared` borrowed, which the request still does: at least `num_sge` slices.
+        unsafe { slice::from_raw_parts(list, len) }
+    }
+}
+
+impl<T: Transport, S: State> QueuePair<T, S> {
+    /// Posts receive requests for shared memory: an array, a `Vec` or a `&mut` slice. Those that have one scatter entry each are posted with one
+    /// call, others with a call for every 32 requests or 64 entries.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::TooManyScatterEntries`] if a request has more entries than the queue was created with, or more than 64;
+    ///   nothing is posted then.
+    /// - [`Error::ProtectionDomainMismatch`] if an entry is of another domain than the queue pair; nothing is posted then.
+    /// - [`Error::NoReceiveQueue`] if the queue pair takes its receives from a
+    ///   [`SharedReceiveQueue`](crate::SharedReceiveQueue).
+    /// - [`Error::PostReceive`] if the device refuses, most often because the receive queue is full. It
+    ///   tells how many of the requests, from the first, may complete.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # #![forbid(unsafe_code)]
+    /// # use ibverbs::{QueuePair, Rc, RecvRequest, Result, SharedRegion};
+    /// # fn post(qp: &mut QueuePair<Rc>, region: &SharedRegion) -> Result<()> {
+    /// let slots: Vec<_> = (0..32).map(|i| [region.slice(i * 64..(i + 1) * 64)]).collect();
+    /// let mut requests: Vec<_> =
+    ///     slots.iter().zip(0..).map(|(slot, id)| RecvRequest::shared(id, slot)).collect();
+    /// qp.post_recv_shared(&mut requests)
+    /// # }
+    /// ```
+    #[doc(alias = "ibv_post_recv")]
+    #[inline]
+    pub fn post_recv_shared<'a>(
+        &mut self,
+        mut requests: impl AsMut<[RecvRequest<'a, Shared>]>,
+    ) -> Result<()>
+    where
+        S: CanReceive,
+    {
+        let core = self.core_mut();
+        let granted = core.prepare_recv()?;
+        let domain = core.domain();
+        // Once: what `as_mut` returns the next time may be another slice.
+        post_shared(requests.as_mut(), granted, domain, "ibv_post_recv", |first, bad| {
+            // SAFETY: the queue pair is alive, and `ibv_qp_ex` begins with its `ibv_qp`; the chain is valid, as
+            // `PostCall` says. The memory is of the queue pair's domain, stays registered for as long as the queue pair is alive, and nobody
+            // has a reference to it.
+            unsafe { ffi::ibv_post_recv(core.raw().cast(), first, bad) }
+        })
+    }
+}
+
+/// Posts requests to a queue of the domain `domain` that was granted `granted` scatter entries.
+#[inline]
+pub(crate) fn post_shared(
+    requests: &mut [RecvRequest<'_, Shared>],
+    granted: u32,
+    domain: *const (),
+    verb: &'static str,
+    mut call: impl PostCall + FnMut(*mut ffi::ibv_recv_wr, &mut *mut ffi::ibv_recv_wr) -> i32,
+) -> Result<()> {
+    let mut scattered = false;
+    for request in requests.iter() {
+        let slices = request.slices();
+        if slices.len() > granted as usize || slices.len() > MAX_ENTRIES {
+            return Err(too_many_entries(slices.len() as u32, granted.min(MAX_ENTRIES as u32)));
+        }
+        if slices.iter().any(|slice| slice.domain() != domain) {
+            return Err(foreign());
+        }
+        scattered |= slices.len() > 1;
+    }
+    if scattered {
+        return post_scattered(requests, verb, call);
+    }
+    let len = requests.len();
+    if len == 0 {
+        return Ok(());
+    }
+    let first = requests.as_mut_ptr().cast::<ffi::ibv_recv_wr>();
+    // SAFETY: a `RecvRequest` is an `ibv_recv_wr` (`repr(transparent)`); these are borrowed exclusively, and from here on accessed
+    // through `first` alone.
+    unsafe { link(first, len, 1) }?;
+    // A `SharedSlice` begins with its `ibv_sge` (`repr(C)`): a pointer to one is a list of one entry.
+    call_and_explain(first, len, verb, &mut call)
+}
+
+#[cold]
+fn foreign() -> Error {
+    Error::ProtectionDomainMismatch { what: "shared region" }
+}
+
+/// Posts requests with several entries, which lie further apart than the entries of a list do: copies of them.
+#[cold]
+#[inline(never)]
+fn post_scattered(
+    requests: &[RecvRequest<'_, Shared>],
+    verb: &'static str,
+    mut call: impl FnMut(*mut ffi::ibv_recv_wr, &mut *mut ffi::ibv_recv_wr) -> i32,
+) -> Result<()> {
+    let mut done = 0;
+    while done < requests.len() {
+        let mut entries = [ffi::ibv_sge::default(); MAX_ENTRIES];
+        let mut chain = [ffi::ibv_recv_wr::default(); MAX_CHAIN];
+        let (mut len, mut used) = (0, 0);
+        for (request, copy) in requests[done..].iter().zip(&mut chain) {
+            let slices = request.slices();
+            let Some(list) = entries.get_mut(used..used + slices.len()) else { break };
+            for (entry, slice) in list.iter_mut().zip(slices) {
+                *entry = *slice.entry().raw();
+            }
+            (copy.wr_id, copy.num_sge) = (request.wr_id(), slices.len() as i32);
+            (len, used) = (len + 1, used + slices.len());
+        }
+        // From here on both are accessed through these pointers alone.
+        let (mut list, first) = (entries.as_mut_ptr(), chain.as_mut_ptr());
+        for index in 0..len {
+            // SAFETY: the index is below the length of the chain, which nobody else has.
+            let copy = unsafe { first.add(index) };
+            // SAFETY: as above.
+            let copy = unsafe { &mut *copy };
+            copy.sg_list = list;
+            list = list.wrapping_add(copy.num_sge as usize);
+        }
+        // SAFETY: they are the first `len` of the chain, which nobody else has.
+        unsafe { link(first, len, MAX_ENTRIES as u32) }?;
+        if let Err(error) = call_and_explain(first, len, verb, &mut call) {
+            return Err(match error {
+                Error::PostReceive { verb, accepted, source, .. } => Error::PostReceive {
+                    verb,
+                    accepted: done + accepted,
+                    requested: requests.len(),
+                    source,
+                },
+                other => other,
+            });
+        }
+        done += len;
+    }
+    Ok(())
+}

@@ -1,0 +1,302 @@
+//! The requests of a batch that is submitted as a whole (`struct ibv_send_wr`), linked to a chain once.
+
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+
+use crate::ffi;
+use crate::qp::QueuePairCapacity;
+
+/// Requests of one queue pair, each with room for what it may carry. They are used again by each batch.
+pub(crate) struct Requests {
+    /// Each is linked to the next one, and has its entries as its scatter list.
+    requests: Array<ffi::ibv_send_wr>,
+    entries: Array<ffi::ibv_sge>,
+    bytes: Array<u8>,
+    /// How many of them are in the batch: at most as many as there are.
+    len: usize,
+    max_len: usize,
+    entries_each: usize,
+    bytes_each: usize,
+}
+
+/// The next request, which is not in the batch yet.
+pub(super) struct Slot<'a> {
+    pub(super) request: &'a mut ffi::ibv_send_wr,
+    entries: *mut ffi::ibv_sge,
+    bytes: *mut u8,
+    _room: PhantomData<&'a mut [u8]>,
+}
+
+/// The batch has as many requests as the send queue has places, which is `places`.
+pub(super) struct Full {
+    pub(super) places: usize,
+}
+
+impl Requests {
+    /// None yet, for a queue pair that was granted this.
+    pub(crate) fn new(granted: &QueuePairCapacity) -> Requests {
+        Requests {
+            requests: Array::new(0),
+            entries: Array::new(0),
+            bytes: Array::new(0),
+            len: 0,
+            max_len: granted.max_send_wr as usize,
+            // What is inline needs one as well.
+            entries_each: granted.max_send_sge.max(1) as usize,
+            bytes_each: granted.max_inline_data as usize,
+        }
+    }
+
+    /// Begins a batch at the beginning.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// The request that comes next, if there may be one.
+    #[inline]
+    pub(super) fn slot(&mut self) -> Result<Slot<'_>, Full> {
+        if self.len == self.requests.len && !self.grow() {
+            return Err(Full { places: self.max_len });
+        }
+        let request = self.requests.at(self.len);
+        // SAFETY: the request is one of the array, as was checked above, and was written by `Array::new`; self is borrowed
+        // exclusively for as long as the reference lives, and the device's library knows no request outside of `post`.
+        let request = unsafe { &mut *request };
+        let entries = request.sg_list;
+        let bytes = self.bytes.at(self.len * self.bytes_each);
+        Ok(Slot { request, entries, bytes, _room: PhantomData })
+    }
+
+    /// Puts the request that [`slot`](Self::slot) has returned last, and that was described since, into the batch.
+    #[inline]
+    pub(super) fn push(&mut self) {
+        debug_assert!(self.len < self.requests.len);
+        self.len += 1;
+    }
+
+    /// Takes all requests out of the batch, and hands their chain to `call`, with their number, if there are any.
+    #[inline]
+    pub(crate) fn post(&mut self, call: impl FnOnce(*mut ffi::ibv_send_wr, usize) -> i32) -> i32 {
+        let len = std::mem::take(&mut self.len);
+        if len == 0 {
+            return 0;
+        }
+        let last = self.requests.at(len - 1);
+        // SAFETY: the request is one of the array, since `len` is at most its length; self is borrowed exclusively.
+        unsafe { (*last).next = ptr::null_mut() };
+        let code = call(self.requests.at(0), len);
+        // SAFETY: as above.
+        unsafe { (*last).next = self.requests.at(len) };
+        code
+    }
+
+    /// Which of the requests this is; `None` if it is null.
+    #[cold]
+    pub(crate) fn place_of(&self, request: *const ffi::ibv_send_wr) -> Option<usize> {
+        let offset = (request as usize).wrapping_sub(self.requests.at(0) as usize);
+        (!request.is_null()).then_some(offset / size_of::<ffi::ibv_send_wr>())
+    }
+
+    /// Makes room for more requests. Returns whether there may be more.
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) -> bool {
+        const FIRST: usize = 16;
+        let len = self.max_len.min((self.len * 2).max(FIRST));
+        if len <= self.len {
+            return false;
+        }
+        let requests = Array::<ffi::ibv_send_wr>::new(len);
+        let entries = Array::<ffi::ibv_sge>::new(len * self.entries_each);
+        let bytes = Array::new(len * self.bytes_each);
+        requests.copy_from(&self.requests);
+        entries.copy_from(&self.entries);
+        bytes.copy_from(&self.bytes);
+        for index in 0..len {
+            let (request, list) = (requests.at(index), entries.at(index * self.entries_each));
+            // SAFETY: the request is one of the array, which nobody else knows.
+            let request = unsafe { &mut *request };
+            request.sg_list = list;
+            // Not followed beyond the last one: `post` ends the chain.
+            request.next = requests.at(index + 1);
+            if request.send_flags & ffi::IBV_SEND_INLINE != 0 {
+                // SAFETY: each request has at least one entry in the array, which nobody else knows.
+                unsafe { (*list).addr = bytes.at(index * self.bytes_each) as u64 };
+            }
+        }
+        (self.requests, self.entries, self.bytes) = (requests, entries, bytes);
+        true
+    }
+}
+
+impl Slot<'_> {
+    /// Makes these the scatter list.
+    ///
+    /// # Safety
+    ///
+    /// They are no more than the queue pair was granted.
+    #[inline]
+    pub(super) unsafe fn set_entries(&mut self, entries: impl Iterator<Item = ffi::ibv_sge>) {
+        let mut len = 0;
+        for entry in entries {
+            // SAFETY: the list has room for as many as were granted, by the caller's promise, and self is borrowed exclusively.
+            let to = unsafe { self.entries.add(len) };
+            // SAFETY: as above.
+            unsafe { to.write(entry) };
+            len += 1;
+        }
+        self.request.num_sge = len as i32;
+    }
+
+    /// Copies these bytes, one slice after the other, and makes them what is sent inline. Returns the flag that says so.
+    ///
+    /// # Safety
+    ///
+    /// They are no more than the queue pair was granted.
+    #[inline]
+    pub(super) unsafe fn set_bytes<'a>(
+        &mut self,
+        slices: impl IntoIterator<Item = &'a [u8]>,
+    ) -> u32 {
+        let mut len = 0;
+        for slice in slices {
+            // SAFETY: the slice's bytes fit behind those before them, by the caller's promise.
+            let to = unsafe { self.bytes.add(len) };
+            // SAFETY: as above; the room is this request's alone, so that the two do not overlap.
+            unsafe { ptr::copy_nonoverlapping(slice.as_ptr(), to, slice.len()) };
+            len += slice.len();
+        }
+        if len == 0 {
+            self.request.num_sge = 0;
+            return 0;
+        }
+        let entry = ffi::ibv_sge { addr: self.bytes as u64, length: len as u32, lkey: 0 };
+        // SAFETY: every request has an entry.
+        unsafe { self.entries.write(entry) };
+        self.request.num_sge = 1;
+        ffi::IBV_SEND_INLINE
+    }
+}
+
+/// Plain values at a place of their own, to which C code has pointers. It is held as a raw pointer, which those are derived
+/// from: a `Box` or a `Vec` would claim to be the only way to its contents.
+struct Array<T> {
+    ptr: NonNull<T>,
+    len: usize,
+}
+
+impl<T: Copy + Default> Array<T> {
+    fn new(len: usize) -> Array<T> {
+        let values = Box::leak(vec![T::default(); len].into_boxed_slice());
+        Array { ptr: NonNull::from(values).cast(), len }
+    }
+
+    /// The place of a value; or the one behind the last, which is not to be followed.
+    #[inline]
+    fn at(&self, index: usize) -> *mut T {
+        self.ptr.as_ptr().wrapping_add(index)
+    }
+
+    /// Copies the values of an array that is not longer.
+    fn copy_from(&self, other: &Array<T>) {
+        let len = other.len.min(self.len);
+        // SAFETY: both have at least `len` values, and are memory of their own.
+        unsafe { ptr::copy_nonoverlapping(other.ptr.as_ptr(), self.ptr.as_ptr(), len) };
+    }
+}
+
+impl<T> Drop for Array<T> {
+    fn drop(&mut self) {
+        let values = ptr::slice_from_raw_parts_mut(self.ptr.as_ptr(), self.len);
+        // SAFETY: this is the box that `new` has leaked, and it is dropped once.
+        drop(unsafe { Box::from_raw(values) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(max_send_wr: u32) -> QueuePairCapacity {
+        QueuePairCapacity {
+            max_send_wr,
+            max_recv_wr: 0,
+            max_send_sge: 2,
+            max_recv_sge: 0,
+            max_inline_data: 3,
+        }
+    }
+
+    /// Fills a batch with `len` requests: every other one with two entries, the others inline.
+    fn fill(requests: &mut Requests, len: usize) {
+        requests.clear();
+        for index in 0..len {
+            let Ok(mut slot) = requests.slot() else { panic!("{len} are too many") };
+            let byte = index as u8;
+            let entry = |half| ffi::ibv_sge { addr: index as u64, length: half, lkey: 9 };
+            slot.request.send_flags = if index % 2 == 0 {
+                // SAFETY: two were granted.
+                unsafe { slot.set_entries([entry(0), entry(1)].into_iter()) };
+                0
+            } else {
+                // SAFETY: three were granted.
+                unsafe { slot.set_bytes([&[byte, 1][..], &[2]]) }
+            };
+            slot.request.wr_id = index as u64;
+            requests.push();
+        }
+    }
+
+    /// What a provider would see.
+    fn posted(requests: &mut Requests) -> Vec<(u64, Vec<u8>)> {
+        let mut seen = Vec::new();
+        requests.post(|first, len| {
+            let mut next = first;
+            while !next.is_null() {
+                // SAFETY: a request of the chain.
+                let request = unsafe { next.read() };
+                let entry = |index: i32| {
+                    // SAFETY: the list has so many entries.
+                    unsafe { request.sg_list.wrapping_add(index as usize).read() }
+                };
+                let entries: Vec<_> = (0..request.num_sge).map(entry).collect();
+                let carried = if request.send_flags & ffi::IBV_SEND_INLINE != 0 {
+                    let (at, len) = (entries[0].addr as *const u8, entries[0].length as usize);
+                    // SAFETY: what is inline can be read.
+                    unsafe { std::slice::from_raw_parts(at, len) }.to_vec()
+                } else {
+                    entries.iter().map(|entry| entry.length as u8 + entry.addr as u8).collect()
+                };
+                seen.push((request.wr_id, carried));
+                next = request.next;
+            }
+            assert_eq!(seen.len(), len);
+            0
+        });
+        seen
+    }
+
+    #[test]
+    fn a_batch_is_a_chain_of_what_was_added_to_it_however_often_it_grows() {
+        let mut requests = Requests::new(&granted(100));
+        for len in [1, 16, 17, 3, 100, 40] {
+            fill(&mut requests, len);
+            let expected: Vec<_> = (0..len as u8)
+                .map(|n| (u64::from(n), if n % 2 == 0 { vec![n, n + 1] } else { vec![n, 1, 2] }))
+                .collect();
+            assert_eq!(posted(&mut requests), expected);
+            assert_eq!(posted(&mut requests), []);
+        }
+    }
+
+    #[test]
+    fn a_batch_has_no_more_requests_than_the_queue_has_places() {
+        for places in [0, 1, 15, 16, 17, 33] {
+            let mut requests = Requests::new(&granted(places));
+            fill(&mut requests, places as usize);
+            assert!(requests.slot().is_err_and(|full| full.places == places as usize));
+            assert_eq!(posted(&mut requests).len(), places as usize);
+        }
+    }
+}
