@@ -75,10 +75,12 @@ struct Memory {
     pd: PdHandle,
 }
 
-/// A registration, and the pages that it is of.
+/// A registration, and what must outlive it.
 pub(crate) struct SharedMr {
     raw: NonNull<ffi::ibv_mr>,
     _pages: PageBuf,
+    /// While the domain keeps this, its users keep the domain, and the last one takes it out.
+    _pd: PdHandle,
 }
 
 // SAFETY: `ibv_mr` is not written after its creation (verbs.h: pointers, a length, keys), and verbs may be called by any thread, as
@@ -126,7 +128,7 @@ impl ProtectionDomain {
         let lkey = unsafe { (*raw.as_ptr()).lkey };
         // SAFETY: as above.
         let rkey = unsafe { (*raw.as_ptr()).rkey };
-        let registration = Some(Handle::new(SharedMr { raw, _pages: pages }));
+        let registration = Some(Handle::new(SharedMr { raw, _pages: pages, _pd: pd.clone() }));
         let memory = Arc::new(Memory { registration, access, pd: pd.clone() });
         Ok(SharedRegion { ptr, len, lkey, rkey, memory, _one_thread: PhantomData })
     }

@@ -39,6 +39,7 @@ mod random;
 mod receives;
 mod replies;
 mod resize;
+mod shared;
 mod shared_queues;
 mod srd;
 mod values;
