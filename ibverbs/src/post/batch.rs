@@ -30,7 +30,7 @@ pub struct SendBatch<'qp, T: Transport, L: Level = Raw> {
     pub(super) core: &'qp mut Core,
     /// Not `Send`: providers hold a spin lock from the start to the end of a batch, and whoever takes one
     /// should release it. (Only what was forgotten may end on another thread: see `handle.rs`.)
-    _type: PhantomData<*mut (T, L)>,
+    _type: PhantomData<(*mut T, L)>,
 }
 
 impl<T: Transport, S: State> QueuePair<T, S> {

@@ -46,7 +46,7 @@ pub struct SendOp<'b, T: Transport, L: Level = Raw, I = NoImm> {
     imm: I,
     /// If it names an address handle, that is borrowed for `'b`.
     address: T::Address,
-    _type: PhantomData<*mut (T, L)>,
+    _type: PhantomData<(*mut T, L)>,
 }
 
 impl<'b, T: Transport, L: Level> SendOp<'b, T, L> {
