@@ -438,12 +438,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         T: Connected,
         S: CanSend,
     {
-        let info = bind_info(region.bindable(), range, access, window.pd())
-            .and_then(check_length)
-            .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
-        // SAFETY: the region is borrowed, and `bind_info` compared its domain; the rest is the caller's promise.
-        unsafe { self.post_bind(wr_id, window, info) }?;
-        Ok(RemoteMemorySlice { addr: info.addr, len: info.length, rkey: window.rkey() })
+        // SAFETY: the region is borrowed; the rest is the caller's promise.
+        unsafe { self.bind_to(wr_id, window, region.bindable(), range, access) }
     }
 
     /// Withdraws the key of a window of type 1: binds it to nothing of `region`, which is any one with
@@ -469,11 +465,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         T: Connected,
         S: CanSend,
     {
-        // The C interface allows that there is no region then, but most providers look into it.
-        let info = bind_info(region.bindable(), ..0, AccessFlags::empty(), window.pd())
-            .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
-        // SAFETY: the region is borrowed, and `bind_info` compared its domain; the rest is the caller's promise.
-        unsafe { self.post_bind(wr_id, window, info) }
+        // SAFETY: the region is borrowed; the rest is the caller's promise.
+        unsafe { self.bind_to_nothing(wr_id, window, region.bindable()) }
     }
 
     /// Binds a window of type 1 to a piece of a shared region: as [`bind_window`](Self::bind_window), but nothing has to be promised. The
@@ -500,13 +493,9 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         T: Connected,
         S: CanSend,
     {
-        let info = bind_info(region.bindable(), range, access, window.pd())
-            .and_then(check_length)
-            .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
-        // SAFETY: the region is borrowed, and `bind_info` compared its domain, which keeps it registered for as long as the window is there. Providers post
-        // this through their classic interface, which looks whether there is room.
-        unsafe { self.post_bind(wr_id, window, info) }?;
-        Ok(RemoteMemorySlice { addr: info.addr, len: info.length, rkey: window.rkey() })
+        // SAFETY: the region is borrowed, and its domain, which `bind_to` compares, keeps it registered for as long as the window is there.
+        // Providers post this through their classic interface, which looks whether there is room.
+        unsafe { self.bind_to(wr_id, window, region.bindable(), range, access) }
     }
 
     /// Withdraws the key of a window of type 1: as [`unbind_window`](Self::unbind_window), but nothing has to be promised.
@@ -525,9 +514,44 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         T: Connected,
         S: CanSend,
     {
-        let info = bind_info(region.bindable(), ..0, AccessFlags::empty(), window.pd())
-            .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
         // SAFETY: as in `bind_window_shared`.
+        unsafe { self.bind_to_nothing(wr_id, window, region.bindable()) }
+    }
+
+    /// # Safety
+    ///
+    /// The region is alive; after that, the contract of [`bind_window`](Self::bind_window).
+    #[track_caller]
+    unsafe fn bind_to(
+        &mut self,
+        wr_id: u64,
+        window: &mut MemoryWindow<WindowType1>,
+        region: Bindable<'_>,
+        range: impl RangeBounds<usize>,
+        access: AccessFlags,
+    ) -> Result<RemoteMemorySlice> {
+        let info = bind_info(region, range, access, window.pd())
+            .and_then(check_length)
+            .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
+        // SAFETY: the region is alive by the caller's promise, and `bind_info` compared its domain; the rest is the
+        // caller's promise.
+        unsafe { self.post_bind(wr_id, window, info) }?;
+        Ok(RemoteMemorySlice { addr: info.addr, len: info.length, rkey: window.rkey() })
+    }
+
+    /// # Safety
+    ///
+    /// The region is alive; after that, the contract of [`unbind_window`](Self::unbind_window).
+    unsafe fn bind_to_nothing(
+        &mut self,
+        wr_id: u64,
+        window: &mut MemoryWindow<WindowType1>,
+        region: Bindable<'_>,
+    ) -> Result<()> {
+        // The C interface allows that there is no region then, but most providers look into it.
+        let info = bind_info(region, ..0, AccessFlags::empty(), window.pd())
+            .map_err(|refusal| self.core_mut().explain_refusal(refusal))?;
+        // SAFETY: as in `bind_to`.
         unsafe { self.post_bind(wr_id, window, info) }
     }
 
