@@ -28,6 +28,7 @@ use crate::qp::{
 #[must_use = "a batch that is dropped is aborted"]
 pub struct SendBatch<'qp, T: Transport, L: Level = Raw> {
     pub(super) core: &'qp mut Core,
+    pub(super) open: L::Open,
     /// Not `Send`: providers hold a spin lock from the start to the end of a batch, and whoever takes one
     /// should release it. (Only what was forgotten may end on another thread: see `handle.rs`.)
     _type: PhantomData<(*mut T, L)>,
@@ -86,15 +87,15 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         S: CanSend,
     {
         let core = self.core_mut();
-        core.start_batch();
-        SendBatch::new(core)
+        let open = core.start_batch();
+        SendBatch::new(core, open)
     }
 }
 
 impl<'qp, T: Transport, L: Level> SendBatch<'qp, T, L> {
     #[inline]
-    pub(super) fn new(core: &'qp mut Core) -> Self {
-        SendBatch { core, _type: PhantomData }
+    pub(super) fn new(core: &'qp mut Core, open: L::Open) -> Self {
+        SendBatch { core, open, _type: PhantomData }
     }
 
     /// Begins an operation. It is complete with the call that names it: `send`, `write`, ...
@@ -103,7 +104,7 @@ impl<'qp, T: Transport, L: Level> SendBatch<'qp, T, L> {
     where
         T: Connected,
     {
-        SendOp::new(self.core, Peer)
+        SendOp::new(self.core, &mut self.open, Peer)
     }
 }
 
@@ -138,9 +139,9 @@ impl<T: Transport> SendBatch<'_, T, Raw> {
         let mut address = DatagramAddress { ah: ah.as_raw(), remote_qpn, qkey };
         if !self.core.is_of_domain(ah.pd()) {
             address.ah = std::ptr::null_mut();
-            self.core.refuse(Refusal::Domain("address handle"));
+            self.open.refuse(self.core, Refusal::Domain("address handle"));
         }
-        SendOp::new(self.core, address)
+        SendOp::new(self.core, &mut self.open, address)
     }
 
     /// Posts the batch and rings the doorbell once.
@@ -186,7 +187,8 @@ impl<T: Transport> SendBatch<'_, T, Raw> {
     #[doc(alias = "ibv_wr_complete")]
     #[inline]
     pub unsafe fn submit(self) -> Result<()> {
-        ManuallyDrop::new(self).core.complete_batch()
+        let this = &mut *ManuallyDrop::new(self);
+        this.core.complete_batch(&this.open)
     }
 }
 

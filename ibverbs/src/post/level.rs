@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use super::shared;
 use super::verb::{Classic, Verb};
 use crate::mr::{LocalMemorySlice, SharedSlice};
-use crate::qp::{Address, Core, QueuePairCapacity, Transport};
+use crate::qp::{Address, Core, OpenBatch, QueuePairCapacity, Transport};
 
 pub(crate) mod sealed {
     use super::{
@@ -19,15 +19,24 @@ pub(crate) mod sealed {
         /// An empty scatter list.
         const NOTHING: Kind<'static>;
 
+        /// What a batch has beside its queue pair.
+        type Open;
+
         /// Takes note that an operation of the batch that is being filled is refused.
-        fn refuse(core: &mut Core, refusal: Refusal);
+        fn refuse(core: &mut Core, open: &mut Self::Open, refusal: Refusal);
 
         /// The same, of an operation that goes beyond `capacity`.
-        fn refuse_beyond(core: &mut Core, refusal: Refusal, capacity: &QueuePairCapacity);
+        fn refuse_beyond(
+            core: &mut Core,
+            open: &mut Self::Open,
+            refusal: Refusal,
+            capacity: &QueuePairCapacity,
+        );
 
         /// Adds an operation to the batch, if the queue pair can carry it out.
         fn add<T: Transport, V: Classic>(
             core: &mut Core,
+            open: &mut Self::Open,
             request: Request<T>,
             payload: &Payload<'_, Self>,
             verb: V,
@@ -89,24 +98,32 @@ impl Level for Shared {
 impl sealed::Sealed for Raw {
     const NOTHING: Kind<'static> = Kind::Scatter(&[]);
 
+    type Open = OpenBatch;
+
     #[inline]
-    fn refuse(core: &mut Core, refusal: Refusal) {
-        core.refuse(refusal);
+    fn refuse(core: &mut Core, open: &mut OpenBatch, refusal: Refusal) {
+        open.refuse(core, refusal);
     }
 
     #[inline]
-    fn refuse_beyond(core: &mut Core, refusal: Refusal, capacity: &QueuePairCapacity) {
-        core.refuse_beyond(refusal, capacity);
+    fn refuse_beyond(
+        core: &mut Core,
+        open: &mut OpenBatch,
+        refusal: Refusal,
+        capacity: &QueuePairCapacity,
+    ) {
+        open.refuse_beyond(core, refusal, capacity);
     }
 
     #[inline(always)]
     fn add<T: Transport, V: Classic>(
         core: &mut Core,
+        open: &mut OpenBatch,
         request: Request<T>,
         payload: &Payload<'_, Raw>,
         verb: V,
     ) {
-        add_raw(core, request, payload, verb);
+        add_raw(core, open, request, payload, verb);
     }
 
     #[inline]
@@ -128,19 +145,22 @@ impl sealed::Sealed for Raw {
 impl sealed::Sealed for Shared {
     const NOTHING: Kind<'static> = Kind::Shared(&[]);
 
+    type Open = ();
+
     #[inline]
-    fn refuse(core: &mut Core, refusal: Refusal) {
+    fn refuse(core: &mut Core, _: &mut (), refusal: Refusal) {
         core.refuse_shared(refusal);
     }
 
     #[inline]
-    fn refuse_beyond(core: &mut Core, refusal: Refusal, capacity: &QueuePairCapacity) {
+    fn refuse_beyond(core: &mut Core, _: &mut (), refusal: Refusal, capacity: &QueuePairCapacity) {
         core.refuse_shared_beyond(refusal, capacity);
     }
 
     #[inline(always)]
     fn add<T: Transport, V: Classic>(
         core: &mut Core,
+        _: &mut (),
         request: Request<T>,
         payload: &Payload<'_, Shared>,
         verb: V,
@@ -171,22 +191,21 @@ impl sealed::Sealed for Shared {
 #[inline(always)]
 pub(super) fn add_raw<T: Transport, V: Verb>(
     core: &mut Core,
+    open: &mut OpenBatch,
     request: Request<T>,
     payload: &Payload<'_, Raw>,
     verb: V,
 ) {
-    if !core.ops().contains(V::OP) {
-        return core.refuse(Refusal::NotGranted(V::OP));
-    }
-    if let Err(refusal) = payload.check(core.granted()) {
-        return core.refuse(refusal);
-    }
     let Request { wr_id, flags, address } = request;
     if !address.is_usable() {
         // The batch is refused already.
         return;
     }
-    let qp = core.raw();
+    let check = open.check(V::OP).and_then(|()| payload.check(&open.granted));
+    if let Err(refusal) = check {
+        return open.refuse(core, refusal);
+    }
+    let qp = open.raw;
     // SAFETY: the queue pair is alive and borrowed by the batch, exclusively.
     unsafe { (*qp).wr_id = wr_id };
     // SAFETY: as above.

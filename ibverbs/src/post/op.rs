@@ -42,6 +42,7 @@ impl WithoutImm for NoImm {}
 #[must_use = "nothing is posted until an operation is named"]
 pub struct SendOp<'b, T: Transport, L: Level = Raw, I = NoImm> {
     pub(super) core: &'b mut Core,
+    pub(super) open: &'b mut L::Open,
     flags: u32,
     imm: I,
     /// If it names an address handle, that is borrowed for `'b`.
@@ -51,9 +52,9 @@ pub struct SendOp<'b, T: Transport, L: Level = Raw, I = NoImm> {
 
 impl<'b, T: Transport, L: Level> SendOp<'b, T, L> {
     #[inline]
-    pub(super) fn new(core: &'b mut Core, address: T::Address) -> Self {
+    pub(super) fn new(core: &'b mut Core, open: &'b mut L::Open, address: T::Address) -> Self {
         let flags = if T::ALWAYS_SIGNALED { ffi::IBV_SEND_SIGNALED } else { 0 };
-        SendOp { core, flags, imm: NoImm(()), address, _type: PhantomData }
+        SendOp { core, open, flags, imm: NoImm(()), address, _type: PhantomData }
     }
 }
 
@@ -65,8 +66,8 @@ impl<'b, T: Transport, L: Level, I> SendOp<'b, T, L, I> {
     where
         I: WithoutImm,
     {
-        let SendOp { core, flags, address, .. } = self;
-        SendOp { core, flags, imm: Imm(imm), address, _type: PhantomData }
+        let SendOp { core, open, flags, address, .. } = self;
+        SendOp { core, open, flags, imm: Imm(imm), address, _type: PhantomData }
     }
 
     /// Asks for a completion. Without it only a failure completes; but operations of `Srd` (feature `efa`) complete
@@ -101,19 +102,25 @@ impl<'b, T: Transport, L: Level, I> SendOp<'b, T, L, I> {
         self
     }
 
-    /// What every operation has, and the queue pair to post it to.
+    /// What every operation has, and where to post it.
     #[inline]
-    pub(super) fn into_request(self, wr_id: u64) -> (&'b mut Core, Request<T>) {
-        let SendOp { core, flags, address, .. } = self;
-        (core, Request { wr_id, flags, address })
+    pub(super) fn into_request(self, wr_id: u64) -> (&'b mut Core, &'b mut L::Open, Request<T>) {
+        let SendOp { core, open, flags, address, .. } = self;
+        (core, open, Request { wr_id, flags, address })
+    }
+
+    /// Refuses the operation, and the batch with it.
+    #[inline]
+    pub(super) fn refuse(self, refusal: Refusal) {
+        L::refuse(self.core, self.open, refusal);
     }
 
     /// Adds the operation, if the queue pair can carry it out.
     // Always: see `add_raw`.
     #[inline(always)]
     fn add(self, wr_id: u64, payload: &Payload<'_, L>, verb: impl Classic) {
-        let (core, request) = self.into_request(wr_id);
-        L::add(core, request, payload, verb);
+        let (core, open, request) = self.into_request(wr_id);
+        L::add(core, open, request, payload, verb);
     }
 
     /// As [`add`](Self::add), if the payload does not go beyond the remote memory.
@@ -127,11 +134,11 @@ impl<'b, T: Transport, L: Level, I> SendOp<'b, T, L, I> {
     ) {
         let bytes = payload.len();
         if bytes > remote.len {
-            return L::refuse(self.core, Refusal::BeyondRemote { bytes, len: remote.len });
+            return self.refuse(Refusal::BeyondRemote { bytes, len: remote.len });
         }
         if let Some(capacity) = self.core.rdma_capacity::<T>() {
             if let Err(refusal) = payload.check(&capacity) {
-                return L::refuse_beyond(self.core, refusal, &capacity);
+                return L::refuse_beyond(self.core, self.open, refusal, &capacity);
             }
         }
         self.add(wr_id, payload, verb);
@@ -152,10 +159,10 @@ impl<T: Transport, I> SendOp<'_, T, Raw, I> {
         wr_id: u64,
         begin: impl FnOnce(*mut ffi::ibv_qp_ex),
     ) {
-        if !self.core.ops().contains(op) {
-            return self.core.refuse(Refusal::NotGranted(op));
+        if let Err(refusal) = self.open.check(op) {
+            return self.refuse(refusal);
         }
-        let qp = self.core.raw();
+        let qp = self.open.raw;
         // SAFETY: the queue pair is alive and borrowed by the batch, exclusively.
         unsafe { (*qp).wr_id = wr_id };
         // SAFETY: as above.
@@ -232,7 +239,7 @@ impl<T: Transport, L: Level, I> SendOp<'_, T, L, I> {
         I: WithoutImm,
     {
         if let Err(refusal) = check_atomic(L::entry(&slice), remote) {
-            return L::refuse(self.core, refusal);
+            return self.refuse(refusal);
         }
         let verb = verb::CompareSwap { remote, compare, swap };
         self.add(wr_id, &L::payload(&[slice]), verb);
@@ -253,7 +260,7 @@ impl<T: Transport, L: Level, I> SendOp<'_, T, L, I> {
         I: WithoutImm,
     {
         if let Err(refusal) = check_atomic(L::entry(&slice), remote) {
-            return L::refuse(self.core, refusal);
+            return self.refuse(refusal);
         }
         self.add(wr_id, &L::payload(&[slice]), verb::FetchAdd { remote, add });
     }

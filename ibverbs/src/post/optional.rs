@@ -12,7 +12,7 @@ use super::verb;
 use crate::ffi;
 use crate::mr::{AccessFlags, MemoryRegion, RemoteMemorySlice};
 use crate::mw::{bind_info, check_length, MemoryWindow, WindowType2};
-use crate::qp::{Connected, Core, Reliable, SendOps, Transport};
+use crate::qp::{Connected, Core, OpenBatch, Reliable, SendOps, Transport};
 
 impl<T: Transport, I> SendOp<'_, T, Raw, I> {
     /// Binds a memory window of type 2 to a piece of a region, and returns what the peer needs to use it: it may be
@@ -52,8 +52,8 @@ impl<T: Transport, I> SendOp<'_, T, Raw, I> {
         I: WithoutImm,
     {
         let mut remote = RemoteMemorySlice { addr: 0, len: 0, rkey: 0 };
-        match prepare_bind(self.core, window, region, range, access) {
-            Err(refusal) => self.core.refuse(refusal),
+        match prepare_bind(self.core, self.open, window, region, range, access) {
+            Err(refusal) => self.refuse(refusal),
             Ok(info) => {
                 let rkey = ffi::ibv_inc_rkey(window.rkey());
                 remote = RemoteMemorySlice { addr: info.addr, len: info.length, rkey };
@@ -94,8 +94,8 @@ impl<T: Transport, I> SendOp<'_, T, Raw, I> {
         T: Connected,
         I: WithoutImm,
     {
-        let (core, request) = self.into_request(wr_id);
-        add_raw(core, request, &payload.into(), verb::SendInv(rkey));
+        let (core, open, request) = self.into_request(wr_id);
+        add_raw(core, open, request, &payload.into(), verb::SendInv(rkey));
     }
 
     /// Writes eight bytes into the peer's memory, at once: a peer that reads them as one number sees the old or
@@ -125,7 +125,7 @@ impl<T: Transport, I> SendOp<'_, T, Raw, I> {
         I: WithoutImm,
     {
         if let Err(refusal) = check_atomic_address(remote) {
-            return self.core.refuse(refusal);
+            return self.refuse(refusal);
         }
         let bytes = value.to_ne_bytes();
         let begin = begin!(ibv_wr_atomic_write, remote.rkey, remote.addr, bytes.as_ptr().cast());
@@ -166,11 +166,11 @@ impl<T: Transport, I> SendOp<'_, T, Raw, I> {
         I: WithoutImm,
     {
         if placement.is_empty() || !FlushPlacement::all().contains(placement) {
-            return self.core.refuse(Refusal::Placement(placement));
+            return self.refuse(Refusal::Placement(placement));
         }
         // SoftRoCE would flush what is left of the number in 32 bits, and succeed.
         if u32::try_from(remote.len).is_err() {
-            return self.core.refuse(Refusal::FlushLength(remote.len));
+            return self.refuse(Refusal::FlushLength(remote.len));
         }
         let (RemoteMemorySlice { addr, len, rkey }, placement) = (remote, placement.bits());
         let begin = begin!(ibv_wr_flush, rkey, addr, len as usize, placement, level as u8);
@@ -183,6 +183,7 @@ impl<T: Transport, I> SendOp<'_, T, Raw, I> {
 #[track_caller]
 fn prepare_bind<B>(
     core: &mut Core,
+    open: &OpenBatch,
     window: &mut MemoryWindow<WindowType2>,
     region: &MemoryRegion<B>,
     range: impl RangeBounds<usize>,
@@ -192,9 +193,7 @@ fn prepare_bind<B>(
     if !core.is_of_domain(window.pd()) {
         return Err(Refusal::Domain("memory window"));
     }
-    if !core.ops().contains(SendOps::BIND_MW) {
-        return Err(Refusal::NotGranted(SendOps::BIND_MW));
-    }
+    open.check(SendOps::BIND_MW)?;
     core.add_window(window)?;
     Ok(info)
 }

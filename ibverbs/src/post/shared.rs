@@ -54,7 +54,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     {
         let core = self.core_mut();
         core.start_shared();
-        SendBatch::new(core)
+        SendBatch::new(core, ())
     }
 }
 
@@ -78,7 +78,7 @@ impl<'qp, T: Transport> SendBatch<'qp, T, Shared> {
             address.ah = ptr::null_mut();
             self.core.refuse_shared(Refusal::Domain("address handle"));
         }
-        SendOp::new(self.core, address)
+        SendOp::new(self.core, &mut self.open, address)
     }
 
     /// Posts the batch, with one call.

@@ -27,20 +27,65 @@ pub struct Core {
     pub(super) inner: ManuallyDrop<Box<Handle<QpInner>>>,
 }
 
+/// The batch that is being filled, with what it needs of its queue pair.
+///
+/// They are copies that stand on the stack of whoever fills the batch, where the compiler sees that no call of the
+/// provider changes them: it keeps them in registers, and checks before a loop what it would check again and again
+/// within.
+pub struct OpenBatch {
+    pub(crate) raw: *mut ffi::ibv_qp_ex,
+    /// What can be posted.
+    pub(crate) ops: SendOps,
+    pub(crate) granted: QueuePairCapacity,
+    /// Whether it is refused already, or was never begun: it is not open at the provider's.
+    pub(crate) is_refused: bool,
+}
+
+impl OpenBatch {
+    /// Whether the queue pair can carry out an operation of `op`.
+    #[inline]
+    pub(crate) fn check(&self, op: SendOps) -> Result<(), Refusal> {
+        if self.ops.contains(op) {
+            Ok(())
+        } else {
+            Err(Refusal::NotGranted(op))
+        }
+    }
+
+    /// Refuses the batch, which is one of `core`, for an operation of it.
+    #[inline]
+    pub(crate) fn refuse(&mut self, core: &mut Core, refusal: Refusal) {
+        self.is_refused = true;
+        core.refuse(refusal);
+    }
+
+    /// The same, for an operation that goes beyond `capacity`.
+    #[inline]
+    pub(crate) fn refuse_beyond(
+        &mut self,
+        core: &mut Core,
+        refusal: Refusal,
+        capacity: &QueuePairCapacity,
+    ) {
+        self.is_refused = true;
+        core.refuse_beyond(refusal, capacity);
+    }
+}
+
 /// What stands in the way of the next batch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Batch {
     /// Nothing.
     Closed,
-    /// A batch was started and neither submitted nor aborted: the provider holds a lock.
-    Open,
-    /// As `Open`, but with an operation that is refused: it will not be posted.
-    Refused,
     /// The queue pair was not asked for a state in which it sends. Some providers count a request that
     /// is begun before that as posted, so that they are not called at all.
     NotReady,
     /// A batch was aborted on a driver that does not get over it. No more are started before a reset.
     Spoilt,
+    /// A batch was started and neither submitted nor aborted: the provider holds a lock.
+    Open,
+    /// As `Open`, but with an operation that is refused: it will not be posted.
+    Refused,
 }
 
 // SAFETY: verbs may be called by any thread, as `handle.rs` argues. Through a shared reference nothing is
@@ -48,6 +93,11 @@ enum Batch {
 unsafe impl Send for Core {}
 // SAFETY: as above.
 unsafe impl Sync for Core {}
+
+// SAFETY: the pointer is that of a `Core`, which the batch borrows exclusively, and may be sent as that may.
+unsafe impl Send for OpenBatch {}
+// SAFETY: as above.
+unsafe impl Sync for OpenBatch {}
 
 impl Core {
     /// The core of a queue pair that was created just now.
@@ -105,31 +155,33 @@ impl Core {
         self.inner.windows.add(window)
     }
 
+    #[inline]
+    pub(crate) fn granted(&self) -> &QueuePairCapacity {
+        &self.granted
+    }
+
     /// The operations that can be posted now.
     #[inline]
     pub(crate) fn ops(&self) -> SendOps {
         self.ops
     }
 
-    #[inline]
-    pub(crate) fn granted(&self) -> &QueuePairCapacity {
-        &self.granted
-    }
-
     /// Opens a batch, and first aborts one that was forgotten. If the queue pair is not ready to send,
     /// there will be none: the provider is not called, and no operation is granted.
     #[inline]
-    pub(crate) fn start_batch(&mut self) {
-        if self.batch != Batch::Closed {
+    pub(crate) fn start_batch(&mut self) -> OpenBatch {
+        let is_ready = self.batch == Batch::Closed || {
             self.abort_batch();
-            if self.batch != Batch::Closed {
-                return;
-            }
+            self.batch == Batch::Closed
+        };
+        if is_ready {
+            self.batch = Batch::Open;
+            // SAFETY: the queue pair is alive and no batch is open; the builder checked that the function
+            // is there.
+            unsafe { ffi::ibv_wr_start(self.raw()) }
         }
-        self.batch = Batch::Open;
-        // SAFETY: the queue pair is alive and no batch is open; the builder checked that the function
-        // is there.
-        unsafe { ffi::ibv_wr_start(self.raw()) }
+        let ops = if is_ready { self.ops } else { SendOps::empty() };
+        OpenBatch { raw: self.raw(), ops, granted: self.granted, is_refused: !is_ready }
     }
 
     /// Aborts a batch that was forgotten: some providers take its lock for other verbs as well.
@@ -171,7 +223,7 @@ impl Core {
     #[inline]
     pub(crate) fn prepare_recv(&mut self) -> Result<u32> {
         if self.granted.max_recv_wr == 0 {
-            return Err(no_receive_queue());
+            return Err(Error::NoReceiveQueue);
         }
         self.end_forgotten_batch();
         Ok(self.granted.max_recv_sge)
@@ -180,53 +232,59 @@ impl Core {
     /// Takes note that an operation of the open batch is refused. The first reason counts.
     #[cold]
     #[inline(never)]
-    pub(crate) fn refuse(&mut self, refusal: Refusal) {
+    fn refuse(&mut self, refusal: Refusal) {
         self.refuse_beyond(refusal, &{ self.granted });
     }
 
     /// The same, of an operation that goes beyond `capacity`.
     #[cold]
     #[inline(never)]
-    pub(crate) fn refuse_beyond(&mut self, refusal: Refusal, capacity: &QueuePairCapacity) {
+    fn refuse_beyond(&mut self, refusal: Refusal, capacity: &QueuePairCapacity) {
         if self.batch == Batch::Open {
             self.batch = Batch::Refused;
             self.refusal = Some(Box::new(refusal.into_error(self.granted_ops(), capacity)));
         }
     }
 
-    /// Posts the open batch, or aborts it if an operation was refused.
+    /// Posts the batch that was opened last, or aborts it if an operation was refused.
     #[inline]
-    pub(crate) fn complete_batch(&mut self) -> Result<()> {
-        let mut code = 0;
-        if self.batch == Batch::Open {
-            self.batch = Batch::Closed;
-            // SAFETY: the queue pair is alive and a batch is open; the builder checked that the function
-            // is there. What it posts is the promise of whoever filled the batch.
-            code = unsafe { ffi::ibv_wr_complete(self.raw()) };
-            if code == 0 {
-                return Ok(());
-            }
+    pub(crate) fn complete_batch(&mut self, batch: &OpenBatch) -> Result<()> {
+        if batch.is_refused {
+            return Err(*self.take_refusal());
         }
-        Err(*self.batch_failure(code))
+        debug_assert!(self.batch == Batch::Open);
+        self.batch = Batch::Closed;
+        // SAFETY: the queue pair is alive and a batch is open; the builder checked that the function
+        // is there. What it posts is the promise of whoever filled the batch.
+        let code = unsafe { ffi::ibv_wr_complete(batch.raw) };
+        if code == 0 {
+            return Ok(());
+        }
+        self.spoil_if_fragile();
+        Err(Error::PostSend { source: os_error(code) })
     }
 
-    /// Why the batch was not posted: `code` is what `wr_complete` returned, or zero if it was not called.
-    /// In a box, so that the caller's result can stay in registers.
+    /// Aborts the batch, which is not posted, and says why. In a box, so that the caller's result can stay in registers.
     #[cold]
     #[inline(never)]
-    fn batch_failure(&mut self, code: i32) -> Box<Error> {
+    fn take_refusal(&mut self) -> Box<Error> {
         let refusal = self.refusal.take();
         self.abort_batch();
-        if code != 0 && self.inner.config.abort_spoils {
-            self.spoil();
-        }
         refusal.unwrap_or_else(|| {
-            Box::new(match code {
-                0 if self.batch == Batch::Spoilt => Error::AbortedBefore,
-                0 => Error::NotReadyToSend,
-                code => Error::PostSend { source: os_error(code) },
+            Box::new(match self.batch {
+                Batch::Spoilt => Error::AbortedBefore,
+                _ => Error::NotReadyToSend,
             })
         })
+    }
+
+    /// Takes note that a batch was aborted, or failed.
+    #[cold]
+    #[inline(never)]
+    fn spoil_if_fragile(&mut self) {
+        if self.inner.config.abort_spoils {
+            self.spoil();
+        }
     }
 
     /// Begins a shared batch, and first aborts one that was forgotten.
@@ -321,9 +379,7 @@ impl Core {
             // SAFETY: the queue pair is alive and a batch is open; the builder checked that the
             // function is there.
             unsafe { ffi::ibv_wr_abort(self.raw()) }
-            if self.inner.config.abort_spoils {
-                self.spoil();
-            }
+            self.spoil_if_fragile();
         }
     }
 
@@ -351,9 +407,4 @@ impl Drop for Core {
         // SAFETY: self is being dropped, and `inner` is not used again.
         drop_or_park(*unsafe { ManuallyDrop::take(&mut self.inner) });
     }
-}
-
-#[cold]
-fn no_receive_queue() -> Error {
-    Error::NoReceiveQueue
 }

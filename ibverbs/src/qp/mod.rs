@@ -27,7 +27,7 @@ pub(crate) use builder::capacity_error;
 pub use builder::QueuePairBuilder;
 #[cfg(feature = "rdmacm")]
 pub(crate) use connection::Depths;
-pub(crate) use core::Core;
+pub(crate) use core::{Core, OpenBatch};
 pub use endpoint::QueuePairEndpoint;
 pub use route::RouteFailure;
 pub use state::{
