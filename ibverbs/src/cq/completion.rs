@@ -36,10 +36,10 @@ enum Position {
 impl<'cq> Completions<'cq> {
     /// # Safety
     ///
-    /// A poll of this queue was opened successfully just now, and nobody else ends it.
+    /// A poll of this queue, which is `raw`, was opened successfully just now, and nobody else ends it.
     #[inline]
-    pub(super) unsafe fn new(cq: &'cq CqInner) -> Self {
-        Completions { raw: cq.raw, cq, position: Position::First, _not_send: PhantomData }
+    pub(super) unsafe fn new(raw: NonNull<ffi::ibv_cq_ex>, cq: &'cq CqInner) -> Self {
+        Completions { raw, cq, position: Position::First, _not_send: PhantomData }
     }
 
     /// The next completion, or `None` when there are no more. Calling it again after that is harmless.
@@ -74,7 +74,7 @@ impl Drop for Completions<'_> {
     fn drop(&mut self) {
         // SAFETY: the poll that `new` was told of is open, and is ended only here or, when this was
         // forgotten, by the drop of the queue. Completions borrow from self, so that none is read later.
-        unsafe { self.cq.end_poll() }
+        unsafe { self.cq.end_poll(self.raw) }
     }
 }
 
@@ -95,12 +95,14 @@ pub struct WorkCompletion<'p> {
     _lent: PhantomData<&'p mut ()>,
 }
 
-/// Takes the queue by value: a reference to the completion would force it out of its registers.
+/// Takes the queue by value: a reference to the completion would force it out of its registers. And reads the status
+/// again, which would otherwise be loaded before it is known to be needed.
 #[cold]
 #[inline(never)]
-fn error(raw: NonNull<ffi::ibv_cq_ex>, status: WcStatus) -> WcError {
-    // SAFETY: the only caller is a lent completion, which is at hand; the builder checked that the
-    // function is there.
+fn error(raw: NonNull<ffi::ibv_cq_ex>) -> WcError {
+    // SAFETY: the only caller is a lent completion, which is at hand.
+    let status = WcStatus(unsafe { (*raw.as_ptr()).status });
+    // SAFETY: as above; the builder checked that the function is there.
     WcError { status, vendor_err: unsafe { ffi::ibv_wc_read_vendor_err(raw.as_ptr()) } }
 }
 
@@ -127,11 +129,10 @@ impl WorkCompletion<'_> {
     /// then (on a datagram transport: a send queue error), and its other requests are flushed.
     #[inline]
     pub fn ok(&self) -> Result<(), WcError> {
-        let status = self.status();
-        if status == WcStatus::SUCCESS {
+        if self.status() == WcStatus::SUCCESS {
             Ok(())
         } else {
-            Err(error(self.raw, status))
+            Err(error(self.raw))
         }
     }
 

@@ -28,7 +28,7 @@ pub use status::{WcError, WcFlags, WcOpcode, WcStatus};
 pub use wc::Wc;
 
 use crate::context::{Context, ContextHandle};
-use crate::error::{Error, Failed, Result};
+use crate::error::{os_error, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
 use events::Events;
@@ -116,7 +116,7 @@ impl CqInner {
     fn check_idle(&self) -> Result<()> {
         match self.state.load(Ordering::Relaxed) {
             IDLE => Ok(()),
-            _ => Err(*self.poll_failure(0)),
+            _ => Err(self.poll_failure(0).into_error()),
         }
     }
 
@@ -125,16 +125,16 @@ impl CqInner {
         self.state.store(LOST, Ordering::Relaxed);
     }
 
-    /// Ends the open poll.
+    /// Ends the open poll of `raw`, which is the queue of this.
     ///
     /// # Safety
     ///
     /// A poll is open, the caller is the one poller, and nothing reads a completion after this.
     #[inline]
-    unsafe fn end_poll(&self) {
+    unsafe fn end_poll(&self, raw: NonNull<ffi::ibv_cq_ex>) {
         // SAFETY: a poll is open, by the caller's promise; the builder checked that the function is
         // there.
-        unsafe { ffi::ibv_end_poll(self.raw.as_ptr()) };
+        unsafe { ffi::ibv_end_poll(raw.as_ptr()) };
         self.state.store(IDLE, Ordering::Release);
         if self.parked.is_occupied() {
             self.parked.release(self);
@@ -194,23 +194,37 @@ impl CompletionQueue {
     #[inline]
     pub fn poll(&self) -> Result<Option<Completions<'_>>> {
         let inner = &**self.inner;
-        if inner.state.load(Ordering::Relaxed) == IDLE {
+        let failure = if inner.state.load(Ordering::Relaxed) == IDLE {
             // SAFETY: no poll of the queue is open, as checked above by the one poller, for `CompletionQueue` is
             // not `Sync`.
-            let begun = match unsafe { start_poll(self.raw) } {
-                0 => true,
-                libc::ENOENT if inner.poll_error.load(Ordering::Relaxed) == 0 => false,
+            match unsafe { start_poll(self.raw) } {
+                // SAFETY: the poll was opened just now.
+                0 => return Ok(Some(unsafe { self.begun() })),
+                libc::ENOENT if inner.poll_error.load(Ordering::Relaxed) == 0 => return Ok(None),
                 // SAFETY: as above; there is none now.
-                code => unsafe { inner.poll_past(code) }.map_err(|error| *error)?,
-            };
-            if begun {
-                inner.state.store(POLLING, Ordering::Release);
-                // SAFETY: the poll was opened just now, and the flag keeps anybody from opening another.
-                return Ok(Some(unsafe { Completions::new(inner) }));
+                code => match unsafe { inner.poll_past(code) } {
+                    // SAFETY: the poll was opened just now.
+                    Ok(true) => return Ok(Some(unsafe { self.begun() })),
+                    Ok(false) => return Ok(None),
+                    Err(failure) => failure,
+                },
             }
-            return Ok(None);
-        }
-        Err(*inner.poll_failure(0))
+        } else {
+            inner.poll_failure(0)
+        };
+        Err(failure.into_error())
+    }
+
+    /// What a poll hands out.
+    ///
+    /// # Safety
+    ///
+    /// The poll was opened just now.
+    #[inline]
+    unsafe fn begun(&self) -> Completions<'_> {
+        self.inner.state.store(POLLING, Ordering::Release);
+        // SAFETY: passed on to the caller; and the flag keeps anybody from opening another.
+        unsafe { Completions::new(self.raw, &self.inner) }
     }
 
     /// How many completions the queue can hold: what was granted, at least what was asked for.
@@ -270,7 +284,7 @@ impl Drop for CompletionQueue {
             // SAFETY: a poll is open; `&mut self` proves that this is the one poller, and that no
             // `Completions`, which borrows the queue, can be used any more. (If it was opened by another
             // thread: a spin lock has no owner, as `handle.rs` says.)
-            unsafe { self.inner.end_poll() };
+            unsafe { self.inner.end_poll(self.raw) };
         }
         // After the last poll and under the lock: what is parked here would be missed for good.
         self.inner.parked.release(&self.inner);
@@ -306,14 +320,14 @@ impl CqInner {
     }
 
     /// Opens a poll past what is not reported, after one that began with this code. Returns whether there is something
-    /// to poll. Errors are in a box, so that the caller's result can stay in registers.
+    /// to poll.
     ///
     /// # Safety
     ///
     /// No poll is open, and the caller is the one poller.
     #[cold]
     #[inline(never)]
-    unsafe fn poll_past(&self, mut code: i32) -> Result<bool, Box<Error>> {
+    unsafe fn poll_past(&self, mut code: i32) -> Result<bool, PollFailure> {
         // Each one leaves the queue, but what a device says is not relied on.
         for _ in 0..self.capacity() {
             if !self.is_stale(code) {
@@ -336,18 +350,39 @@ impl CqInner {
         u32::try_from(unsafe { (*self.raw.as_ptr()).cqe }).unwrap_or(0)
     }
 
-    /// Why there is no poll: `code` is what `start_poll` returned, or zero if the state forbids it. In a box, so
-    /// that the caller's result can stay in registers.
+    /// Why there is no poll: `code` is what `start_poll` returned, or zero if the state forbids it.
     #[cold]
     #[inline(never)]
-    fn poll_failure(&self, code: i32) -> Box<Error> {
-        Box::new(match code {
-            0 if self.state.load(Ordering::Relaxed) == LOST => Error::CompletionQueueLost,
-            0 => Error::PollInProgress,
+    fn poll_failure(&self, code: i32) -> PollFailure {
+        match code {
+            0 if self.state.load(Ordering::Relaxed) == LOST => PollFailure::Lost,
+            0 => PollFailure::InProgress,
             libc::ENOENT => {
-                Error::from_code("ibv_next_poll", self.poll_error.swap(0, Ordering::Relaxed))
+                PollFailure::Verb("ibv_next_poll", self.poll_error.swap(0, Ordering::Relaxed))
             }
-            code => Error::from_code("ibv_start_poll", code),
-        })
+            code => PollFailure::Verb("ibv_start_poll", code),
+        }
+    }
+}
+
+/// Why there is no poll.
+///
+/// The error is made of it where the result is used, and the compiler sees which one it is. Of an error that a
+/// function returns it does not see that it is one, and the path of a success, which that of a failure might join
+/// then, takes more instructions.
+enum PollFailure {
+    InProgress,
+    Lost,
+    Verb(&'static str, i32),
+}
+
+impl PollFailure {
+    #[inline(always)]
+    fn into_error(self) -> Error {
+        match self {
+            PollFailure::InProgress => Error::PollInProgress,
+            PollFailure::Lost => Error::CompletionQueueLost,
+            PollFailure::Verb(verb, code) => Error::Verb { verb, source: os_error(code) },
+        }
     }
 }

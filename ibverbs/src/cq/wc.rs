@@ -65,7 +65,7 @@ impl CompletionQueue {
         }
         match usize::try_from(found) {
             Ok(0) if inner.poll_error.load(Ordering::Relaxed) != 0 => {
-                Err(*inner.poll_failure(libc::ENOENT))
+                Err(inner.poll_failure(libc::ENOENT).into_error())
             }
             Ok(found) => Ok(&wcs[..found]),
             Err(_) => Err(Error::from_code("ibv_poll_cq", found)),
