@@ -47,7 +47,7 @@ impl RecvChain {
         let mut chain = Vec::new();
         let mut max_sge = 0;
         for request in requests {
-            let mut raw = *request.as_raw();
+            let mut raw = request.to_raw();
             if raw.num_sge > 0 {
                 // SAFETY: the list is what `RecvRequest::new` borrowed, which the request still does: at least
                 // `num_sge` entries.

@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::size_of;
+use std::mem::{offset_of, size_of, MaybeUninit};
 use std::ptr;
 
 use super::chain::{post_chain, RecvChain};
@@ -16,12 +16,26 @@ use crate::qp::{CanReceive, QueuePair, State, Transport};
 /// A receive request: where one incoming message goes (`struct ibv_recv_wr`).
 #[doc(alias = "ibv_recv_wr")]
 #[derive(Clone, Copy)]
-#[repr(transparent)]
+#[repr(C)]
 pub struct RecvRequest<'a, L: Level = Raw> {
-    pub(super) raw: ffi::ibv_recv_wr,
+    wr_id: u64,
+    /// Written when the request is posted, and not before.
+    next: MaybeUninit<*mut ffi::ibv_recv_wr>,
+    pub(super) sg_list: *mut ffi::ibv_sge,
+    pub(super) num_sge: c_int,
     /// Of the level's own.
     _slices: PhantomData<(&'a [LocalMemorySlice], L)>,
 }
+
+// It is laid out as the C structure.
+const _: () = {
+    type C = ffi::ibv_recv_wr;
+    assert!(size_of::<RecvRequest<'_>>() == size_of::<C>());
+    assert!(offset_of!(RecvRequest<'_>, wr_id) == offset_of!(C, wr_id));
+    assert!(offset_of!(RecvRequest<'_>, next) == offset_of!(C, next));
+    assert!(offset_of!(RecvRequest<'_>, sg_list) == offset_of!(C, sg_list));
+    assert!(offset_of!(RecvRequest<'_>, num_sge) == offset_of!(C, num_sge));
+};
 
 // SAFETY: the list pointer in it stands for the shared borrow of a slice of plain numbers, which may
 // be used by any thread; the chain pointer is written and read only while the request is borrowed
@@ -36,40 +50,55 @@ impl<'a> RecvRequest<'a, Raw> {
     pub fn new(wr_id: u64, slices: &'a [LocalMemorySlice]) -> RecvRequest<'a> {
         RecvRequest::of_list(wr_id, slices)
     }
-
-    pub(super) fn as_raw(&self) -> &ffi::ibv_recv_wr {
-        &self.raw
-    }
 }
 
 impl<L: Level> RecvRequest<'_, L> {
     /// A request with a pointer to this list, whatever its entries are.
     #[inline]
     pub(super) fn of_list<S>(wr_id: u64, slices: &[S]) -> Self {
-        let raw = ffi::ibv_recv_wr {
+        RecvRequest {
             wr_id,
-            next: ptr::null_mut(),
+            next: MaybeUninit::uninit(),
             sg_list: slices.as_ptr().cast_mut().cast(),
             // A list too long for an int is also longer than any queue grants, and refused for that.
-            num_sge: i32::try_from(slices.len()).unwrap_or(i32::MAX),
-        };
-        RecvRequest { raw, _slices: PhantomData }
+            num_sge: c_int::try_from(slices.len()).unwrap_or(c_int::MAX),
+            _slices: PhantomData,
+        }
     }
 
     /// The identifier that its completion will carry.
     #[inline]
     pub fn wr_id(&self) -> u64 {
-        self.raw.wr_id
+        self.wr_id
+    }
+
+    /// The C structure, which nothing follows.
+    pub(super) fn to_raw(self) -> ffi::ibv_recv_wr {
+        let RecvRequest { wr_id, sg_list, num_sge, .. } = self;
+        ffi::ibv_recv_wr { wr_id, next: ptr::null_mut(), sg_list, num_sge }
     }
 }
 
 impl<L: Level> fmt::Debug for RecvRequest<'_, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RecvRequest")
-            .field("wr_id", &self.raw.wr_id)
-            .field("num_sge", &self.raw.num_sge)
+            .field("wr_id", &self.wr_id)
+            .field("num_sge", &self.num_sge)
             .finish()
     }
+}
+
+/// How many scatter entries a request has: never a negative number, see `RecvRequest::of_list`. A function of its own for
+/// errors, so that nothing is kept for them where there are none.
+///
+/// # Safety
+///
+/// `request` points to one, which nobody writes.
+#[cold]
+#[inline(never)]
+unsafe fn entries(request: *const ffi::ibv_recv_wr) -> u32 {
+    // SAFETY: the caller's promise.
+    unsafe { (*request).num_sge as u32 }
 }
 
 /// Links `len` requests from `first` on to a chain, after checking that each has at most `granted`
@@ -77,45 +106,44 @@ impl<L: Level> fmt::Debug for RecvRequest<'_, L> {
 ///
 /// # Safety
 ///
-/// `first` points to `len` requests that nobody else accesses.
+/// `first` points to `len` requests that nobody else accesses. What follows each need not be initialized.
 #[inline]
 pub(super) unsafe fn link(first: *mut ffi::ibv_recv_wr, len: usize, granted: u32) -> Result<()> {
-    let mut next = ptr::null_mut();
-    for index in (0..len).rev() {
-        // SAFETY: the index is below `len`.
-        let request = unsafe { first.add(index) };
+    let mut request = first;
+    for left in (0..len).rev() {
         // SAFETY: it points to a request that nobody else accesses.
-        let entries = unsafe { (*request).num_sge };
-        // A list is never of negative length: see `RecvRequest::new`.
-        if entries as u32 > granted {
-            return Err(too_many_entries(entries as u32, granted));
+        if unsafe { (*request).num_sge } as u32 > granted {
+            // SAFETY: as above.
+            return Err(too_many_entries(unsafe { entries(request) }, granted));
         }
+        let next = request.wrapping_add(1);
         // SAFETY: as above.
-        unsafe { (*request).next = next };
-        next = request;
+        unsafe { (*request).next = if left > 0 { next } else { ptr::null_mut() } };
+        request = next;
     }
     Ok(())
 }
 
-#[cold]
+#[inline(always)]
 pub(super) fn too_many_entries(entries: u32, granted: u32) -> Error {
     Error::TooManyScatterEntries { queue: "receive", entries: entries as usize, granted }
 }
 
-/// The error of a chain of `requested` requests from `first` on, of which the provider refused `bad` and
-/// what follows it.
+/// How many of a chain of `requested` requests from `first` on the provider has taken, if it refused `bad` and what
+/// follows it.
 #[cold]
-fn partial(
-    verb: &'static str,
+fn accepted(
     first: *const ffi::ibv_recv_wr,
     requested: usize,
     bad: *const ffi::ibv_recv_wr,
-    code: i32,
-) -> Error {
+) -> usize {
     let place = (bad as usize).wrapping_sub(first as usize) / size_of::<ffi::ibv_recv_wr>();
     // If the provider does not say which one it refused, it may have taken any of them.
-    let accepted = if bad.is_null() { requested } else { place.min(requested) };
-    Error::PostReceive { verb, accepted, requested, source: os_error(code) }
+    if bad.is_null() {
+        requested
+    } else {
+        place.min(requested)
+    }
 }
 
 /// The call that posts a chain of requests, which begins with the first argument and ends in null; its
@@ -138,10 +166,10 @@ pub(super) fn call_and_explain(
     let mut bad = ptr::null_mut();
     let code = call(first, &mut bad);
     if code == 0 {
-        Ok(())
-    } else {
-        Err(partial(verb, first, len, bad, code))
+        return Ok(());
     }
+    let (accepted, source) = (accepted(first, len, bad), os_error(code));
+    Err(Error::PostReceive { verb, accepted, requested: len, source })
 }
 
 /// Posts requests to a queue that was granted `granted` scatter entries.
@@ -153,8 +181,8 @@ pub(crate) fn post_requests(
     call: impl PostCall,
 ) -> Result<()> {
     let (first, len) = (requests.as_mut_ptr().cast::<ffi::ibv_recv_wr>(), requests.len());
-    // SAFETY: a `RecvRequest` is an `ibv_recv_wr` (`repr(transparent)`); these are borrowed
-    // exclusively, and from here on accessed through `first` alone.
+    // SAFETY: a `RecvRequest` is laid out as an `ibv_recv_wr`, and all but `next`, which is written first, is
+    // initialized; these are borrowed exclusively, and from here on accessed through `first` alone.
     unsafe { link(first, len, granted) }?;
     if len == 0 {
         return Ok(());

@@ -25,7 +25,7 @@ impl<'a> RecvRequest<'a, Shared> {
     #[inline]
     fn slices(&self) -> &[SharedSlice<'a>] {
         // A list is never of negative length: see `of_list`. One that was too long for an int is cut off.
-        let (list, len) = (self.raw.sg_list.cast_const().cast(), self.raw.num_sge as usize);
+        let (list, len) = (self.sg_list.cast_const().cast(), self.num_sge as usize);
         // SAFETY: the list is what `shared` borrowed, which the request still does: at least `num_sge` slices.
         unsafe { slice::from_raw_parts(list, len) }
     }
@@ -107,8 +107,8 @@ pub(crate) fn post_shared(
         return Ok(());
     }
     let first = requests.as_mut_ptr().cast::<ffi::ibv_recv_wr>();
-    // SAFETY: a `RecvRequest` is an `ibv_recv_wr` (`repr(transparent)`); these are borrowed exclusively, and from here on accessed
-    // through `first` alone.
+    // SAFETY: a `RecvRequest` is laid out as an `ibv_recv_wr`, and all but `next`, which is written first, is initialized; these are
+    // borrowed exclusively, and from here on accessed through `first` alone.
     unsafe { link(first, len, 1) }?;
     // A `SharedSlice` begins with its `ibv_sge` (`repr(C)`): a pointer to one is a list of one entry.
     call_and_explain(first, len, verb, &mut call)
