@@ -48,6 +48,7 @@ pub use cm::{
 };
 pub use controls::{Config, Controls, DataPath, Edit};
 pub use event::Element;
+pub use minimal::rewind;
 pub use record::{
     Address, Advised, Call, Completion, Kind, Memory, Operation, Path, Payload, PostLimit,
     Registration, Request, Verb,

@@ -2,6 +2,7 @@
 
 mod apt;
 mod artifacts;
+mod bench;
 mod bindgen;
 mod cache;
 mod examples;
@@ -44,6 +45,8 @@ enum Command {
     Examples(examples::ExamplesArgs),
     /// Run all tests, those that need a device under a real SoftRoCE kernel, with all set-up
     Test(test::TestArgs),
+    /// Count the instructions of operations, and measure their time, beside C and raw FFI
+    Bench(bench::BenchArgs),
     /// Generate the bindings of ibverbs-sys from the pinned rdma-core
     Bindgen(bindgen::BindgenArgs),
 }
@@ -66,6 +69,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Loopback(args) => return Ok(loopback::run(&args)?.into()),
         Command::Examples(args) => return Ok(examples::run(&args)?.into()),
         Command::Test(args) => return Ok(test::run(&args)?.into()),
+        Command::Bench(args) => return Ok(bench::run(&args)?.into()),
         Command::Bindgen(args) => bindgen::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)
