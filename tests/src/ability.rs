@@ -15,136 +15,91 @@ use ibverbs::{
 use crate::device::{has_second_device, is_soft, is_softroce, say_skipped, PORT};
 use crate::link::Link;
 
-/// Something that one device can do and another cannot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ability {
+/// The enumeration, the list of its values, and what the table calls them.
+macro_rules! abilities {
+    ($($(#[$doc:meta])* $ability:ident = $name:literal,)*) => {
+        /// Something that one device can do and another cannot.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Ability {
+            $($(#[$doc])* $ability,)*
+        }
+
+        impl Ability {
+            /// All of them, in the order of the table.
+            pub const ALL: &'static [Ability] = &[$(Ability::$ability),*];
+
+            /// What the table calls it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Ability::$ability => $name,)*
+                }
+            }
+        }
+    };
+}
+
+abilities! {
     /// The kernel has it: there are files of it in `/sys` and `/dev`, and its objects are tracked.
-    Kernel,
+    Kernel = "known to the kernel",
     /// Reliable connections.
-    ReliableConnections,
+    ReliableConnections = "reliable connections",
     /// Unreliable connections.
-    UnreliableConnections,
+    UnreliableConnections = "unreliable connections",
     /// Datagrams.
-    Datagrams,
+    Datagrams = "datagrams",
     /// Multicast groups.
-    Multicast,
+    Multicast = "multicast",
     /// Compare and swap, fetch and add.
-    Atomics,
+    Atomics = "atomics",
     /// Writes of eight bytes at once.
-    AtomicWrites,
+    AtomicWrites = "atomic writes",
     /// Flushes to where everybody sees it.
-    Flushes,
+    Flushes = "flushes",
     /// Shared receive queues.
-    SharedReceiveQueues,
+    SharedReceiveQueues = "shared receive queues",
     /// Shared receive queues that change their size.
-    SharedQueueResizing,
+    SharedQueueResizing = "shared receive queues, resized",
     /// Memory windows of type 1.
-    WindowsOfType1,
+    WindowsOfType1 = "memory windows of type 1",
     /// Memory windows of type 2.
-    WindowsOfType2,
+    WindowsOfType2 = "memory windows of type 2",
     /// Memory whose pages come when they are needed.
-    OnDemandPaging,
+    OnDemandPaging = "on-demand paging",
     /// Memory of other devices.
-    DmaBufs,
+    DmaBufs = "dma-bufs",
     /// Memory on the device.
-    DeviceMemory,
+    DeviceMemory = "device memory",
     /// Completion queues that change their size.
-    QueueResizing,
+    QueueResizing = "completion queues, resized",
     /// Events for several completions at once.
-    Moderation,
+    Moderation = "moderation of completions",
     /// When a request has completed, by the device's clock.
-    Timestamps,
+    Timestamps = "timestamps of completions",
     /// When a request has completed, by the clock on the wall.
-    WallClock,
+    WallClock = "wall-clock times of completions",
     /// A clock that can be read.
-    DeviceClock,
+    DeviceClock = "a clock of the device",
     /// The port's speed, as it is in effect.
-    PortSpeed,
+    PortSpeed = "the port's speed in effect",
     /// An address of IPv4.
-    Ipv4,
+    Ipv4 = "an address of IPv4",
     /// An address of IPv6 that is valid everywhere.
-    GlobalIpv6,
+    GlobalIpv6 = "a global address of IPv6",
     /// An address of IPv6 that is valid on its link.
-    LinkLocal,
+    LinkLocal = "a link-local address of IPv6",
     /// Another device beside it.
-    TwoDevices,
+    TwoDevices = "a second device beside it",
     /// Another device beside it, whose port can be taken down.
-    PortDown,
+    PortDown = "a second device whose port can be taken down",
     /// Connections through librdmacm.
-    ConnectionManager,
+    ConnectionManager = "the connection manager",
     /// Scalable reliable datagrams.
-    Srd,
+    Srd = "scalable reliable datagrams",
 }
 
 use Ability::*;
 
 impl Ability {
-    /// All of them, in the order of the table.
-    pub const ALL: [Ability; 28] = [
-        Kernel,
-        ReliableConnections,
-        UnreliableConnections,
-        Datagrams,
-        Multicast,
-        Atomics,
-        AtomicWrites,
-        Flushes,
-        SharedReceiveQueues,
-        SharedQueueResizing,
-        WindowsOfType1,
-        WindowsOfType2,
-        OnDemandPaging,
-        DmaBufs,
-        DeviceMemory,
-        QueueResizing,
-        Moderation,
-        Timestamps,
-        WallClock,
-        DeviceClock,
-        PortSpeed,
-        Ipv4,
-        GlobalIpv6,
-        LinkLocal,
-        TwoDevices,
-        PortDown,
-        ConnectionManager,
-        Srd,
-    ];
-
-    /// What the table calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kernel => "known to the kernel",
-            ReliableConnections => "reliable connections",
-            UnreliableConnections => "unreliable connections",
-            Datagrams => "datagrams",
-            Multicast => "multicast",
-            Atomics => "atomics",
-            AtomicWrites => "atomic writes",
-            Flushes => "flushes",
-            SharedReceiveQueues => "shared receive queues",
-            SharedQueueResizing => "shared receive queues, resized",
-            WindowsOfType1 => "memory windows of type 1",
-            WindowsOfType2 => "memory windows of type 2",
-            OnDemandPaging => "on-demand paging",
-            DmaBufs => "dma-bufs",
-            DeviceMemory => "device memory",
-            QueueResizing => "completion queues, resized",
-            Moderation => "moderation of completions",
-            Timestamps => "timestamps of completions",
-            WallClock => "wall-clock times of completions",
-            DeviceClock => "a clock of the device",
-            PortSpeed => "the port's speed in effect",
-            Ipv4 => "an address of IPv4",
-            GlobalIpv6 => "a global address of IPv6",
-            LinkLocal => "a link-local address of IPv6",
-            TwoDevices => "a second device beside it",
-            PortDown => "a second device whose port can be taken down",
-            ConnectionManager => "the connection manager",
-            Srd => "scalable reliable datagrams",
-        }
-    }
-
     /// Asks a device whether it can do this.
     pub fn is_of(self, ctx: &Context) -> bool {
         let (attr, ex) = (|| ctx.query_device(), || ctx.query_device_ex());
