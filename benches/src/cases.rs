@@ -44,15 +44,6 @@ macro_rules! cases {
         $name:literal, $title:literal:
         $c:ident, $ffi:ident, $ours:ident(|$rig:ident| $($part:expr),*);
     )*) => {
-        #[cfg(has_c)]
-        mod in_c {
-            use crate::rig::Raw;
-
-            extern "C" {
-                $(pub(super) fn $c(rig: &Raw, n: u64);)*
-            }
-        }
-
         /// All cases, in the order of the table.
         pub(crate) fn all() -> Vec<Case> {
             vec![$(Case {
@@ -60,7 +51,16 @@ macro_rules! cases {
                 title: $title,
                 implementations: vec![
                     #[cfg(has_c)]
-                    Implementation { kind: "c", symbol: stringify!($c), run: Run::Raw(in_c::$c) },
+                    Implementation {
+                        kind: "c",
+                        symbol: stringify!($c),
+                        run: {
+                            extern "C" {
+                                fn $c(rig: &Raw, n: u64);
+                            }
+                            Run::Raw($c)
+                        },
+                    },
                     Implementation {
                         kind: "ffi",
                         symbol: stringify!($ffi),
@@ -108,4 +108,13 @@ cases! {
     "datagram", "one datagram and its completion":
         cost_c_datagram, cost_ffi_datagram,
         cost_crate_datagram(|rig| &mut rig.ud, &rig.queues.cq, &rig.ah, &rig.slices[0]);
+    "send_shared", "one signaled send and its completion, shared level":
+        cost_c_send, cost_ffi_send,
+        cost_crate_shared_send(|rig| &mut rig.qp, &rig.queues.cq, &rig.shared);
+    "writes_shared", "32 writes, one signaled, one doorbell, shared level":
+        cost_c_writes, cost_ffi_writes,
+        cost_crate_shared_writes(|rig| &mut rig.quiet, &rig.shared, rig.remotes[0]);
+    "receives_shared", "32 receives, shared level":
+        cost_c_receives, cost_ffi_receives,
+        cost_crate_shared_receives(|rig| &mut rig.quiet, &rig.shared);
 }

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use ibverbs::{
     AddressHandle, CompletionQueue, LocalMemorySlice, MemoryRegion, QueuePair, Rc, RecvChain,
-    RecvRequest, RemoteMemorySlice, SendBatch, Transport, Ud,
+    RecvRequest, RemoteMemorySlice, SendBatch, SharedRegion, Transport, Ud,
 };
 
 use crate::rig::{cost_fail, BATCH, INLINE_LEN, POLL, QKEY, REMOTE_QPN, SLOTS, SLOT_LEN};
@@ -184,5 +184,60 @@ pub(crate) fn cost_crate_datagram(
         batch.to(ah, REMOTE_QPN, QKEY).signaled().send(wr_id, slices);
         submit(batch);
         expect_completion(cq, wr_id);
+    }
+}
+
+#[no_mangle]
+#[inline(never)]
+pub(crate) fn cost_crate_shared_send(
+    qp: &mut QueuePair<Rc>,
+    cq: &CompletionQueue,
+    region: &SharedRegion,
+    n: u64,
+) {
+    let slices = [region.slice(..SLOT_LEN)];
+    for wr_id in 0..n {
+        let mut batch = qp.start_shared();
+        batch.op().signaled().send(wr_id, &slices);
+        if batch.submit().is_err() {
+            cost_fail();
+        }
+        expect_completion(cq, wr_id);
+    }
+}
+
+#[no_mangle]
+#[inline(never)]
+pub(crate) fn cost_crate_shared_writes(
+    qp: &mut QueuePair<Rc>,
+    region: &SharedRegion,
+    remote: RemoteMemorySlice,
+    n: u64,
+) {
+    let slices = [region.slice(..SLOT_LEN)];
+    for _ in 0..n {
+        let mut batch = qp.start_shared();
+        for place in 0..BATCH {
+            let op = batch.op();
+            let op = if place == BATCH - 1 { op.signaled() } else { op };
+            op.write(place as u64, &slices, remote);
+        }
+        if batch.submit().is_err() {
+            cost_fail();
+        }
+    }
+}
+
+#[no_mangle]
+#[inline(never)]
+pub(crate) fn cost_crate_shared_receives(qp: &mut QueuePair<Rc>, region: &SharedRegion, n: u64) {
+    let slices: [_; BATCH] =
+        std::array::from_fn(|place| [region.slice(place * SLOT_LEN..(place + 1) * SLOT_LEN)]);
+    for _ in 0..n {
+        let requests: [_; BATCH] =
+            std::array::from_fn(|place| RecvRequest::shared(place as u64, &slices[place]));
+        if qp.post_recv_shared(requests).is_err() {
+            cost_fail();
+        }
     }
 }

@@ -3,7 +3,7 @@
 use ibverbs::{
     ffi, AccessFlags, AddressHandle, AddressVector, CompletionQueue, Context, GlobalRoute,
     LocalMemorySlice, MemoryRegion, ProtectionDomain, QueuePair, Rc, RecvChain, RecvRequest,
-    RemoteMemorySlice, Transport, Ud,
+    RemoteMemorySlice, SharedRegion, Transport, Ud,
 };
 use null_provider::{Config, Controls, DataPath};
 
@@ -41,6 +41,7 @@ pub(crate) struct Rig {
     pub(crate) ud: QueuePair<Ud>,
     pub(crate) ah: AddressHandle,
     pub(crate) region: MemoryRegion,
+    pub(crate) shared: SharedRegion,
     /// Scatter lists of one entry each.
     pub(crate) slices: [[LocalMemorySlice; 1]; BATCH],
     pub(crate) remotes: [RemoteMemorySlice; BATCH],
@@ -103,13 +104,14 @@ impl Rig {
         completing(null, false);
         let quiet = connected(&pd, &queues.cq)?;
         let region = pd.allocate(SLOTS * SLOT_LEN, AccessFlags::LOCAL_WRITE)?;
+        let shared = pd.allocate_shared(SLOTS * SLOT_LEN, AccessFlags::LOCAL_WRITE)?;
         let slices: [_; BATCH] = std::array::from_fn(|slot| [slice(&region, slot)]);
         let remotes = std::array::from_fn(remote);
         let requests = slices.iter().zip(0..);
         let chain = RecvChain::new(requests.map(|(slice, wr_id)| RecvRequest::new(wr_id, slice)));
         let ah = pd.create_ah(&some_address())?;
         let bytes = [7; INLINE_LEN];
-        Ok(Rig { queues, qp, quiet, ud, ah, region, slices, remotes, chain, bytes })
+        Ok(Rig { queues, qp, quiet, ud, ah, region, shared, slices, remotes, chain, bytes })
     }
 
     /// The same objects as C sees them.
