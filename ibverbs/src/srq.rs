@@ -11,7 +11,7 @@ use crate::context::ContextInner;
 use crate::error::{at_least_one, check, created, error_number, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
-use crate::pd::{PdHandle, PdUser, ProtectionDomain};
+use crate::pd::{identity, PdHandle, PdUser, ProtectionDomain};
 use crate::post::{post_chain, post_requests, post_shared, RecvChain, RecvRequest, Shared};
 
 /// A shared receive queue: the queue pairs that were built with it take their receives from it, in the
@@ -249,7 +249,7 @@ impl SharedReceiveQueue {
         mut requests: impl AsMut<[RecvRequest<'a, Shared>]>,
     ) -> Result<()> {
         self.check_usable()?;
-        let (domain, verb) = (self.inner.pd.as_ptr(), "ibv_post_srq_recv");
+        let (domain, verb) = (identity(&self.inner.pd), "ibv_post_srq_recv");
         post_shared(requests.as_mut(), self.max_sge, domain, verb, |first, bad| {
             // SAFETY: the queue is alive; the chain is valid, as `PostCall` says. The memory is of the queue's domain, stays registered for as long as the queue
             // is alive, and nobody has a reference to it.

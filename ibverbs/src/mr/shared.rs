@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::ffi::{self, registered};
 use crate::handle::{Destroy, Handle};
 use crate::mw::Bindable;
-use crate::pd::{PdHandle, ProtectionDomain};
+use crate::pd::{identity, PdHandle, ProtectionDomain};
 
 /// Registered memory that may be used by the program, by the device and by peers at any time, each not knowing of the
 /// others; from [`ProtectionDomain::allocate_shared`].
@@ -59,6 +59,8 @@ pub struct SharedRegion {
     len: usize,
     lkey: u32,
     rkey: u32,
+    /// That of `memory`: one load less for each slice.
+    domain: *const (),
     memory: Arc<Memory>,
     _one_thread: PhantomData<Cell<()>>,
 }
@@ -130,7 +132,8 @@ impl ProtectionDomain {
         let rkey = unsafe { (*raw.as_ptr()).rkey };
         let registration = Some(Handle::new(SharedMr { raw, _pages: pages, _pd: pd.clone() }));
         let memory = Arc::new(Memory { registration, access, pd: pd.clone() });
-        Ok(SharedRegion { ptr, len, lkey, rkey, memory, _one_thread: PhantomData })
+        let domain = identity(pd);
+        Ok(SharedRegion { ptr, len, lkey, rkey, domain, memory, _one_thread: PhantomData })
     }
 }
 
@@ -146,7 +149,7 @@ impl SharedRegion {
         let (start, length) = slice::resolve(range, self.len);
         let addr = self.ptr.as_ptr() as u64 + start as u64;
         let entry = LocalMemorySlice::new(addr, length, self.lkey);
-        SharedSlice { entry, domain: self.memory.pd.as_ptr(), _region: PhantomData }
+        SharedSlice { entry, domain: self.domain, _region: PhantomData }
     }
 
     /// What a peer needs to use the memory as far as its rights go: none if the region has no remote right.
@@ -219,8 +222,9 @@ impl SharedRegion {
         let ptr = unsafe { self.ptr.add(at) };
         let len = self.len - at;
         self.len = at;
-        let (lkey, rkey, memory) = (self.lkey, self.rkey, self.memory.clone());
-        SharedRegion { ptr, len, lkey, rkey, memory, _one_thread: PhantomData }
+        let SharedRegion { lkey, rkey, domain, .. } = *self;
+        let memory = self.memory.clone();
+        SharedRegion { ptr, len, lkey, rkey, domain, memory, _one_thread: PhantomData }
     }
 
     /// The length in bytes.
@@ -306,7 +310,7 @@ impl SharedSlice<'_> {
         &self.entry
     }
 
-    /// The protection domain of its region, as [`PdHandle::as_ptr`] tells it: alive, since the region is borrowed.
+    /// The protection domain of its region, as [`identity`] tells it: alive, since the region is borrowed.
     #[inline]
     pub(crate) fn domain(&self) -> *const () {
         self.domain

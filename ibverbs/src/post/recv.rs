@@ -20,7 +20,7 @@ use crate::qp::{CanReceive, QueuePair, State, Transport};
 pub struct RecvRequest<'a, L: Level = Raw> {
     wr_id: u64,
     /// Written when the request is posted, and not before.
-    next: MaybeUninit<*mut ffi::ibv_recv_wr>,
+    pub(super) next: MaybeUninit<*mut ffi::ibv_recv_wr>,
     pub(super) sg_list: *mut ffi::ibv_sge,
     pub(super) num_sge: c_int,
     /// Of the level's own.

@@ -1,6 +1,6 @@
 //! Receive requests of the shared level.
 
-use std::slice;
+use std::{ptr, slice};
 
 use super::level::Shared;
 use super::recv::{call_and_explain, link, too_many_entries, PostCall, RecvRequest};
@@ -10,7 +10,7 @@ use crate::mr::SharedSlice;
 use crate::qp::{CanReceive, QueuePair, State, Transport};
 
 /// How many scatter entries a receive of this level may have, also where more were granted: they are copied together.
-const MAX_ENTRIES: usize = 64;
+const MAX_ENTRIES: u32 = 64;
 /// How many receives with several entries are posted by one call.
 const MAX_CHAIN: usize = 32;
 
@@ -88,42 +88,47 @@ pub(crate) fn post_shared(
     verb: &'static str,
     mut call: impl PostCall + FnMut(*mut ffi::ibv_recv_wr, &mut *mut ffi::ibv_recv_wr) -> i32,
 ) -> Result<()> {
-    let mut scattered = false;
-    for request in requests.iter() {
-        let slices = request.slices();
-        // Most have one, which takes no loop.
-        if let ([slice], 1..) = (slices, granted) {
-            if slice.domain() != domain {
-                return Err(foreign());
+    let max = granted.min(MAX_ENTRIES);
+    let (first, len) = (requests.as_mut_ptr(), requests.len());
+    let (mut next, mut scattered) = (ptr::null_mut(), false);
+    for index in (0..len).rev() {
+        // SAFETY: the index is below their number.
+        let request = unsafe { first.add(index) };
+        // SAFETY: it points to one of the requests, which are borrowed exclusively, and from here on accessed through `first` alone.
+        let request = unsafe { &mut *request };
+        match request.slices() {
+            [] => {}
+            [slice] if max > 0 && slice.domain() == domain => {}
+            slices => {
+                check(slices, max, domain)?;
+                scattered = true;
             }
-            continue;
         }
-        if slices.len() > granted as usize || slices.len() > MAX_ENTRIES {
-            return Err(too_many_entries(slices.len() as u32, granted.min(MAX_ENTRIES as u32)));
-        }
-        if slices.iter().any(|slice| slice.domain() != domain) {
-            return Err(foreign());
-        }
-        scattered |= slices.len() > 1;
+        request.next.write(next);
+        next = first.wrapping_add(index).cast();
     }
     if scattered {
         return post_scattered(requests, verb, call);
     }
-    let len = requests.len();
     if len == 0 {
         return Ok(());
     }
-    let first = requests.as_mut_ptr().cast::<ffi::ibv_recv_wr>();
-    // SAFETY: a `RecvRequest` is laid out as an `ibv_recv_wr`, and all but `next`, which is written first, is initialized; these are
-    // borrowed exclusively, and from here on accessed through `first` alone.
-    unsafe { link(first, len, 1) }?;
-    // A `SharedSlice` begins with its `ibv_sge` (`repr(C)`): a pointer to one is a list of one entry.
-    call_and_explain(first, len, verb, &mut call)
+    // A `RecvRequest` is an `ibv_recv_wr` (`repr(transparent)`); and a `SharedSlice` begins with its `ibv_sge` (`repr(C)`), so that a pointer
+    // to one is a list of one entry.
+    call_and_explain(first.cast(), len, verb, &mut call)
 }
 
-#[inline(always)]
-fn foreign() -> Error {
-    Error::ProtectionDomainMismatch { what: "shared region" }
+/// That a list is not longer than `max`, and of the domain `domain`.
+#[cold]
+#[inline(never)]
+fn check(slices: &[SharedSlice<'_>], max: u32, domain: *const ()) -> Result<()> {
+    if slices.len() > max as usize {
+        return Err(too_many_entries(slices.len() as u32, max));
+    }
+    if slices.iter().any(|slice| slice.domain() != domain) {
+        return Err(Error::ProtectionDomainMismatch { what: "shared region" });
+    }
+    Ok(())
 }
 
 /// Posts requests with several entries, which lie further apart than the entries of a list do: copies of them.
@@ -136,7 +141,7 @@ fn post_scattered(
 ) -> Result<()> {
     let mut done = 0;
     while done < requests.len() {
-        let mut entries = [ffi::ibv_sge::default(); MAX_ENTRIES];
+        let mut entries = [ffi::ibv_sge::default(); MAX_ENTRIES as usize];
         let mut chain = [ffi::ibv_recv_wr::default(); MAX_CHAIN];
         let (mut len, mut used) = (0, 0);
         for (request, copy) in requests[done..].iter().zip(&mut chain) {
@@ -159,7 +164,7 @@ fn post_scattered(
             list = list.wrapping_add(copy.num_sge as usize);
         }
         // SAFETY: they are the first `len` of the chain, which nobody else has.
-        unsafe { link(first, len, MAX_ENTRIES as u32) }?;
+        unsafe { link(first, len, MAX_ENTRIES) }?;
         if let Err(error) = call_and_explain(first, len, verb, &mut call) {
             return Err(match error {
                 Error::PostReceive { verb, accepted, source, .. } => Error::PostReceive {

@@ -1,8 +1,8 @@
 //! The requests of a batch that is submitted as a whole (`struct ibv_send_wr`), linked to a chain once.
 
-use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
+use crate::error::{os_error, Error, Result};
 use crate::ffi;
 use crate::qp::QueuePairCapacity;
 
@@ -19,17 +19,12 @@ pub(crate) struct Requests {
     bytes_each: usize,
 }
 
-/// The next request, which is not in the batch yet.
+/// The next request, which is not in the batch before [`push`](Self::push).
 pub(super) struct Slot<'a> {
     pub(super) request: &'a mut ffi::ibv_send_wr,
     entries: *mut ffi::ibv_sge,
     bytes: *mut u8,
-    _room: PhantomData<&'a mut [u8]>,
-}
-
-/// The batch has as many requests as the send queue has places, which is `places`.
-pub(super) struct Full {
-    pub(super) places: usize,
+    len: &'a mut usize,
 }
 
 impl Requests {
@@ -53,49 +48,54 @@ impl Requests {
         self.len = 0;
     }
 
-    /// The request that comes next, if there may be one.
+    /// Makes sure that there is a next request. If there may be none, because the batch has as many as the send queue has places,
+    /// it returns their number.
     #[inline]
-    pub(super) fn slot(&mut self) -> Result<Slot<'_>, Full> {
+    pub(super) fn reserve(&mut self) -> std::result::Result<(), usize> {
         if self.len == self.requests.len && !self.grow() {
-            return Err(Full { places: self.max_len });
+            return Err(self.max_len);
         }
+        Ok(())
+    }
+
+    /// The request that comes next.
+    ///
+    /// # Safety
+    ///
+    /// [`reserve`](Self::reserve) has returned `Ok` since the last request was pushed.
+    #[inline]
+    pub(super) unsafe fn slot(&mut self) -> Slot<'_> {
         let request = self.requests.at(self.len);
-        // SAFETY: the request is one of the array, as was checked above, and was written by `Array::new`; self is borrowed
-        // exclusively for as long as the reference lives, and the device's library knows no request outside of `post`.
+        let bytes = self.bytes.at(self.len * self.bytes_each);
+        // SAFETY: the request is one of the array, by the caller's promise, and was written by `Array::new`; self is borrowed exclusively for
+        // as long as the reference lives, and providers know of no request outside of `post`.
         let request = unsafe { &mut *request };
         let entries = request.sg_list;
-        let bytes = self.bytes.at(self.len * self.bytes_each);
-        Ok(Slot { request, entries, bytes, _room: PhantomData })
+        Slot { request, entries, bytes, len: &mut self.len }
     }
 
-    /// Puts the request that [`slot`](Self::slot) has returned last, and that was described since, into the batch.
+    /// Takes all requests out of the batch, and hands their chain to `call`, if there are any. It stores the first request that
+    /// it refuses, and returns a failure code or zero.
     #[inline]
-    pub(super) fn push(&mut self) {
-        debug_assert!(self.len < self.requests.len);
-        self.len += 1;
-    }
-
-    /// Takes all requests out of the batch, and hands their chain to `call`, with their number, if there are any.
-    #[inline]
-    pub(crate) fn post(&mut self, call: impl FnOnce(*mut ffi::ibv_send_wr, usize) -> i32) -> i32 {
+    pub(crate) fn post(
+        &mut self,
+        call: impl FnOnce(*mut ffi::ibv_send_wr, &mut *mut ffi::ibv_send_wr) -> i32,
+    ) -> Result<()> {
         let len = std::mem::take(&mut self.len);
         if len == 0 {
-            return 0;
+            return Ok(());
         }
-        let last = self.requests.at(len - 1);
+        let (first, last) = (self.requests.at(0), self.requests.at(len - 1));
         // SAFETY: the request is one of the array, since `len` is at most its length; self is borrowed exclusively.
         unsafe { (*last).next = ptr::null_mut() };
-        let code = call(self.requests.at(0), len);
+        let mut bad = ptr::null_mut();
+        let code = call(first, &mut bad);
         // SAFETY: as above.
-        unsafe { (*last).next = self.requests.at(len) };
-        code
-    }
-
-    /// Which of the requests this is; `None` if it is null.
-    #[cold]
-    pub(crate) fn place_of(&self, request: *const ffi::ibv_send_wr) -> Option<usize> {
-        let offset = (request as usize).wrapping_sub(self.requests.at(0) as usize);
-        (!request.is_null()).then_some(offset / size_of::<ffi::ibv_send_wr>())
+        unsafe { (*last).next = last.wrapping_add(1) };
+        if code != 0 {
+            return Err(*failure(code, first, len, bad));
+        }
+        Ok(())
     }
 
     /// Makes room for more requests. Returns whether there may be more.
@@ -130,7 +130,29 @@ impl Requests {
     }
 }
 
+/// The error of a chain of `requested` requests from `first` on, of which the provider refused `bad` and what follows it. In a
+/// box, so that the caller's result can stay in registers.
+#[cold]
+#[inline(never)]
+fn failure(
+    code: i32,
+    first: *const ffi::ibv_send_wr,
+    requested: usize,
+    bad: *const ffi::ibv_send_wr,
+) -> Box<Error> {
+    let place = (bad as usize).wrapping_sub(first as usize) / size_of::<ffi::ibv_send_wr>();
+    // If the provider does not say which one it refused, it may have taken any of them.
+    let accepted = if bad.is_null() { requested } else { place.min(requested) };
+    Box::new(Error::PostShared { accepted, requested, source: os_error(code) })
+}
+
 impl Slot<'_> {
+    /// Puts the request, which was described, into the batch.
+    #[inline]
+    pub(super) fn push(self) {
+        *self.len += 1;
+    }
+
     /// Makes these the scatter list.
     ///
     /// # Safety
@@ -232,7 +254,9 @@ mod tests {
     fn fill(requests: &mut Requests, len: usize) {
         requests.clear();
         for index in 0..len {
-            let Ok(mut slot) = requests.slot() else { panic!("{len} are too many") };
+            requests.reserve().unwrap();
+            // SAFETY: there is room for one, as was checked just now.
+            let mut slot = unsafe { requests.slot() };
             let byte = index as u8;
             let entry = |half| ffi::ibv_sge { addr: index as u64, length: half, lkey: 9 };
             slot.request.send_flags = if index % 2 == 0 {
@@ -244,14 +268,14 @@ mod tests {
                 unsafe { slot.set_bytes([&[byte, 1][..], &[2]]) }
             };
             slot.request.wr_id = index as u64;
-            requests.push();
+            slot.push();
         }
     }
 
     /// What a provider would see.
     fn posted(requests: &mut Requests) -> Vec<(u64, Vec<u8>)> {
         let mut seen = Vec::new();
-        requests.post(|first, len| {
+        let posted = requests.post(|first, _| {
             let mut next = first;
             while !next.is_null() {
                 // SAFETY: a request of the chain.
@@ -271,9 +295,9 @@ mod tests {
                 seen.push((request.wr_id, carried));
                 next = request.next;
             }
-            assert_eq!(seen.len(), len);
             0
         });
+        posted.unwrap();
         seen
     }
 
@@ -295,7 +319,7 @@ mod tests {
         for places in [0, 1, 15, 16, 17, 33] {
             let mut requests = Requests::new(&granted(places));
             fill(&mut requests, places as usize);
-            assert!(requests.slot().is_err_and(|full| full.places == places as usize));
+            assert_eq!(requests.reserve(), Err(places as usize));
             assert_eq!(posted(&mut requests).len(), places as usize);
         }
     }

@@ -10,7 +10,6 @@ use super::batch::SendBatch;
 use super::level::{Request, Shared};
 use super::payload::{Kind, Payload};
 use super::refusal::Refusal;
-use super::requests::Full;
 use super::verb::Classic;
 use super::SendOp;
 use crate::ah::AddressHandle;
@@ -135,10 +134,11 @@ pub(super) fn add<T: Transport, V: Classic>(
             return core.refuse_shared(Refusal::Domain("shared region"));
         }
     }
-    let mut slot = match core.requests().slot() {
-        Ok(slot) => slot,
-        Err(Full { places }) => return core.refuse_shared(Refusal::BatchTooLong(places)),
-    };
+    if let Err(places) = core.requests().reserve() {
+        return core.refuse_shared(Refusal::BatchTooLong(places));
+    }
+    // SAFETY: there is room for one, as was checked just now.
+    let mut slot = unsafe { core.requests().slot() };
     let inline = match payload.kind() {
         Kind::Shared(slices) => {
             let entries = slices.iter().map(|slice| *slice.entry().raw());
@@ -156,11 +156,10 @@ pub(super) fn add<T: Transport, V: Classic>(
         // Payloads of this level are not made of them.
         Kind::Scatter(_) => return,
     };
-    let request = slot.request;
-    request.wr_id = wr_id;
-    request.opcode = V::OPCODE;
-    request.send_flags = flags | inline;
-    verb.describe(request);
-    address.describe(request);
-    core.requests().push();
+    slot.request.wr_id = wr_id;
+    slot.request.opcode = V::OPCODE;
+    slot.request.send_flags = flags | inline;
+    verb.describe(slot.request);
+    address.describe(slot.request);
+    slot.push();
 }

@@ -2,7 +2,7 @@
 //! being filled.
 
 use std::mem::ManuallyDrop;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use super::state::QpState;
 use super::transport::{SendOps, Transport};
@@ -12,7 +12,7 @@ use crate::error::{os_error, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::Handle;
 use crate::mw::{MemoryWindow, WindowType2};
-use crate::pd::PdHandle;
+use crate::pd::{identity, PdHandle};
 use crate::post::{Refusal, Requests};
 
 /// What the queue pair's type does not change: what posting needs, and the rest behind a pointer.
@@ -287,12 +287,25 @@ impl Core {
         }
     }
 
-    /// Begins a shared batch, and first aborts one that was forgotten.
+    /// Begins a shared batch, and first aborts one that was forgotten. If the queue pair is not ready to send, the batch is
+    /// refused.
     #[inline]
     pub(crate) fn start_shared(&mut self) {
-        self.end_forgotten_batch();
         self.inner.requests.clear();
-        self.inner.refusal = None;
+        if self.batch != Batch::Closed || self.inner.refusal.is_some() {
+            self.start_shared_over();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn start_shared_over(&mut self) {
+        self.abort_batch();
+        self.inner.refusal = match self.batch {
+            Batch::NotReady => Some(Box::new(Error::NotReadyToSend)),
+            Batch::Spoilt => Some(Box::new(Error::AbortedBefore)),
+            _ => None,
+        };
     }
 
     /// What a shared batch is made of.
@@ -304,7 +317,7 @@ impl Core {
     /// The protection domain, as [`SharedSlice::domain`](crate::SharedSlice) tells it.
     #[inline]
     pub(crate) fn domain(&self) -> *const () {
-        self.inner.pd.as_ptr()
+        identity(&self.inner.pd)
     }
 
     /// Takes note that an operation of the shared batch is refused. The first reason counts.
@@ -318,55 +331,33 @@ impl Core {
     #[cold]
     #[inline(never)]
     pub(crate) fn refuse_shared_beyond(&mut self, refusal: Refusal, capacity: &QueuePairCapacity) {
-        // Otherwise that is why no operation is granted.
-        if self.batch == Batch::Closed && self.inner.refusal.is_none() {
+        if self.inner.refusal.is_none() {
             let error = refusal.into_error(self.granted_ops(), capacity);
             self.inner.refusal = Some(Box::new(error));
         }
     }
 
-    /// Posts the shared batch, unless an operation was refused.
+    /// Posts the shared batch, unless it is refused.
     #[inline]
     pub(crate) fn submit_shared(&mut self) -> Result<()> {
-        let (mut refused, mut requested, mut bad) = (ptr::null_mut(), 0, None);
-        if self.batch == Batch::Closed && self.inner.refusal.is_none() {
-            let qp = self.raw().cast();
-            let code = self.inner.requests.post(|first, len| {
-                requested = len;
-                // SAFETY: the queue pair is alive and ready to send, and no batch is open on it; the chain ends in null, and its scatter lists
-                // and inline data are its own. Operations, entries and inline bytes are within what was granted; address handles are borrowed by
-                // the batch. What the entries name is memory of the queue pair's domain, which stays registered for as long as the queue
-                // pair is alive, and to which nobody has a reference.
-                unsafe { ffi::ibv_post_send(qp, first, &mut refused) }
-            });
-            if code == 0 {
-                return Ok(());
-            }
-            bad = Some((code, self.inner.requests.place_of(refused)));
+        if self.inner.refusal.is_some() {
+            return Err(*self.take_shared_refusal());
         }
-        Err(*self.shared_failure(requested, bad))
+        let qp = self.raw().cast();
+        self.inner.requests.post(|first, bad| {
+            // SAFETY: the queue pair is alive and ready to send, and no batch is open on it; the chain ends in null, and its
+            // scatter lists and inline data are its own. Operations, entries and inline bytes are within what was granted; address
+            // handles are borrowed by the batch. What the entries name is memory of the queue pair's domain, which stays registered for as
+            // long as the queue pair is alive, and to which nobody has a reference.
+            unsafe { ffi::ibv_post_send(qp, first, bad) }
+        })
     }
 
-    /// Why the shared batch was not posted: `bad` is what the provider said, and which request it refused, if it was called and said so. In a box, so that the caller's
-    /// result can stay in registers.
+    /// In a box, so that the caller's result can stay in registers.
     #[cold]
     #[inline(never)]
-    fn shared_failure(
-        &mut self,
-        requested: usize,
-        bad: Option<(i32, Option<usize>)>,
-    ) -> Box<Error> {
-        if let Some((code, place)) = bad {
-            // If the provider does not say which one it refused, it may have taken any of them.
-            let accepted = place.unwrap_or(requested).min(requested);
-            return Box::new(Error::PostShared { accepted, requested, source: os_error(code) });
-        }
-        self.inner.refusal.take().unwrap_or_else(|| {
-            Box::new(match self.batch {
-                Batch::Spoilt => Error::AbortedBefore,
-                _ => Error::NotReadyToSend,
-            })
-        })
+    fn take_shared_refusal(&mut self) -> Box<Error> {
+        self.inner.refusal.take().unwrap_or_else(|| Box::new(Error::NotReadyToSend))
     }
 
     /// Takes the open batch back, if there is one.
