@@ -1,4 +1,5 @@
-//! The shared level on a device: what safe code sends, writes, reads, counts and receives, and what becomes of its memory.
+//! The shared level on a device: what safe code sends, writes, reads, counts and receives, and what becomes of its
+//! memory.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,4 @@
 //! A slice of shared memory stays on the thread that has its region.
-//~ error[E0277]: `*const ()` cannot be sent between threads safely
 //~ error[E0277]: `NonNull<u8>` cannot be shared between threads safely
 //~ error[E0277]: `Cell<()>` cannot be shared between threads safely
 

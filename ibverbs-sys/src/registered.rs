@@ -1,9 +1,9 @@
 //! Copies between registered memory and a buffer of one's own.
 //!
-//! A device, a peer or another thread may read and write registered memory at any time, so that nothing may be a Rust reference to
-//! it. What is here counts, for the memory model, as relaxed atomic accesses of single bytes, and so is no data race with atomic
-//! accesses of others. A device in software and a library that lets programs look into such memory copy through this module
-//! both, so that they agree on how it is accessed.
+//! A device, a peer or another thread may read and write registered memory at any time, so that nothing may be a Rust
+//! reference to it. What is here counts, for the memory model, as relaxed atomic accesses of single bytes, and so is
+//! no data race with atomic accesses of others. A device in software and a library that lets programs look into such
+//! memory copy through this module both, so that they agree on how it is accessed.
 //!
 //! ThreadSanitizer sees atomic accesses and not assembly: with `--cfg ibverbs_bytewise`, and under Miri, the copies are
 //! made byte by byte.
@@ -34,15 +34,15 @@ pub unsafe fn to_registered(to: *mut u8, from: &[u8]) {
 ///
 /// # Safety
 ///
-/// `to` must be writable and `from` readable for `len` bytes; the side that is not registered memory must not be accessed by
-/// others during the call.
+/// `to` must be writable and `from` readable for `len` bytes; the side that is not registered memory must not be
+/// accessed by others during the call.
 #[cfg(all(target_arch = "x86_64", not(any(miri, ibverbs_bytewise))))]
 #[inline]
 unsafe fn copy<const FROM_REGISTERED: bool>(to: *mut u8, from: *const u8, len: usize) {
-    // SAFETY: the instruction reads `len` bytes at `from` and writes as many at `to`, which the caller vouches for; it uses the
-    // three registers that are named, and the direction flag, which is clear by the ABI. It runs outside of what the compiler
-    // knows about memory, as relaxed accesses of bytes would: each byte is read once and written once, in an order that nobody
-    // may rely on.
+    // SAFETY: the instruction reads `len` bytes at `from` and writes as many at `to`, which the caller vouches for; it
+    // uses the three registers that are named, and the direction flag, which is clear by the ABI. It runs outside of
+    // what the compiler knows about memory, as relaxed accesses of bytes would: each byte is read once and written
+    // once, in an order that nobody may rely on.
     unsafe {
         std::arch::asm!(
             "rep movsb",

@@ -378,8 +378,8 @@ pub enum Error {
     /// A batch of shared memory was refused, but perhaps not from its beginning.
     #[error("the device has {accepted} of the {requested} requests of a shared batch (ibv_post_send){}", full_hint(.source))]
     PostShared {
-        /// How many operations, counted from the first, are posted: those that the device took, or all if the provider does not
-        /// say.
+        /// How many operations, counted from the first, are posted: those that the device took, or all if the provider
+        /// does not say.
         accepted: usize,
         /// How many there were.
         requested: usize,

@@ -469,8 +469,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         unsafe { self.bind_to_nothing(wr_id, window, region.bindable()) }
     }
 
-    /// Binds a window of type 1 to a piece of a shared region: as [`bind_window`](Self::bind_window), but nothing has to be promised. The
-    /// memory is kept for as long as there is a window in its domain.
+    /// Binds a window of type 1 to a piece of a shared region: as [`bind_window`](Self::bind_window), but nothing has
+    /// to be promised. The memory is kept for as long as there is a window in its domain.
     ///
     /// # Errors
     ///
@@ -493,12 +493,13 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         T: Connected,
         S: CanSend,
     {
-        // SAFETY: the region is borrowed, and its domain, which `bind_to` compares, keeps it registered for as long as the window is there.
-        // Providers post this through their classic interface, which looks whether there is room.
+        // SAFETY: the region is borrowed, and its domain, which `bind_to` compares, keeps it registered for as long as
+        // the window is there. Providers post this through their classic interface, which looks whether there is room.
         unsafe { self.bind_to(wr_id, window, region.bindable(), range, access) }
     }
 
-    /// Withdraws the key of a window of type 1: as [`unbind_window`](Self::unbind_window), but nothing has to be promised.
+    /// Withdraws the key of a window of type 1: as [`unbind_window`](Self::unbind_window), but nothing has to be
+    /// promised.
     ///
     /// # Errors
     ///

@@ -35,7 +35,8 @@ pub(crate) struct PdInner {
 /// Shared memory that nobody has any more, but that posted work may still reach.
 #[derive(Default)]
 struct Kept {
-    /// How many objects of the domain there are through which memory is reached: queue pairs, shared receive queues and windows.
+    /// How many objects of the domain there are through which memory is reached: queue pairs, shared receive queues
+    /// and windows.
     users: usize,
     /// Empty when there are no users.
     memory: Vec<Handle<SharedMr>>,
@@ -116,10 +117,10 @@ impl PdInner {
     }
 }
 
-/// By what a domain is told from others for as long as it is alive: the place of its handle.
+/// By what a domain is told from others for as long as it is alive: the address of its handle.
 #[inline]
-pub(crate) fn identity(pd: &PdHandle) -> *const () {
-    Arc::as_ptr(pd).cast()
+pub(crate) fn identity(pd: &PdHandle) -> usize {
+    Arc::as_ptr(pd) as usize
 }
 
 impl ProtectionDomain {

@@ -235,9 +235,8 @@ impl SharedReceiveQueue {
         })
     }
 
-    /// Posts receive requests for shared memory: as
-    /// [`post_recv_shared`](crate::QueuePair::post_recv_shared) of a queue pair does. The memory is kept until the queue is
-    /// destroyed, which its queue pairs keep alive.
+    /// Posts receive requests for shared memory: as [`post_recv_shared`](crate::QueuePair::post_recv_shared) of a
+    /// queue pair does. The memory is kept until the queue is destroyed, which its queue pairs keep alive.
     ///
     /// # Errors
     ///
@@ -251,8 +250,8 @@ impl SharedReceiveQueue {
         self.check_usable()?;
         let (domain, verb) = (identity(&self.inner.pd), "ibv_post_srq_recv");
         post_shared(requests.as_mut(), self.max_sge, domain, verb, |first, bad| {
-            // SAFETY: the queue is alive; the chain is valid, as `PostCall` says. The memory is of the queue's domain, stays registered for as long as the queue
-            // is alive, and nobody has a reference to it.
+            // SAFETY: the queue is alive; the chain is valid, as `PostCall` says. The memory is of the queue's domain,
+            // stays registered for as long as the queue is alive, and nobody has a reference to it.
             unsafe { ffi::ibv_post_srq_recv(self.as_raw(), first, bad) }
         })
     }

@@ -8,8 +8,9 @@ use std::sync::atomic::AtomicU64;
 ///
 /// `at` must be a multiple of 8, readable and writable for 8 bytes, and stay so during the call.
 pub(crate) unsafe fn change<T>(at: *mut u8, change: impl FnOnce(&AtomicU64) -> T) -> T {
-    // SAFETY: the caller vouches for alignment and validity. That other threads access the bytes by other means at the same time
-    // is ruled out as far as it can be: the device's copies are atomic, and programs are told to use atomic operations here.
+    // SAFETY: the caller vouches for alignment and validity. That other threads access the bytes by other means at the
+    // same time is ruled out as far as it can be: the device's copies are atomic, and programs are told to use atomic
+    // operations here.
     change(unsafe { AtomicU64::from_ptr(at.cast()) })
 }
 

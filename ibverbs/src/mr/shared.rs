@@ -22,16 +22,18 @@ use crate::pd::{identity, PdHandle, ProtectionDomain};
 /// There is no reference to it, so that nobody has to promise anything: [`read_at`](Self::read_at) and
 /// [`write_at`](Self::write_at) copy, [`atomic_u64`](Self::atomic_u64) looks at one number, batches of
 /// [`start_shared`](crate::QueuePair::start_shared) and receives of
-/// [`post_recv_shared`](crate::QueuePair::post_recv_shared) take [slices](Self::slice) of it, and [`remote`](Self::remote) gives it
-/// to peers. What is copied while somebody writes it may be old in one byte and new in the next: completions tell when it is whole.
+/// [`post_recv_shared`](crate::QueuePair::post_recv_shared) take [slices](Self::slice) of it, and
+/// [`remote`](Self::remote) gives it to peers. What is copied while somebody writes it may be old in one byte and new
+/// in the next: completions tell when it is whole.
 ///
 /// It is `Send`, but not `Sync`: one thread and the device use it. Several threads use pieces
 /// ([`split_off`](Self::split_off)).
 ///
-/// **The memory stays.** What was posted must find it registered. So a region that is dropped is kept by its protection domain,
-/// registered and mapped, until no queue pair, shared receive queue or memory window of that domain is left; then it is deregistered
-/// and freed. A program that comes and goes with regions while a queue pair lives would eat up its memory: keep few, large ones,
-/// and use them again. What is kept costs nothing when something is posted.
+/// **The memory stays.** What was posted must find it registered. So a region that is dropped is kept by its
+/// protection domain, registered and mapped, until no queue pair, shared receive queue or memory window of that domain
+/// is left; then it is deregistered and freed. A program that comes and goes with regions while a queue pair lives
+/// would eat up its memory: keep few, large ones, and use them again. What is kept costs nothing when something is
+/// posted.
 ///
 /// # Examples
 ///
@@ -60,13 +62,14 @@ pub struct SharedRegion {
     lkey: u32,
     rkey: u32,
     /// That of `memory`: one load less for each slice.
-    domain: *const (),
+    domain: usize,
     memory: Arc<Memory>,
     _one_thread: PhantomData<Cell<()>>,
 }
 
-// SAFETY: nothing of a region is tied to the thread that made it. It reaches bytes which no other region does, since `split_off` divides
-// them; and what it shares with others, its memory and its domain, is only read, or kept under a lock.
+// SAFETY: nothing of a region is tied to the thread that made it. It reaches bytes which no other region does, since
+// `split_off` divides them; and what it shares with others, its memory and its domain, is only read, or kept under a
+// lock.
 unsafe impl Send for SharedRegion {}
 
 /// The memory of one registration, which several regions may be pieces of.
@@ -85,8 +88,8 @@ pub(crate) struct SharedMr {
     _pd: PdHandle,
 }
 
-// SAFETY: `ibv_mr` is not written after its creation (verbs.h: pointers, a length, keys), and verbs may be called by any thread, as
-// `handle.rs` argues.
+// SAFETY: `ibv_mr` is not written after its creation (verbs.h: pointers, a length, keys), and verbs may be called by
+// any thread, as `handle.rs` argues.
 unsafe impl Send for SharedMr {}
 // SAFETY: as above.
 unsafe impl Sync for SharedMr {}
@@ -110,7 +113,8 @@ impl Drop for Memory {
 }
 
 impl ProtectionDomain {
-    /// Allocates `len` bytes of zeroed, page-aligned memory and registers it, to be shared with the device and with peers.
+    /// Allocates `len` bytes of zeroed, page-aligned memory and registers it, to be shared with the device and with
+    /// peers.
     ///
     /// The rights in `access` are real at once: peers reach the memory if they know or guess its key.
     ///
@@ -123,7 +127,8 @@ impl ProtectionDomain {
         let (pd, ptr) = (self.handle(), pages.ptr());
         let source = Source::Address(ptr);
         source.check_access(access)?;
-        // SAFETY: the pages are `len` bytes of mapped memory, and are freed after the registration is gone: both are in one handle.
+        // SAFETY: the pages are `len` bytes of mapped memory, and are freed after the registration is gone: both are
+        // in one handle.
         let raw = unsafe { source.register(pd, len, access) }
             .map_err(|code| source.error(pd, len, access, code))?;
         // SAFETY: a successful registration returns an initialised `ibv_mr`.
@@ -138,7 +143,8 @@ impl ProtectionDomain {
 }
 
 impl SharedRegion {
-    /// A piece of the region, to be posted with a work request. It borrows the region: a piece of one that is gone cannot be posted.
+    /// A piece of the region, to be posted with a work request. It borrows the region: a piece of one that is gone
+    /// cannot be posted.
     ///
     /// # Panics
     ///
@@ -170,8 +176,8 @@ impl SharedRegion {
     #[track_caller]
     pub fn read_at(&self, offset: usize, to: &mut [u8]) {
         let from = self.at(offset, to.len());
-        // SAFETY: `at` found so many bytes within the region, which stay mapped while it is borrowed. Nobody has a reference to them, so
-        // that they are not in `to`.
+        // SAFETY: `at` found so many bytes within the region, which stay mapped while it is borrowed. Nobody has a
+        // reference to them, so that they are not in `to`.
         unsafe { registered::from_registered(from, to) }
     }
 
@@ -209,8 +215,8 @@ impl SharedRegion {
         unsafe { self.ptr.as_ptr().add(offset) }
     }
 
-    /// Splits the region in two: it keeps the bytes before `at`, and the new one has the others. They share one registration, which is
-    /// gone when both are; a thread may have each.
+    /// Splits the region in two: it keeps the bytes before `at`, and the new one has the others. They share one
+    /// registration, which is gone when both are; a thread may have each.
     ///
     /// # Panics
     ///
@@ -275,8 +281,7 @@ impl fmt::Debug for SharedRegion {
 pub struct SharedSlice<'r> {
     // First: a receive with one entry has a pointer to the slice for its scatter list.
     entry: LocalMemorySlice,
-    /// Compared, and not followed.
-    domain: *const (),
+    domain: usize,
     _region: PhantomData<&'r SharedRegion>,
 }
 
@@ -312,7 +317,7 @@ impl SharedSlice<'_> {
 
     /// The protection domain of its region, as [`identity`] tells it: alive, since the region is borrowed.
     #[inline]
-    pub(crate) fn domain(&self) -> *const () {
+    pub(crate) fn domain(&self) -> usize {
         self.domain
     }
 }
@@ -337,9 +342,9 @@ impl SharedAtomicU64<'_> {
     /// For the moment of one access.
     #[inline]
     fn word(&self) -> &AtomicU64 {
-        // SAFETY: the eight bytes are aligned and within the region, as `atomic_u64` checked, and stay mapped and writable while that is borrowed. This
-        // program accesses them through atomics and copies that count as such alone, and by one thread at a time, since neither this nor the region
-        // is `Sync`.
+        // SAFETY: the eight bytes are aligned and within the region, as `atomic_u64` checked, and stay mapped and
+        // writable while that is borrowed. This program accesses them through atomics and copies that count as such
+        // alone, and by one thread at a time, since neither this nor the region is `Sync`.
         unsafe { AtomicU64::from_ptr(self.word) }
     }
 

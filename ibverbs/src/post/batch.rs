@@ -174,8 +174,8 @@ impl<T: Transport> SendBatch<'_, T, Raw> {
     ///
     /// Inline data is copied at once and has no such conditions.
     ///
-    /// There is room in the send queue: the requests of this batch, and earlier ones of which neither the
-    /// completion nor that of a later send request was polled, are no more than [`capacity`](QueuePair::capacity)
+    /// There is room in the send queue: the requests of this batch, and earlier ones, of either level, of which neither
+    /// the completion nor that of a later send request was polled, are no more than [`capacity`](QueuePair::capacity)
     /// says; and if they are as many, no operation is added to a batch of this queue pair before such a
     /// completion is polled. (Operations of `Srd`, of the feature `efa`, complete in any order: each is counted until its own
     /// completion is polled.) Most providers tell a full queue when the batch is submitted, and have done nothing.

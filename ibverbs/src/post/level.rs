@@ -210,7 +210,8 @@ pub(super) fn add_raw<T: Transport, V: Verb>(
     unsafe { (*qp).wr_id = wr_id };
     // SAFETY: as above.
     unsafe { (*qp).wr_flags = flags | payload.flags() };
-    // SAFETY: the queue pair is alive, a batch is open on it (no operation is granted otherwise), and the operation was granted.
+    // SAFETY: the queue pair is alive, a batch is open on it (no operation is granted otherwise), and the operation
+    // was granted.
     unsafe { verb.begin(qp) };
     // SAFETY: a batch is open and a request was begun in it; the builder checked the function; the
     // address is usable, and its handle borrowed by the caller's caller, from whom the request is.

@@ -150,8 +150,8 @@ impl<T: Transport, I> SendOp<'_, T, Raw, I> {
     ///
     /// # Safety
     ///
-    /// `begin` calls the provider's function for an operation of `op`, which takes no payload, and nothing else: the request is
-    /// complete when it returns.
+    /// `begin` calls the provider's function for an operation of `op`, which takes no payload, and nothing else: the
+    /// request is complete when it returns.
     #[inline]
     pub(super) unsafe fn add_bare(
         self,

@@ -15,8 +15,8 @@ const MAX_ENTRIES: u32 = 64;
 const MAX_CHAIN: usize = 32;
 
 impl<'a> RecvRequest<'a, Shared> {
-    /// A request that fills slices of a [`SharedRegion`](crate::SharedRegion) one after the other. Its completion carries
-    /// `wr_id`.
+    /// A request that fills slices of a [`SharedRegion`](crate::SharedRegion) one after the other. Its completion
+    /// carries `wr_id`.
     #[inline]
     pub fn shared(wr_id: u64, slices: &'a [SharedSlice<'a>]) -> RecvRequest<'a, Shared> {
         RecvRequest::of_list(wr_id, slices)
@@ -32,14 +32,15 @@ impl<'a> RecvRequest<'a, Shared> {
 }
 
 impl<T: Transport, S: State> QueuePair<T, S> {
-    /// Posts receive requests for shared memory: an array, a `Vec` or a `&mut` slice. Those that have one scatter entry each are posted with one
-    /// call, others with a call for every 32 requests or 64 entries.
+    /// Posts receive requests for shared memory: an array, a `Vec` or a `&mut` slice. Those that have one scatter
+    /// entry each are posted with one call, others with a call for every 32 requests or 64 entries.
     ///
     /// # Errors
     ///
-    /// - [`Error::TooManyScatterEntries`] if a request has more entries than the queue was created with, or more than 64;
-    ///   nothing is posted then.
-    /// - [`Error::ProtectionDomainMismatch`] if an entry is of another domain than the queue pair; nothing is posted then.
+    /// - [`Error::TooManyScatterEntries`] if a request has more entries than the queue was created with, or more than
+    ///   64; nothing is posted then.
+    /// - [`Error::ProtectionDomainMismatch`] if an entry is of another domain than the queue pair; nothing is posted
+    ///   then.
     /// - [`Error::NoReceiveQueue`] if the queue pair takes its receives from a
     ///   [`SharedReceiveQueue`](crate::SharedReceiveQueue).
     /// - [`Error::PostReceive`] if the device refuses, most often because the receive queue is full. It
@@ -72,8 +73,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         // Once: what `as_mut` returns the next time may be another slice.
         post_shared(requests.as_mut(), granted, domain, "ibv_post_recv", |first, bad| {
             // SAFETY: the queue pair is alive, and `ibv_qp_ex` begins with its `ibv_qp`; the chain is valid, as
-            // `PostCall` says. The memory is of the queue pair's domain, stays registered for as long as the queue pair is alive, and nobody
-            // has a reference to it.
+            // `PostCall` says. The memory is of the queue pair's domain, stays registered for as long as the queue
+            // pair is alive, and nobody has a reference to it.
             unsafe { ffi::ibv_post_recv(core.raw().cast(), first, bad) }
         })
     }
@@ -84,7 +85,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
 pub(crate) fn post_shared(
     requests: &mut [RecvRequest<'_, Shared>],
     granted: u32,
-    domain: *const (),
+    domain: usize,
     verb: &'static str,
     mut call: impl PostCall + FnMut(*mut ffi::ibv_recv_wr, &mut *mut ffi::ibv_recv_wr) -> i32,
 ) -> Result<()> {
@@ -94,7 +95,8 @@ pub(crate) fn post_shared(
     for index in (0..len).rev() {
         // SAFETY: the index is below their number.
         let request = unsafe { first.add(index) };
-        // SAFETY: it points to one of the requests, which are borrowed exclusively, and from here on accessed through `first` alone.
+        // SAFETY: it points to one of the requests, which are borrowed exclusively, and from here on accessed through
+        // `first` alone.
         let request = unsafe { &mut *request };
         match request.slices() {
             [] => {}
@@ -113,15 +115,15 @@ pub(crate) fn post_shared(
     if len == 0 {
         return Ok(());
     }
-    // A `RecvRequest` is an `ibv_recv_wr` (`repr(transparent)`); and a `SharedSlice` begins with its `ibv_sge` (`repr(C)`), so that a pointer
-    // to one is a list of one entry.
+    // A `RecvRequest` is an `ibv_recv_wr` (`repr(transparent)`); and a `SharedSlice` begins with its `ibv_sge`
+    // (`repr(C)`), so that a pointer to one is a list of one entry.
     call_and_explain(first.cast(), len, verb, &mut call)
 }
 
 /// That a list is not longer than `max`, and of the domain `domain`.
 #[cold]
 #[inline(never)]
-fn check(slices: &[SharedSlice<'_>], max: u32, domain: *const ()) -> Result<()> {
+fn check(slices: &[SharedSlice<'_>], max: u32, domain: usize) -> Result<()> {
     if slices.len() > max as usize {
         return Err(too_many_entries(slices.len() as u32, max));
     }

@@ -48,8 +48,8 @@ impl Requests {
         self.len = 0;
     }
 
-    /// Makes sure that there is a next request. If there may be none, because the batch has as many as the send queue has places,
-    /// it returns their number.
+    /// Makes sure that there is a next request. If there may be none, because the batch has as many as the send queue
+    /// has places, it returns their number.
     #[inline]
     pub(super) fn reserve(&mut self) -> std::result::Result<(), usize> {
         if self.len == self.requests.len && !self.grow() {
@@ -67,15 +67,15 @@ impl Requests {
     pub(super) unsafe fn slot(&mut self) -> Slot<'_> {
         let request = self.requests.at(self.len);
         let bytes = self.bytes.at(self.len * self.bytes_each);
-        // SAFETY: the request is one of the array, by the caller's promise, and was written by `Array::new`; self is borrowed exclusively for
-        // as long as the reference lives, and providers know of no request outside of `post`.
+        // SAFETY: the request is one of the array, by the caller's promise, and was written by `Array::new`; self is
+        // borrowed exclusively for as long as the reference lives, and providers know of no request outside of `post`.
         let request = unsafe { &mut *request };
         let entries = request.sg_list;
         Slot { request, entries, bytes, len: &mut self.len }
     }
 
-    /// Takes all requests out of the batch, and hands their chain to `call`, if there are any. It stores the first request that
-    /// it refuses, and returns a failure code or zero.
+    /// Takes all requests out of the batch, and hands their chain to `call`, if there are any. It stores the first
+    /// request that it refuses, and returns a failure code or zero.
     #[inline]
     pub(crate) fn post(
         &mut self,
@@ -130,8 +130,8 @@ impl Requests {
     }
 }
 
-/// The error of a chain of `requested` requests from `first` on, of which the provider refused `bad` and what follows it. In a
-/// box, so that the caller's result can stay in registers.
+/// The error of a chain of `requested` requests from `first` on, of which the provider refused `bad` and what follows
+/// it. In a box, so that the caller's result can stay in registers.
 #[cold]
 #[inline(never)]
 fn failure(
@@ -162,7 +162,8 @@ impl Slot<'_> {
     pub(super) unsafe fn set_entries(&mut self, entries: impl Iterator<Item = ffi::ibv_sge>) {
         let mut len = 0;
         for entry in entries {
-            // SAFETY: the list has room for as many as were granted, by the caller's promise, and self is borrowed exclusively.
+            // SAFETY: the list has room for as many as were granted, by the caller's promise, and self is borrowed
+            // exclusively.
             let to = unsafe { self.entries.add(len) };
             // SAFETY: as above.
             unsafe { to.write(entry) };
@@ -171,7 +172,8 @@ impl Slot<'_> {
         self.request.num_sge = len as i32;
     }
 
-    /// Copies these bytes, one slice after the other, and makes them what is sent inline. Returns the flag that says so.
+    /// Copies these bytes, one slice after the other, and makes them what is sent inline. Returns the flag that says
+    /// so.
     ///
     /// # Safety
     ///
@@ -201,8 +203,8 @@ impl Slot<'_> {
     }
 }
 
-/// Plain values at a place of their own, to which C code has pointers. It is held as a raw pointer, which those are derived
-/// from: a `Box` or a `Vec` would claim to be the only way to its contents.
+/// Plain values at a place of their own, to which C code has pointers. It is held as a raw pointer, which those are
+/// derived from: a `Box` or a `Vec` would claim to be the only way to its contents.
 struct Array<T> {
     ptr: NonNull<T>,
     len: usize,

@@ -1,8 +1,8 @@
 //! Batches of the shared level: filled by safe code, submitted by safe code.
 //!
-//! They are posted through the classic interface, `ibv_post_send`. Each provider that has the extended one too looks there whether
-//! the send queue has room before it writes a request over another, which some do not do in the extended one:
-//! `docs/decisions.md` says more.
+//! They are posted through the classic interface, `ibv_post_send`. Each provider that has the extended one too looks
+//! there whether the send queue has room before it writes a request over another, which some do not do in the extended
+//! one: `docs/decisions.md` says more.
 
 use std::ptr;
 
@@ -26,8 +26,9 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// Starts a batch of send requests that safe code may submit: their payloads are slices of a
     /// [`SharedRegion`](crate::SharedRegion), and inline data.
     ///
-    /// Its operations are those of [`start_send`](Self::start_send), but for those that few devices have: windows, flushes and
-    /// atomic writes; and on `Srd` (feature `efa`) there are only sends. No lock is held before it is submitted.
+    /// Its operations are those of [`start_send`](Self::start_send), but for those that few devices have: windows,
+    /// flushes and atomic writes; and on `Srd` (feature `efa`) there are only sends. No lock is held before it is
+    /// submitted.
     ///
     /// Batches of both levels may be submitted in turn.
     ///
@@ -59,8 +60,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
 
 impl<'qp, T: Transport> SendBatch<'qp, T, Shared> {
     /// Begins an operation that goes to the queue pair `remote_qpn` at the port that `ah` names, as
-    /// [`to`](SendBatch::to) of a batch of [`start_send`](QueuePair::start_send) does. The handle must outlive the batch: it is
-    /// read when that is submitted.
+    /// [`to`](SendBatch::to) of a batch of [`start_send`](QueuePair::start_send) does. The handle must outlive the
+    /// batch: it is read when that is submitted.
     #[doc(alias = "ibv_post_send")]
     #[inline]
     pub fn to(
@@ -82,22 +83,25 @@ impl<'qp, T: Transport> SendBatch<'qp, T, Shared> {
 
     /// Posts the batch, with one call.
     ///
-    /// What the memory holds when the device reads it is what is sent; what it holds when the device writes it is replaced. So a
-    /// message may be mixed of old and new, if the program does not wait for the completion; memory is safe all the same.
+    /// What the memory holds when the device reads it is what is sent; what it holds when the device writes it is
+    /// replaced. So a message may be mixed of old and new, if the program does not wait for the completion; memory is
+    /// safe all the same.
     ///
-    /// The provider takes locks meanwhile, mlx5 and hns that of the completion queue as well if the send queue seems to be full,
-    /// and ionic in any case: submit no such batch within a poll of that queue, or the thread waits for itself.
+    /// The provider takes locks meanwhile, mlx5 and hns that of the completion queue as well if the send queue seems
+    /// to be full, and ionic in any case: submit no such batch within a poll of that queue, or the thread waits for
+    /// itself.
     ///
     /// # Errors
     ///
     /// - [`Error::NotReadyToSend`] if a queue pair in [`Manual`](crate::Manual) was not asked for RTS yet.
-    /// - [`Error::AbortedBefore`] if a batch of [`start_send`](QueuePair::start_send) was aborted or failed, on the one driver
-    ///   (ionic) that does not get over it.
-    /// - [`Error::OperationNotGranted`], [`Error::TooManyScatterEntries`], [`Error::InlineTooLong`], [`Error::BeyondRemote`],
-    ///   [`Error::ProtectionDomainMismatch`], [`Error::Unsupported`] or [`Error::InvalidArgument`] if an operation of the batch was
-    ///   refused; the first such one is told. Nothing is posted then.
-    /// - [`Error::PostShared`] if the device refuses, most often because the send queue is full. It tells how many of the
-    ///   operations, from the first, are posted: those complete, the others are not.
+    /// - [`Error::AbortedBefore`] if a batch of [`start_send`](QueuePair::start_send) was aborted or failed, on the
+    ///   one driver (ionic) that does not get over it.
+    /// - [`Error::OperationNotGranted`], [`Error::TooManyScatterEntries`], [`Error::InlineTooLong`],
+    ///   [`Error::BeyondRemote`], [`Error::ProtectionDomainMismatch`], [`Error::Unsupported`] or
+    ///   [`Error::InvalidArgument`] if an operation of the batch was refused; the first such one is told. Nothing is
+    ///   posted then.
+    /// - [`Error::PostShared`] if the device refuses, most often because the send queue is full. It tells how many of
+    ///   the operations, from the first, are posted: those complete, the others are not.
     #[doc(alias = "ibv_post_send")]
     #[inline]
     pub fn submit(self) -> Result<()> {

@@ -287,8 +287,8 @@ impl Core {
         }
     }
 
-    /// Begins a shared batch, and first aborts one that was forgotten. If the queue pair is not ready to send, the batch is
-    /// refused.
+    /// Begins a shared batch, and first aborts one that was forgotten. If the queue pair is not ready to send, the
+    /// batch is refused.
     #[inline]
     pub(crate) fn start_shared(&mut self) {
         self.inner.requests.clear();
@@ -316,7 +316,7 @@ impl Core {
 
     /// The protection domain, as [`SharedSlice::domain`](crate::SharedSlice) tells it.
     #[inline]
-    pub(crate) fn domain(&self) -> *const () {
+    pub(crate) fn domain(&self) -> usize {
         identity(&self.inner.pd)
     }
 
@@ -345,10 +345,11 @@ impl Core {
         }
         let qp = self.raw().cast();
         self.inner.requests.post(|first, bad| {
-            // SAFETY: the queue pair is alive and ready to send, and no batch is open on it; the chain ends in null, and its
-            // scatter lists and inline data are its own. Operations, entries and inline bytes are within what was granted; address
-            // handles are borrowed by the batch. What the entries name is memory of the queue pair's domain, which stays registered for as
-            // long as the queue pair is alive, and to which nobody has a reference.
+            // SAFETY: the queue pair is alive and ready to send, and no batch is open on it; the chain ends in null,
+            // and its scatter lists and inline data are its own. Operations, entries and inline bytes are within what
+            // was granted; address handles are borrowed by the batch. What the entries name is memory of the queue
+            // pair's domain, which stays registered for as long as the queue pair is alive, and to which nobody has a
+            // reference.
             unsafe { ffi::ibv_post_send(qp, first, bad) }
         })
     }
