@@ -1,6 +1,7 @@
 //! Peers that go away while data moves, queues that overflow, and parts of another device: what fails says so,
 //! what was posted ends in order, and nothing else is harmed.
 
+use std::iter::successors;
 use std::time::Duration;
 
 use ibverbs::{
@@ -14,7 +15,10 @@ use ibverbs_tests::{
     way, Ability, Bed, Mem, Prepared, Side, Wc, PORT, QKEY,
 };
 
+/// The least length of a transfer that is interrupted.
 const LONG: usize = 1 << 16;
+/// The greatest one.
+const LONGEST: usize = LONG << 7;
 const COUNT: u64 = 100;
 
 /// Two queue pairs that give up soon.
@@ -46,12 +50,12 @@ fn first(cq: &CompletionQueue) -> Vec<Wc> {
     found
 }
 
-/// Posts many long signaled writes.
+/// Posts many signaled writes of this length.
 #[track_caller]
-fn write_all(a: &mut Side, from: &Mem, remote: RemoteMemorySlice) {
+fn write_all(a: &mut Side, from: &Mem, len: usize, remote: RemoteMemorySlice) {
     submit(&mut a.qp, |batch| {
         for id in 0..COUNT {
-            batch.op().signaled().write(id, &[from.slice(..)], remote);
+            batch.op().signaled().write(id, &[from.slice(..len)], remote);
         }
     })
     .unwrap();
@@ -78,21 +82,23 @@ fn assert_failed(a: &mut Side, mut found: Vec<Wc>, reasons: &[WcStatus]) -> Opti
     Some(done)
 }
 
-/// Makes an attempt to interrupt a transfer until one was in time: the processor may be busy elsewhere.
+/// Makes an attempt to interrupt a transfer of the length that it is given, until one was in time: the processor may
+/// be busy elsewhere, so that each transfer is longer than the one before.
 #[track_caller]
-fn until_in_time(attempt: impl Fn() -> bool) {
-    assert!((0..20).any(|_| attempt()), "the transfers were always over already");
+fn until_in_time(attempt: impl Fn(usize) -> bool) {
+    let mut lengths = successors(Some(LONG), |len| Some(len * 2).filter(|len| *len <= LONGEST));
+    assert!(lengths.any(attempt), "the transfers were always over already");
 }
 
 #[test]
 fn a_peer_that_is_dropped_in_mid_transfer_fails_the_rest_in_order() {
     let bed = Bed::new();
-    until_in_time(|| {
+    until_in_time(|len| {
         let (mut a, b) = impatient(&bed);
-        let (from, to) = (bed.mem(LONG), bed.mem(LONG));
-        let data = pattern(LONG, 1);
+        let (from, to) = (bed.mem(len), bed.mem(len));
+        let data = pattern(len, 1);
         from.write(0, &data);
-        write_all(&mut a, &from, to.remote());
+        write_all(&mut a, &from, len, to.remote());
         let first = first(&a.send_cq);
         drop(b);
         let Some(done) = assert_failed(&mut a, first, &[WcStatus::RETRY_EXC_ERR]) else {
@@ -105,7 +111,7 @@ fn a_peer_that_is_dropped_in_mid_transfer_fails_the_rest_in_order() {
         let Side { qp, send_cq, recv_cq, bed } = a;
         let a = Prepared { qp: qp.reset().unwrap(), send_cq, recv_cq, bed: bed.clone() };
         let (mut a, _b) = connect(a, prepare(&bed, |builder| builder));
-        to.write(0, &[0; LONG]);
+        to.write(0, &vec![0; len]);
         submit(&mut a.qp, |batch| batch.op().signaled().write(1, &[from.slice(..)], to.remote()))
             .unwrap();
         assert_eq!(wait_one(&a.send_cq, 1).ok, Ok(()));
@@ -117,9 +123,9 @@ fn a_peer_that_is_dropped_in_mid_transfer_fails_the_rest_in_order() {
 #[test]
 fn a_peer_that_fails_in_mid_transfer_flushes_its_receives_in_order() {
     let bed = Bed::new();
-    until_in_time(|| {
+    until_in_time(|len| {
         let (mut a, mut b) = impatient(&bed);
-        let (from, to) = (bed.mem(LONG), bed.mem(LONG));
+        let (from, to) = (bed.mem(len), bed.mem(len));
         let slices = [to.slice(..)];
         let receives = (0..COUNT).map(|id| RecvRequest::new(id, &slices));
         post_recv(&mut b.qp, receives.collect::<Vec<_>>()).unwrap();
@@ -152,16 +158,16 @@ fn a_peer_that_fails_in_mid_transfer_flushes_its_receives_in_order() {
 fn a_peer_whose_process_is_killed_fails_the_rest_in_order() {
     let bed = Bed::new();
     if role().is_some() {
-        let _connection = be_peer(&bed, LONG);
+        let _connection = be_peer(&bed, LONGEST);
         wait_for_death();
     }
-    let mem = bed.mem(LONG);
-    until_in_time(|| {
+    let mem = bed.mem(LONGEST);
+    until_in_time(|len| {
         let name = "a_peer_whose_process_is_killed_fails_the_rest_in_order";
         let timeout = AckTimeout::at_least(Duration::from_millis(60));
         let prepared = prepare(&bed, |builder| builder.set_timeout(timeout).set_retry_count(3));
         let (peer, mut a, remote) = connect_to(name, prepared, &mem);
-        write_all(&mut a, &mem, remote);
+        write_all(&mut a, &mem, len, remote);
         let first = first(&a.send_cq);
         drop(peer);
         // The kernel may take the memory first, or the queue pair.
