@@ -330,6 +330,19 @@ pub enum Error {
     )]
     NoReceiveQueue,
 
+    /// As many buffers are posted to a queue of the owned level as it takes.
+    #[error("the {queue} queue has no place for another buffer: its {capacity} are taken until completions are polled (of sends, signaled ones)")]
+    QueueFull {
+        /// Which queue: send or receive.
+        queue: &'static str,
+        /// How many buffers it takes.
+        capacity: usize,
+    },
+
+    /// A queue of the owned level was to be drained without a completion queue that could be polled meanwhile.
+    #[error("draining takes all completion queues to which what was posted completes, unless they were dropped")]
+    CompletionQueueNeeded,
+
     /// A work request has more scatter entries than its queue was created with.
     #[error(
         "a {queue} work request has {entries} scatter entries, but its queue was granted {granted}"

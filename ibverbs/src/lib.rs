@@ -130,6 +130,7 @@ mod grh;
 mod handle;
 mod mr;
 mod mw;
+mod owned;
 mod pd;
 mod post;
 mod provider;
@@ -172,6 +173,10 @@ pub use mr::{
     SharedAtomicU64, SharedRegion, SharedSlice,
 };
 pub use mw::{MemoryWindow, WindowType, WindowType1, WindowType2};
+pub use owned::{
+    Buffer, BufferPool, Owned, OwnedBatch, OwnedCompletion, OwnedCompletionQueue, OwnedCompletions,
+    OwnedOp, OwnedQueuePair, OwnedSharedReceiveQueue,
+};
 pub use pd::ProtectionDomain;
 pub use post::{
     FlushLevel, FlushPlacement, Imm, Level, NoImm, Payload, Raw, RecvChain, RecvRequest, SendBatch,
@@ -179,7 +184,7 @@ pub use post::{
 };
 pub use qp::{
     AckTimeout, Atomic, CanModify, CanReceive, CanSend, Connected, DataInOrder, DataOperation,
-    Datagram, Init, Manual, PreparedQueuePair, QpState, QueuePair, QueuePairAttr,
+    Datagram, Init, Manual, PreparedQueuePair, QpState, QueueLevel, QueuePair, QueuePairAttr,
     QueuePairAttrMask, QueuePairBuilder, QueuePairCapacity, QueuePairEndpoint, Rc, RdmaRead,
     RdmaWrite, Reliable, Reset, RnrRetry, RnrTimer, RouteFailure, Rtr, Rts, SendOps, State,
     TransitionFailure, Transport, Uc, Ud, Unconnected,

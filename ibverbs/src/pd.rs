@@ -11,6 +11,7 @@ use crate::error::{created, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
 use crate::mr::SharedMr;
+use crate::owned::{Owned, OwnedCompletionQueue};
 use crate::qp::{QueuePairBuilder, Transport};
 
 /// A protection domain. Memory can be used by the queue pairs of its own domain only.
@@ -158,6 +159,22 @@ impl ProtectionDomain {
         recv_cq: &'a CompletionQueue,
         port: u8,
     ) -> Result<QueuePairBuilder<'a, T>> {
+        QueuePairBuilder::new(self, send_cq, recv_cq, port)
+    }
+
+    /// Starts a queue pair of the owned level: as [`create_qp`](Self::create_qp), with completion queues that hand
+    /// buffers back.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`create_qp`](Self::create_qp).
+    #[doc(alias = "ibv_create_qp_ex")]
+    pub fn create_owned_qp<'a, T: Transport>(
+        &'a self,
+        send_cq: &'a OwnedCompletionQueue,
+        recv_cq: &'a OwnedCompletionQueue,
+        port: u8,
+    ) -> Result<QueuePairBuilder<'a, T, Owned>> {
         QueuePairBuilder::new(self, send_cq, recv_cq, port)
     }
 

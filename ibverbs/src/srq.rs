@@ -11,6 +11,7 @@ use crate::context::ContextInner;
 use crate::error::{at_least_one, check, created, error_number, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::{Destroy, Handle};
+use crate::owned::KeptTables;
 use crate::pd::{identity, PdHandle, PdUser, ProtectionDomain};
 use crate::post::{post_chain, post_requests, post_shared, RecvChain, RecvRequest, Shared};
 
@@ -63,6 +64,8 @@ pub(crate) type SrqHandle = Arc<Handle<SrqInner>>;
 
 pub(crate) struct SrqInner {
     raw: NonNull<ffi::ibv_srq>,
+    /// The buffers that are posted, on the owned level.
+    _tables: KeptTables,
     pd: PdUser,
 }
 
@@ -136,6 +139,15 @@ impl SharedReceiveQueueBuilder<'_> {
     /// - [`Error::Verb`] if the kernel refuses for another reason.
     #[doc(alias = "ibv_create_srq")]
     pub fn build(self) -> Result<SharedReceiveQueue> {
+        self.build_with(KeptTables::default())
+    }
+
+    pub(crate) fn max_wr(&self) -> u32 {
+        self.max_wr
+    }
+
+    /// Creates a queue that keeps these tables until it is destroyed.
+    pub(crate) fn build_with(self, tables: KeptTables) -> Result<SharedReceiveQueue> {
         const VERB: &str = "ibv_create_srq";
         at_least_one(DEPTH, self.max_wr)?;
         check_capacity(self.pd.handle().context(), VERB, self.max_wr, self.max_sge)?;
@@ -150,7 +162,8 @@ impl SharedReceiveQueueBuilder<'_> {
         // SAFETY: the domain is alive, and the attributes are a whole structure.
         let raw = created(|| unsafe { ffi::ibv_create_srq(self.pd.as_raw(), &mut attr) });
         let raw = raw.map_err(|code| Error::from_code(VERB, code))?;
-        let inner = Arc::new(Handle::new(SrqInner { raw, pd: PdUser::new(self.pd.handle()) }));
+        let inner = SrqInner { raw, _tables: tables, pd: PdUser::new(self.pd.handle()) };
+        let inner = Arc::new(Handle::new(inner));
         // Not what `attr` says now: providers that grant more do not all say so, and one might say too much.
         Ok(SharedReceiveQueue { inner, max_sge: self.max_sge, lost: false })
     }

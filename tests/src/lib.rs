@@ -13,6 +13,7 @@ mod device;
 pub mod ids;
 mod link;
 mod memory;
+mod owned;
 mod pair;
 mod peer;
 mod process;
@@ -33,6 +34,10 @@ pub use device::{
 };
 pub use link::Link;
 pub use memory::{pattern, Mem};
+pub use owned::{
+    filled, owned_cq, owned_pair, owned_pair_with, poll_owned, prepare_owned, wait_owned, Done,
+    OwnedSide,
+};
 pub use pair::{
     connect, pair, pair_with, post_pieces, post_recv, prepare, prepare_on, submit, unconnected,
     Prepared, Side,

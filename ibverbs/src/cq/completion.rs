@@ -65,7 +65,18 @@ impl<'cq> Completions<'cq> {
             }
             Position::End => return None,
         }
-        Some(WorkCompletion { raw: self.raw, cq: self.cq, _lent: PhantomData })
+        self.at_hand()
+    }
+
+    /// The completion that [`next`](Self::next) has lent last.
+    #[inline]
+    pub(crate) fn at_hand(&mut self) -> Option<WorkCompletion<'_>> {
+        match self.position {
+            Position::Within => {
+                Some(WorkCompletion { raw: self.raw, cq: self.cq, _lent: PhantomData })
+            }
+            Position::First | Position::End => None,
+        }
     }
 }
 

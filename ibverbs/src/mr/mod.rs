@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 pub use access::AccessFlags;
 pub use advise::{Advice, AdviseFlags};
 pub use page_buf::PageBuf;
-pub(crate) use shared::SharedMr;
+pub(crate) use shared::{register_pages, SharedMr};
 pub use shared::{SharedAtomicU64, SharedRegion, SharedSlice};
 pub(crate) use slice::try_resolve;
 pub use slice::{LocalMemorySlice, RemoteMemorySlice};

@@ -112,6 +112,32 @@ impl Drop for Memory {
     }
 }
 
+/// Memory that was registered just now.
+pub(crate) struct Registered {
+    pub(crate) registration: Handle<SharedMr>,
+    pub(crate) ptr: NonNull<u8>,
+    pub(crate) lkey: u32,
+    pub(crate) rkey: u32,
+}
+
+/// Allocates zeroed pages and registers them.
+pub(crate) fn register_pages(pd: &PdHandle, len: usize, access: AccessFlags) -> Result<Registered> {
+    let pages = PageBuf::new(len)?;
+    let ptr = pages.ptr();
+    let source = Source::Address(ptr);
+    source.check_access(access)?;
+    // SAFETY: the pages are `len` bytes of mapped memory, and are freed after the registration is gone: both are
+    // in one handle.
+    let raw = unsafe { source.register(pd, len, access) }
+        .map_err(|code| source.error(pd, len, access, code))?;
+    // SAFETY: a successful registration returns an initialised `ibv_mr`.
+    let lkey = unsafe { (*raw.as_ptr()).lkey };
+    // SAFETY: as above.
+    let rkey = unsafe { (*raw.as_ptr()).rkey };
+    let registration = Handle::new(SharedMr { raw, _pages: pages, _pd: pd.clone() });
+    Ok(Registered { registration, ptr, lkey, rkey })
+}
+
 impl ProtectionDomain {
     /// Allocates `len` bytes of zeroed, page-aligned memory and registers it, to be shared with the device and with
     /// peers.
@@ -123,20 +149,9 @@ impl ProtectionDomain {
     /// Those of [`allocate`](Self::allocate).
     #[doc(alias = "ibv_reg_mr")]
     pub fn allocate_shared(&self, len: usize, access: AccessFlags) -> Result<SharedRegion> {
-        let pages = PageBuf::new(len)?;
-        let (pd, ptr) = (self.handle(), pages.ptr());
-        let source = Source::Address(ptr);
-        source.check_access(access)?;
-        // SAFETY: the pages are `len` bytes of mapped memory, and are freed after the registration is gone: both are
-        // in one handle.
-        let raw = unsafe { source.register(pd, len, access) }
-            .map_err(|code| source.error(pd, len, access, code))?;
-        // SAFETY: a successful registration returns an initialised `ibv_mr`.
-        let lkey = unsafe { (*raw.as_ptr()).lkey };
-        // SAFETY: as above.
-        let rkey = unsafe { (*raw.as_ptr()).rkey };
-        let registration = Some(Handle::new(SharedMr { raw, _pages: pages, _pd: pd.clone() }));
-        let memory = Arc::new(Memory { registration, access, pd: pd.clone() });
+        let pd = self.handle();
+        let Registered { registration, ptr, lkey, rkey } = register_pages(pd, len, access)?;
+        let memory = Arc::new(Memory { registration: Some(registration), access, pd: pd.clone() });
         let domain = identity(pd);
         Ok(SharedRegion { ptr, len, lkey, rkey, domain, memory, _one_thread: PhantomData })
     }

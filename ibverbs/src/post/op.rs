@@ -13,11 +13,11 @@ use crate::qp::{Atomic, Core, RdmaRead, RdmaWrite, Reliable, SendOps, Transport}
 
 /// An operation that carries no immediate data.
 #[derive(Debug)]
-pub struct NoImm(());
+pub struct NoImm(pub(crate) ());
 
 /// An operation that carries immediate data.
 #[derive(Debug)]
-pub struct Imm(u32);
+pub struct Imm(pub(crate) u32);
 
 mod sealed {
     pub trait Sealed {}

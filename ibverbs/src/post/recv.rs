@@ -108,7 +108,7 @@ unsafe fn entries(request: *const ffi::ibv_recv_wr) -> u32 {
 ///
 /// `first` points to `len` requests that nobody else accesses. What follows each need not be initialized.
 #[inline]
-pub(super) unsafe fn link(first: *mut ffi::ibv_recv_wr, len: usize, granted: u32) -> Result<()> {
+pub(crate) unsafe fn link(first: *mut ffi::ibv_recv_wr, len: usize, granted: u32) -> Result<()> {
     let mut request = first;
     for left in (0..len).rev() {
         // SAFETY: it points to a request that nobody else accesses.
@@ -157,7 +157,7 @@ impl<F: FnOnce(*mut ffi::ibv_recv_wr, &mut *mut ffi::ibv_recv_wr) -> c_int> Post
 
 /// Makes the call for a valid chain of `len` requests that stand one behind the other.
 #[inline]
-pub(super) fn call_and_explain(
+pub(crate) fn call_and_explain(
     first: *mut ffi::ibv_recv_wr,
     len: usize,
     verb: &'static str,

@@ -10,6 +10,13 @@ pub enum Refusal {
     NotGranted(SendOps),
     /// What a shared batch of this transport does not have.
     NotClassic,
+    /// More operations than there are places for.
+    QueueFull(usize),
+    /// More bytes of a buffer than it has.
+    BeyondBuffer {
+        len: usize,
+        size: usize,
+    },
     /// More operations than the send queue has places.
     BatchTooLong(usize),
     ScatterEntries(usize),
@@ -40,6 +47,10 @@ impl Refusal {
             Refusal::NotClassic => Error::Unsupported {
                 operation: "a write or a read in a shared batch of this transport",
             },
+            Refusal::QueueFull(capacity) => Error::QueueFull { queue: "send", capacity },
+            Refusal::BeyondBuffer { len, size } => {
+                Error::OutOfBounds { what: "buffer", start: 0, end: len as u64, len: size as u64 }
+            }
             Refusal::BatchTooLong(places) => Error::InvalidArgument {
                 what: "the number of operations in a shared batch",
                 value: places as u64 + 1,

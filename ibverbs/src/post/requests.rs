@@ -20,8 +20,8 @@ pub(crate) struct Requests {
 }
 
 /// The next request, which is not in the batch before [`push`](Self::push).
-pub(super) struct Slot<'a> {
-    pub(super) request: &'a mut ffi::ibv_send_wr,
+pub(crate) struct Slot<'a> {
+    pub(crate) request: &'a mut ffi::ibv_send_wr,
     entries: *mut ffi::ibv_sge,
     bytes: *mut u8,
     len: &'a mut usize,
@@ -48,10 +48,22 @@ impl Requests {
         self.len = 0;
     }
 
+    /// How many requests are in the batch.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The identifier of a request of the batch, or of the one that was posted last.
+    pub(crate) fn wr_id(&self, index: usize) -> Option<u64> {
+        // SAFETY: the request is one of the array, since the index is below its length.
+        (index < self.requests.len).then(|| unsafe { (*self.requests.at(index)).wr_id })
+    }
+
     /// Makes sure that there is a next request. If there may be none, because the batch has as many as the send queue
     /// has places, it returns their number.
     #[inline]
-    pub(super) fn reserve(&mut self) -> std::result::Result<(), usize> {
+    pub(crate) fn reserve(&mut self) -> std::result::Result<(), usize> {
         if self.len == self.requests.len && !self.grow() {
             return Err(self.max_len);
         }
@@ -64,7 +76,7 @@ impl Requests {
     ///
     /// [`reserve`](Self::reserve) has returned `Ok` since the last request was pushed.
     #[inline]
-    pub(super) unsafe fn slot(&mut self) -> Slot<'_> {
+    pub(crate) unsafe fn slot(&mut self) -> Slot<'_> {
         let request = self.requests.at(self.len);
         let bytes = self.bytes.at(self.len * self.bytes_each);
         // SAFETY: the request is one of the array, by the caller's promise, and was written by `Array::new`; self is
@@ -149,7 +161,7 @@ fn failure(
 impl Slot<'_> {
     /// Puts the request, which was described, into the batch.
     #[inline]
-    pub(super) fn push(self) {
+    pub(crate) fn push(self) {
         *self.len += 1;
     }
 
@@ -159,7 +171,7 @@ impl Slot<'_> {
     ///
     /// They are no more than the queue pair was granted.
     #[inline]
-    pub(super) unsafe fn set_entries(&mut self, entries: impl Iterator<Item = ffi::ibv_sge>) {
+    pub(crate) unsafe fn set_entries(&mut self, entries: impl Iterator<Item = ffi::ibv_sge>) {
         let mut len = 0;
         for entry in entries {
             // SAFETY: the list has room for as many as were granted, by the caller's promise, and self is borrowed

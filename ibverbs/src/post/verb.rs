@@ -49,20 +49,20 @@ macro_rules! verb {
 }
 
 /// Immediate data is in network byte order in all of these.
-pub(super) struct Send;
-pub(super) struct SendImm(pub(super) u32);
-pub(super) struct SendInv(pub(super) u32);
-pub(super) struct Write(pub(super) RemoteMemorySlice);
-pub(super) struct WriteImm(pub(super) RemoteMemorySlice, pub(super) u32);
-pub(super) struct Read(pub(super) RemoteMemorySlice);
-pub(super) struct CompareSwap {
-    pub(super) remote: RemoteMemorySlice,
-    pub(super) compare: u64,
-    pub(super) swap: u64,
+pub(crate) struct Send;
+pub(crate) struct SendImm(pub(crate) u32);
+pub(crate) struct SendInv(pub(crate) u32);
+pub(crate) struct Write(pub(crate) RemoteMemorySlice);
+pub(crate) struct WriteImm(pub(crate) RemoteMemorySlice, pub(crate) u32);
+pub(crate) struct Read(pub(crate) RemoteMemorySlice);
+pub(crate) struct CompareSwap {
+    pub(crate) remote: RemoteMemorySlice,
+    pub(crate) compare: u64,
+    pub(crate) swap: u64,
 }
-pub(super) struct FetchAdd {
-    pub(super) remote: RemoteMemorySlice,
-    pub(super) add: u64,
+pub(crate) struct FetchAdd {
+    pub(crate) remote: RemoteMemorySlice,
+    pub(crate) add: u64,
 }
 
 verb!(Send(self) = SEND: ibv_wr_send);

@@ -12,13 +12,14 @@ pub(crate) use refusal::capacity_error;
 
 use super::endpoint::MASK_24;
 use super::functions;
+use super::queues::QueueLevel;
 use super::timers::{AckTimeout, RnrTimer};
 use super::transport::{Address, Connected, Reliable, RnrRetry, SendOps, Transport};
-use super::{Core, PreparedQueuePair, QpInner, QueuePairCapacity};
+use super::{Core, PreparedQueuePair, QpInner, QueuePairCapacity, Reset};
 use crate::ah::{check_route, DEFAULT_HOP_LIMIT};
 use crate::attr::{AtomicCap, LinkLayer, Mtu};
 use crate::context::ContextHandle;
-use crate::cq::{drop_or_park, CompletionQueue};
+use crate::cq::drop_or_park;
 #[cfg(feature = "efa")]
 use crate::efa::SrdConfig;
 use crate::error::{created, Error, Result};
@@ -26,9 +27,9 @@ use crate::ffi;
 use crate::handle::Handle;
 use crate::mr::AccessFlags;
 use crate::mw::BoundWindows;
+use crate::owned::{KeptTables, Owned, OwnedQueuePair};
 use crate::pd::{PdHandle, PdUser, ProtectionDomain};
-use crate::post::Requests;
-use crate::srq::SharedReceiveQueue;
+use crate::post::{Raw, Requests};
 
 /// What a queue pair must know to be brought up.
 #[derive(Clone, Copy, Debug)]
@@ -78,20 +79,20 @@ impl QpConfig {
 /// each queue, the port's active MTU, six retries after 67 ms each, and as many outstanding reads
 /// and atomics as the device has, up to 16.
 #[doc(alias = "ibv_qp_init_attr_ex")]
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 #[must_use = "nothing is created before `build`"]
-pub struct QueuePairBuilder<'a, T: Transport> {
+pub struct QueuePairBuilder<'a, T: Transport, L: QueueLevel = Raw> {
     pd: &'a ProtectionDomain,
-    send_cq: &'a CompletionQueue,
-    recv_cq: &'a CompletionQueue,
-    srq: Option<&'a SharedReceiveQueue>,
+    send_cq: &'a L::CompletionQueue,
+    recv_cq: &'a L::CompletionQueue,
+    srq: Option<&'a L::SharedReceiveQueue>,
     pub(crate) config: QpConfig,
     capacity: QueuePairCapacity,
     context: u64,
     atomics: bool,
     link_layer: LinkLayer,
     limits: Limits,
-    _transport: PhantomData<fn() -> T>,
+    _type: PhantomData<fn() -> (T, L)>,
 }
 
 /// What the device and the port offer, for defaults and for the diagnosis of a refusal.
@@ -115,18 +116,24 @@ const DEFAULT_RETRIES: u8 = 6;
 /// Without end.
 const DEFAULT_RNR_RETRIES: u8 = 7;
 
-impl<'a, T: Transport> QueuePairBuilder<'a, T> {
+impl<T: Transport, L: QueueLevel> Clone for QueuePairBuilder<'_, T, L> {
+    fn clone(&self) -> Self {
+        QueuePairBuilder { ..*self }
+    }
+}
+
+impl<'a, T: Transport, L: QueueLevel> QueuePairBuilder<'a, T, L> {
     pub(crate) fn new(
         pd: &'a ProtectionDomain,
-        send_cq: &'a CompletionQueue,
-        recv_cq: &'a CompletionQueue,
+        send_cq: &'a L::CompletionQueue,
+        recv_cq: &'a L::CompletionQueue,
         port: u8,
     ) -> Result<Self> {
         let context = pd.handle().context();
         for (what, cq) in
             [("send completion queue", send_cq), ("receive completion queue", recv_cq)]
         {
-            if !ContextHandle::ptr_eq(cq.handle().context(), context) {
+            if !ContextHandle::ptr_eq(L::completion_queue(cq).handle().context(), context) {
                 return Err(Error::DeviceMismatch { what });
             }
         }
@@ -186,7 +193,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
             atomics,
             link_layer: port_attr.link_layer(),
             limits,
-            _transport: PhantomData,
+            _type: PhantomData,
         })
     }
 
@@ -253,7 +260,7 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
     /// Where it takes its receives from, instead of a receive queue of its own. The shared receive queue and the
     /// queue pair are of one protection domain. Its depth and scatter entries are those of the shared
     /// queue.
-    pub fn set_srq(mut self, srq: &'a SharedReceiveQueue) -> Self {
+    pub fn set_srq(mut self, srq: &'a L::SharedReceiveQueue) -> Self {
         self.srq = Some(srq);
         self
     }
@@ -301,22 +308,9 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         self
     }
 
-    /// Creates the queue pair.
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::Capacity`] if the device does not have queues of such a depth, or so many scatter
-    ///   entries or inline bytes.
-    /// - [`Error::InvalidIndex`] if the port has no GID or partition key of that index, [`Error::NoGid`] if no
-    ///   GID was named and the port has none that could be used.
-    /// - [`Error::InvalidArgument`] if a value is out of its range.
-    /// - [`Error::InvalidSendOps`] if the transport does not have one of the operations, or there is none.
-    /// - [`Error::ProtectionDomainMismatch`] if the shared receive queue is of another domain.
-    /// - [`Error::Unsupported`] if the device lacks one of the operations, or the extended interface.
-    /// - [`Error::Verb`] if the kernel refuses for another reason, or a query fails.
-    #[doc(alias = "ibv_create_qp_ex")]
-    pub fn build(mut self) -> Result<PreparedQueuePair<T>> {
-        if let Some(srq) = self.srq {
+    /// Creates the queue pair: see `build`.
+    fn create_prepared(mut self) -> Result<PreparedQueuePair<T>> {
+        if let Some(srq) = self.srq.map(L::shared_receive_queue) {
             if !PdHandle::ptr_eq(srq.handle().pd(), self.pd.handle()) {
                 return Err(Error::ProtectionDomainMismatch { what: "shared receive queue" });
             }
@@ -421,11 +415,14 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         &self,
         capacity: QueuePairCapacity,
     ) -> Result<(Handle<QpInner>, QueuePairCapacity), i32> {
+        let send_cq = L::completion_queue(self.send_cq).handle();
+        let recv_cq = L::completion_queue(self.recv_cq).handle();
+        let srq = self.srq.map(|srq| L::shared_receive_queue(srq).handle());
         let mut attr = ffi::ibv_qp_init_attr_ex {
             qp_context: ptr::null_mut::<c_void>().wrapping_byte_add(self.context as usize),
-            send_cq: self.send_cq.handle().as_raw(),
-            recv_cq: self.recv_cq.handle().as_raw(),
-            srq: self.srq.map_or(ptr::null_mut(), |srq| srq.as_raw()),
+            send_cq: send_cq.as_raw(),
+            recv_cq: recv_cq.as_raw(),
+            srq: srq.map_or(ptr::null_mut(), |srq| srq.as_raw()),
             cap: capacity.to_raw(),
             qp_type: T::QP_TYPE,
             sq_sig_all: 0,
@@ -447,21 +444,60 @@ impl<'a, T: Transport> QueuePairBuilder<'a, T> {
         let inner = Handle::new(QpInner {
             raw,
             config: self.config,
-            send_cq: self.send_cq.handle().clone(),
-            recv_cq: self.recv_cq.handle().clone(),
-            _srq: self.srq.map(|srq| srq.handle().clone()),
+            send_cq: send_cq.clone(),
+            recv_cq: recv_cq.clone(),
+            _srq: srq.cloned(),
             groups: Vec::new(),
             windows: BoundWindows::default(),
             requests: Requests::new(&granted),
             refusal: None,
+            resets: 0,
+            tables: KeptTables::default(),
             pd: PdUser::new(self.pd.handle()),
         });
         Ok((inner, granted))
     }
 }
 
+impl<T: Transport> QueuePairBuilder<'_, T, Raw> {
+    /// Creates the queue pair.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Capacity`] if the device does not have queues of such a depth, or so many scatter
+    ///   entries or inline bytes.
+    /// - [`Error::InvalidIndex`] if the port has no GID or partition key of that index, [`Error::NoGid`] if no
+    ///   GID was named and the port has none that could be used.
+    /// - [`Error::InvalidArgument`] if a value is out of its range.
+    /// - [`Error::InvalidSendOps`] if the transport does not have one of the operations, or there is none.
+    /// - [`Error::ProtectionDomainMismatch`] if the shared receive queue is of another domain.
+    /// - [`Error::Unsupported`] if the device lacks one of the operations, or the extended interface.
+    /// - [`Error::Verb`] if the kernel refuses for another reason, or a query fails.
+    #[doc(alias = "ibv_create_qp_ex")]
+    pub fn build(self) -> Result<PreparedQueuePair<T>> {
+        self.create_prepared()
+    }
+}
+
+impl<T: Transport> QueuePairBuilder<'_, T, Owned> {
+    /// Creates the queue pair, with at least one scatter entry for each operation.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`build`](QueuePairBuilder::build) on the raw level.
+    #[doc(alias = "ibv_create_qp_ex")]
+    pub fn build(mut self) -> Result<OwnedQueuePair<T, Reset>> {
+        let capacity = &mut self.capacity;
+        for entries in [&mut capacity.max_send_sge, &mut capacity.max_recv_sge] {
+            *entries = (*entries).max(1);
+        }
+        let QueuePairBuilder { send_cq, recv_cq, srq, .. } = self;
+        Ok(OwnedQueuePair::new(self.create_prepared()?, send_cq, recv_cq, srq))
+    }
+}
+
 /// For connected transports.
-impl<T: Transport> QueuePairBuilder<'_, T> {
+impl<T: Transport, L: QueueLevel> QueuePairBuilder<'_, T, L> {
     /// What the peer may do through this queue pair, as far as the memory's keys allow it as well. Only
     /// the remote rights count. Default: what the transport and the device have of read, write and
     /// atomics; but no flushes.
@@ -485,7 +521,7 @@ impl<T: Transport> QueuePairBuilder<'_, T> {
 }
 
 /// For reliable transports.
-impl<T: Transport> QueuePairBuilder<'_, T> {
+impl<T: Transport, L: QueueLevel> QueuePairBuilder<'_, T, L> {
     /// How long a peer that finds no receive posted here should wait. Default: 0.64 ms.
     pub fn set_min_rnr_timer(mut self, min_rnr_timer: RnrTimer) -> Self
     where

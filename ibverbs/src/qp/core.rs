@@ -12,6 +12,7 @@ use crate::error::{os_error, Error, Failed, Result};
 use crate::ffi;
 use crate::handle::Handle;
 use crate::mw::{MemoryWindow, WindowType2};
+use crate::owned::KeptTables;
 use crate::pd::{identity, PdHandle};
 use crate::post::{Refusal, Requests};
 
@@ -110,8 +111,22 @@ impl Core {
         Core { raw, ops: SendOps::empty(), granted, batch: Batch::NotReady, refusal: None, inner }
     }
 
+    /// Keeps tables of buffers until the queue pair is destroyed, instead of those that it has: of these, nothing is
+    /// with the device any more.
+    pub(crate) fn keep(&mut self, tables: KeptTables) {
+        self.inner.tables = tables;
+    }
+
+    /// How often the queue pair was reset, around the end: the device forgets then what was posted.
+    pub(crate) fn resets(&self) -> u32 {
+        self.inner.resets
+    }
+
     /// Takes note that the queue pair was moved to another state.
     pub(super) fn set_state(&mut self, state: QpState) {
+        if state == QpState::RESET {
+            self.inner.resets = self.inner.resets.wrapping_add(1);
+        }
         match state {
             QpState::RESET | QpState::INIT | QpState::RTR => {
                 (self.ops, self.batch) = (SendOps::empty(), Batch::NotReady);
@@ -348,8 +363,8 @@ impl Core {
             // SAFETY: the queue pair is alive and ready to send, and no batch is open on it; the chain ends in null,
             // and its scatter lists and inline data are its own. Operations, entries and inline bytes are within what
             // was granted; address handles are borrowed by the batch. What the entries name is memory of the queue
-            // pair's domain, which stays registered for as long as the queue pair is alive, and to which nobody has a
-            // reference.
+            // pair's domain, to which nobody has a reference, and which stays registered: shared memory for as long as
+            // the queue pair is alive, and buffers for as long as they are in the tables that it keeps.
             unsafe { ffi::ibv_post_send(qp, first, bad) }
         })
     }

@@ -9,6 +9,7 @@ mod core;
 mod endpoint;
 mod functions;
 mod multicast;
+mod queues;
 mod route;
 mod state;
 mod timers;
@@ -29,6 +30,7 @@ pub use builder::QueuePairBuilder;
 pub(crate) use connection::Depths;
 pub(crate) use core::{Core, OpenBatch};
 pub use endpoint::QueuePairEndpoint;
+pub use queues::QueueLevel;
 pub use route::RouteFailure;
 pub use state::{
     CanModify, CanReceive, CanSend, Init, Manual, QpState, Reset, Rtr, Rts, State, Unconnected,
@@ -50,6 +52,7 @@ use crate::error::{Error, Failed, Result};
 use crate::ffi;
 use crate::handle::Destroy;
 use crate::mw::BoundWindows;
+use crate::owned::KeptTables;
 use crate::pd::PdUser;
 use crate::post::Requests;
 use crate::srq::SrqHandle;
@@ -86,6 +89,9 @@ pub(crate) struct QpInner {
     requests: Requests,
     /// Why the shared batch that is being filled is refused, if it is.
     refusal: Option<Box<Error>>,
+    resets: u32,
+    /// The buffers that are posted, on the owned level.
+    tables: KeptTables,
     pd: PdUser,
 }
 

@@ -2,12 +2,12 @@
 
 use std::io;
 
-use super::QueuePairBuilder;
+use super::{QueueLevel, QueuePairBuilder};
 use crate::cq::drop_or_park;
 use crate::error::Error;
 use crate::qp::{Address, QueuePairCapacity, SendOps, Transport};
 
-impl<T: Transport> QueuePairBuilder<'_, T> {
+impl<T: Transport, L: QueueLevel> QueuePairBuilder<'_, T, L> {
     /// Finds out what was too much. The device does not say: the attributes that it publishes are
     /// compared first, and inline data, which has none, is tried.
     #[cold]

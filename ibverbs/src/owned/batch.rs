@@ -1,0 +1,321 @@
+//! Batches of operations that buffers are moved into.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+
+use super::buffer::Buffer;
+use super::table::Ring;
+use crate::ah::AddressHandle;
+use crate::error::{Error, Failed, Result};
+use crate::ffi;
+use crate::mr::RemoteMemorySlice;
+use crate::post::{verb, Classic, Imm, NoImm, Refusal, WithoutImm};
+use crate::qp::{
+    Address, Connected, Core, Datagram, DatagramAddress, Peer, RdmaRead, RdmaWrite, Reliable,
+    Transport,
+};
+
+/// Operations that are posted together, each with a buffer that is moved into it; see
+/// [`OwnedQueuePair::start_send`](crate::OwnedQueuePair::start_send).
+///
+/// Nothing is posted before [`submit`](Self::submit). If the batch is dropped, its buffers go back to their pool.
+#[must_use = "a batch that is dropped posts nothing"]
+pub struct OwnedBatch<'qp, T: Transport> {
+    core: &'qp mut Core,
+    ring: &'qp mut Ring,
+    /// The buffers of operations that were refused, in the order in which they were added.
+    refused: Vec<Buffer>,
+    _type: PhantomData<*mut T>,
+}
+
+impl<'qp, T: Transport> OwnedBatch<'qp, T> {
+    #[inline]
+    pub(super) fn new(core: &'qp mut Core, ring: &'qp mut Ring) -> Self {
+        core.start_shared();
+        OwnedBatch { core, ring, refused: Vec::new(), _type: PhantomData }
+    }
+
+    /// Begins an operation. It is complete with the call that names it: `send`, `write`, ...
+    #[inline]
+    pub fn op(&mut self) -> OwnedOp<'_, 'qp, T>
+    where
+        T: Connected,
+    {
+        OwnedOp { batch: self, flags: ffi::IBV_SEND_SIGNALED, imm: NoImm(()), address: Peer }
+    }
+
+    /// Begins an operation that goes to the queue pair `remote_qpn` at the port that `ah` names, as
+    /// [`to`](crate::SendBatch::to) of a batch of [`start_send`](crate::QueuePair::start_send) does. The handle must
+    /// outlive the batch: it is read when that is submitted.
+    #[inline]
+    pub fn to(&mut self, ah: &'qp AddressHandle, remote_qpn: u32, qkey: u32) -> OwnedOp<'_, 'qp, T>
+    where
+        T: Datagram,
+    {
+        let mut address = DatagramAddress { ah: ah.as_raw(), remote_qpn, qkey };
+        if !self.core.is_of_domain(ah.pd()) {
+            address.ah = std::ptr::null_mut();
+            self.core.refuse_shared(Refusal::Domain("address handle"));
+        }
+        OwnedOp { batch: self, flags: ffi::IBV_SEND_SIGNALED, imm: NoImm(()), address }
+    }
+
+    /// Posts the batch, with one call.
+    ///
+    /// The provider takes locks meanwhile, mlx5 and hns that of the completion queue as well if the send queue seems
+    /// to be full, and ionic in any case: submit no batch within a poll of that queue, or the thread waits for itself.
+    ///
+    /// # Errors
+    ///
+    /// All buffers whose operations are not posted come back with the error, in the order in which they were added.
+    ///
+    /// - [`Error::NotReadyToSend`] if a queue pair in [`Manual`](crate::Manual) was not asked for RTS yet.
+    /// - [`Error::OperationNotGranted`], [`Error::QueueFull`], [`Error::OutOfBounds`], [`Error::BeyondRemote`],
+    ///   [`Error::ProtectionDomainMismatch`] or [`Error::Unsupported`] if an operation of the batch was refused; the
+    ///   first such one is told. Nothing is posted then.
+    /// - [`Error::PostShared`] if the device refuses. It tells how many of the operations, from the first, are posted.
+    #[doc(alias = "ibv_post_send")]
+    #[inline]
+    pub fn submit(self) -> Result<(), Failed<Vec<Buffer>>> {
+        let mut this = ManuallyDrop::new(self);
+        let staged = this.core.requests().len();
+        match this.core.submit_shared() {
+            Ok(()) => Ok(()),
+            Err(error) => Err(this.give_back(staged, error)),
+        }
+    }
+}
+
+impl<T: Transport> OwnedBatch<'_, T> {
+    /// Why an operation of `V` with the first `len` bytes of the buffer cannot be carried out.
+    #[inline(always)]
+    fn check<V: Classic>(&self, buffer: &Buffer, len: usize) -> Result<(), Refusal> {
+        if !T::CLASSIC_OPS.contains(V::OP) {
+            Err(Refusal::NotClassic)
+        } else if !self.core.ops().contains(V::OP) {
+            Err(Refusal::NotGranted(V::OP))
+        } else if len > buffer.len() {
+            Err(Refusal::BeyondBuffer { len, size: buffer.len() })
+        } else if buffer.domain() != self.core.domain() {
+            Err(Refusal::Domain("buffer"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Refuses the batch, for an operation with this buffer.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&mut self, refusal: Refusal, buffer: Buffer) {
+        self.core.refuse_shared(refusal);
+        self.refused.push(buffer);
+    }
+
+    /// The buffers of what is not posted, for this reason.
+    #[cold]
+    #[inline(never)]
+    fn give_back(&mut self, staged: usize, error: Error) -> Failed<Vec<Buffer>> {
+        let accepted = match error {
+            Error::PostShared { accepted, .. } => accepted,
+            _ => 0,
+        };
+        Failed { resource: self.unstage(accepted..staged), error }
+    }
+
+    /// Takes back the operations of the batch in this range, which ends with the last, and those that were refused.
+    fn unstage(&mut self, range: std::ops::Range<usize>) -> Vec<Buffer> {
+        let mut buffers: Vec<_> = range
+            .rev()
+            .filter_map(|index| {
+                let id = self.core.requests().wr_id(index)?;
+                // SAFETY: the device has not taken the request, nor will it; what was staged after it was taken back
+                // before, and nothing else is posted while the queue pair is borrowed.
+                unsafe { self.ring.unstage(id) }.map(|(_, buffer)| buffer)
+            })
+            .collect();
+        buffers.reverse();
+        buffers.append(&mut self.refused);
+        buffers
+    }
+}
+
+impl<T: Transport> Drop for OwnedBatch<'_, T> {
+    fn drop(&mut self) {
+        let staged = self.core.requests().len();
+        drop(self.unstage(0..staged));
+    }
+}
+
+impl<T: Transport> fmt::Debug for OwnedBatch<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedBatch").field("refused", &self.refused).finish_non_exhaustive()
+    }
+}
+
+/// An operation of an [`OwnedBatch`] that is being described.
+///
+/// First come the modifiers: [`unsignaled`](Self::unsignaled), [`solicited`](Self::solicited),
+/// [`fenced`](Self::fenced), [`imm`](Self::imm). Then the call that names the operation consumes it, takes the buffer, and
+/// adds it to the batch.
+#[doc(alias = "ibv_send_wr")]
+#[must_use = "nothing is posted until an operation is named"]
+pub struct OwnedOp<'b, 'qp, T: Transport, I = NoImm> {
+    batch: &'b mut OwnedBatch<'qp, T>,
+    flags: u32,
+    imm: I,
+    /// If it names an address handle, that is borrowed for `'qp`.
+    address: T::Address,
+}
+
+impl<'b, 'qp, T: Transport, I> OwnedOp<'b, 'qp, T, I> {
+    /// Asks for no completion, if it succeeds. The buffer comes back with that of a later operation of the queue pair;
+    /// and only then is its place in the send queue free again, so that every now and then one must be signaled.
+    ///
+    /// Operations of `Srd` (feature `efa`) complete in any case.
+    #[doc(alias = "IBV_SEND_SIGNALED")]
+    #[inline]
+    pub fn unsignaled(mut self) -> Self {
+        if !T::ALWAYS_SIGNALED {
+            self.flags &= !ffi::IBV_SEND_SIGNALED;
+        }
+        self
+    }
+
+    /// As [`SendOp::solicited`](crate::SendOp::solicited).
+    #[doc(alias = "IBV_SEND_SOLICITED")]
+    #[inline]
+    pub fn solicited(mut self) -> Self {
+        self.flags |= ffi::IBV_SEND_SOLICITED;
+        self
+    }
+
+    /// As [`SendOp::fenced`](crate::SendOp::fenced).
+    #[doc(alias = "IBV_SEND_FENCE")]
+    #[inline]
+    pub fn fenced(mut self) -> Self
+    where
+        T: Reliable,
+    {
+        self.flags |= ffi::IBV_SEND_FENCE;
+        self
+    }
+
+    /// As [`SendOp::imm`](crate::SendOp::imm).
+    #[inline]
+    pub fn imm(self, imm: u32) -> OwnedOp<'b, 'qp, T, Imm>
+    where
+        I: WithoutImm,
+    {
+        let OwnedOp { batch, flags, address, .. } = self;
+        OwnedOp { batch, flags, imm: Imm(imm), address }
+    }
+
+    /// Adds the operation, if the queue pair can carry it out, and refuses the batch otherwise.
+    #[inline(always)]
+    fn add<V: Classic>(self, user: u64, buffer: Buffer, len: usize, verb: V) {
+        let OwnedOp { batch, flags, address, .. } = self;
+        if let Err(refusal) = batch.check::<V>(&buffer, len) {
+            return batch.refuse(refusal, buffer);
+        }
+        if !address.is_usable() || !batch.refused.is_empty() {
+            // The batch is refused already.
+            return batch.refused.push(buffer);
+        }
+        if let Err(places) = batch.core.requests().reserve() {
+            return batch.refuse(Refusal::QueueFull(places), buffer);
+        }
+        let entry = buffer.entry(len as u32);
+        let id = match batch.ring.stage(user, buffer) {
+            Ok(id) => id,
+            Err(buffer) => {
+                let places = batch.ring.capacity();
+                return batch.refuse(Refusal::QueueFull(places), buffer);
+            }
+        };
+        // SAFETY: there is room for one, as was checked just now.
+        let mut slot = unsafe { batch.core.requests().slot() };
+        // SAFETY: the builder asked for at least one entry.
+        unsafe { slot.set_entries((len > 0).then_some(entry).into_iter()) };
+        slot.request.wr_id = id;
+        slot.request.opcode = V::OPCODE;
+        slot.request.send_flags = flags;
+        verb.describe(slot.request);
+        address.describe(slot.request);
+        slot.push();
+    }
+
+    /// As [`add`](Self::add), if the bytes do not go beyond the remote memory.
+    #[inline(always)]
+    fn add_remote(
+        self,
+        user: u64,
+        buffer: Buffer,
+        len: usize,
+        remote: RemoteMemorySlice,
+        verb: impl Classic,
+    ) {
+        let bytes = len as u64;
+        if bytes > remote.len {
+            return self.batch.refuse(Refusal::BeyondRemote { bytes, len: remote.len }, buffer);
+        }
+        self.add(user, buffer, len, verb);
+    }
+}
+
+impl<T: Transport> OwnedOp<'_, '_, T, NoImm> {
+    /// Sends the first `len` bytes of the buffer into a receive that the peer has posted. A datagram fits into one
+    /// packet.
+    #[doc(alias = "ibv_post_send")]
+    #[inline]
+    pub fn send(self, user: u64, buffer: Buffer, len: usize) {
+        self.add(user, buffer, len, verb::Send);
+    }
+
+    /// Writes the first `len` bytes of the buffer into the peer's memory. The peer does not notice.
+    #[doc(alias = "ibv_post_send")]
+    #[inline]
+    pub fn write(self, user: u64, buffer: Buffer, len: usize, remote: RemoteMemorySlice)
+    where
+        T: RdmaWrite,
+    {
+        self.add_remote(user, buffer, len, remote, verb::Write(remote));
+    }
+
+    /// Reads `len` bytes of the peer's memory to the beginning of the buffer.
+    #[doc(alias = "ibv_post_send")]
+    #[inline]
+    pub fn read(self, user: u64, buffer: Buffer, len: usize, remote: RemoteMemorySlice)
+    where
+        T: RdmaRead,
+    {
+        self.add_remote(user, buffer, len, remote, verb::Read(remote));
+    }
+}
+
+impl<T: Transport> OwnedOp<'_, '_, T, Imm> {
+    /// As [`send`](OwnedOp::send) without immediate data.
+    #[doc(alias = "ibv_post_send")]
+    #[inline]
+    pub fn send(self, user: u64, buffer: Buffer, len: usize) {
+        let imm = self.imm.0.to_be();
+        self.add(user, buffer, len, verb::SendImm(imm));
+    }
+
+    /// Writes the first `len` bytes of the buffer into the peer's memory, and consumes one of its receives.
+    #[doc(alias = "ibv_post_send")]
+    #[inline]
+    pub fn write(self, user: u64, buffer: Buffer, len: usize, remote: RemoteMemorySlice)
+    where
+        T: RdmaWrite,
+    {
+        let imm = self.imm.0.to_be();
+        self.add_remote(user, buffer, len, remote, verb::WriteImm(remote, imm));
+    }
+}
+
+impl<T: Transport, I> fmt::Debug for OwnedOp<'_, '_, T, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnedOp").field("flags", &self.flags).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,193 @@
+//! Buffers that are moved to the device and back.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::ffi;
+use crate::handle::Handle;
+use crate::mr::{register_pages, AccessFlags, SharedMr};
+use crate::pd::{identity, ProtectionDomain};
+
+/// Registered buffers of one size; from [`ProtectionDomain::buffer_pool`].
+///
+/// [`take`](Self::take) takes one out, and dropping a [`Buffer`] puts it back; both take a lock, so that a program that
+/// counts instructions uses the buffers again that completions hand it. The memory is deregistered when the pool and
+/// all its buffers are dropped, those included that are posted.
+///
+/// # Examples
+///
+/// See [`OwnedQueuePair`](crate::OwnedQueuePair).
+#[doc(alias = "ibv_reg_mr")]
+pub struct BufferPool {
+    inner: Arc<PoolInner>,
+    count: usize,
+}
+
+struct PoolInner {
+    /// The first bytes of the buffers that nobody has.
+    free: Mutex<Vec<Piece>>,
+    size: u32,
+    lkey: u32,
+    /// The protection domain, which the registration keeps alive.
+    domain: usize,
+    _registration: Handle<SharedMr>,
+}
+
+/// Where a buffer is.
+struct Piece(NonNull<u8>);
+
+// SAFETY: the pool has the buffer that begins there, and hands it to one owner at a time, on whatever thread.
+unsafe impl Send for Piece {}
+
+/// Buffers begin at multiples of this, so that no two share a line of the processors' caches.
+const ALIGNMENT: usize = 64;
+
+/// Memory of a [`BufferPool`], for as long as it has it: an ordinary slice of bytes.
+///
+/// It is moved into an operation that uses it, and comes back with its completion, so that nobody looks at it while the
+/// device does. At first it is zeroed; later it holds what it held when it was dropped.
+#[must_use = "a buffer that is dropped goes back to its pool"]
+pub struct Buffer {
+    ptr: NonNull<u8>,
+    len: u32,
+    lkey: u32,
+    pool: Arc<PoolInner>,
+}
+
+// SAFETY: a `Buffer` has its bytes alone, as a `Box<[u8]>` would; bytes may be used by any thread.
+unsafe impl Send for Buffer {}
+// SAFETY: as above; through a shared reference the bytes are only read.
+unsafe impl Sync for Buffer {}
+
+impl ProtectionDomain {
+    /// Allocates and registers `count` buffers of `size` bytes each, for queue pairs of
+    /// [`create_owned_qp`](Self::create_owned_qp).
+    ///
+    /// They have no remote rights: no peer reaches them, whatever key it guesses.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::InvalidArgument`] if `count` or `size` is zero, `size` does not fit 32 bits, or all of them together
+    ///   do not fit the address space.
+    /// - Those of [`allocate`](Self::allocate).
+    #[doc(alias = "ibv_reg_mr")]
+    pub fn buffer_pool(&self, count: usize, size: usize) -> Result<BufferPool> {
+        let refuse = |what, value: usize, expected| {
+            Err(Error::InvalidArgument { what, value: value as u64, expected })
+        };
+        let stride = size.checked_next_multiple_of(ALIGNMENT);
+        let (Ok(len), Some(stride @ 1..)) = (u32::try_from(size), stride) else {
+            return refuse("the size of a buffer", size, "it must be at least 1 and fit 32 bits");
+        };
+        let Some(whole @ 1..) = stride.checked_mul(count) else {
+            let expected = "it must be at least 1, and all buffers must fit the address space";
+            return refuse("the number of buffers", count, expected);
+        };
+        let memory = register_pages(self.handle(), whole, AccessFlags::LOCAL_WRITE)?;
+        let free = (0..count).map(|index| {
+            // SAFETY: the pages have room for `count` times the stride.
+            Piece(unsafe { memory.ptr.add(index * stride) })
+        });
+        let inner = PoolInner {
+            free: Mutex::new(free.collect()),
+            size: len,
+            lkey: memory.lkey,
+            domain: identity(self.handle()),
+            _registration: memory.registration,
+        };
+        Ok(BufferPool { inner: Arc::new(inner), count })
+    }
+}
+
+impl BufferPool {
+    /// A buffer, or `None` if none is there: all are in use, or posted.
+    pub fn take(&self) -> Option<Buffer> {
+        let Piece(ptr) = self.inner.free().pop()?;
+        let PoolInner { size: len, lkey, .. } = *self.inner;
+        Some(Buffer { ptr, len, lkey, pool: self.inner.clone() })
+    }
+
+    /// The size of each buffer in bytes.
+    pub fn buffer_size(&self) -> usize {
+        self.inner.size as usize
+    }
+
+    /// How many buffers it was made with.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// How many can be [taken](Self::take) now.
+    pub fn available(&self) -> usize {
+        self.inner.free().len()
+    }
+}
+
+impl PoolInner {
+    fn free(&self) -> MutexGuard<'_, Vec<Piece>> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for BufferPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufferPool")
+            .field("count", &self.count)
+            .field("buffer_size", &self.buffer_size())
+            .field("available", &self.available())
+            .finish()
+    }
+}
+
+impl Buffer {
+    /// The scatter entry of the first `len` bytes.
+    #[inline]
+    pub(super) fn entry(&self, len: u32) -> ffi::ibv_sge {
+        ffi::ibv_sge { addr: self.ptr.as_ptr() as u64, length: len, lkey: self.lkey }
+    }
+
+    /// The protection domain of its pool, as [`identity`] tells it: alive, since the pool is.
+    #[inline]
+    pub(super) fn domain(&self) -> usize {
+        self.pool.domain
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the pool has `len` bytes there, which are mapped and initialised for as long as it lives; nobody else
+        // has them, and no device uses them, since this is not posted: no request names them whose completion was not
+        // polled, and no peer has a right to them.
+        unsafe { slice::from_raw_parts(self.ptr.as_ptr(), self.len as usize) }
+    }
+}
+
+impl DerefMut for Buffer {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; the pages are writable, and borrowed exclusively through `&mut self`.
+        unsafe { slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len as usize) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.pool.free().push(Piece(self.ptr));
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer")
+            .field("ptr", &self.ptr)
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
