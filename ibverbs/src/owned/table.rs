@@ -51,38 +51,38 @@ pub(crate) enum Kind {
     SharedReceives,
 }
 
-pub(crate) struct Table {
-    places: Box<[Place]>,
+/// (What is in it is a parameter for the tests.)
+pub(crate) struct Table<B = Buffer> {
+    places: Box<[Place<B>]>,
     kind: Kind,
     /// Of ordered sends, the place behind the one that completed last. Written and read by the one poller.
     done: AtomicUsize,
-    registered: Mutex<Registered>,
+    registered: Mutex<Registered<B>>,
 }
 
-struct Place {
+struct Place<B> {
     /// Zero if it is empty.
     id: AtomicU64,
-    content: UnsafeCell<MaybeUninit<Content>>,
+    content: UnsafeCell<MaybeUninit<Content<B>>>,
 }
 
-struct Content {
+struct Content<B> {
     user: u64,
-    buffer: Buffer,
+    buffer: B,
 }
 
 /// Where completions find the table.
-#[derive(Default)]
-struct Registered {
+struct Registered<B> {
     blocks: Vec<u64>,
-    registries: Vec<Weak<Registry>>,
+    registries: Vec<Weak<Registry<B>>>,
 }
 
 // SAFETY: the contents, which are `Send`, move in and out by the protocol above: only the one ring writes to a place that
 // is empty, and only the one who has polled its completion, or owns the table, empties one.
-unsafe impl Sync for Table {}
+unsafe impl<B: Send> Sync for Table<B> {}
 
-impl Table {
-    fn new(places: u32, kind: Kind) -> Table {
+impl<B> Table<B> {
+    fn new(places: u32, kind: Kind) -> Self {
         let place =
             || Place { id: AtomicU64::new(0), content: UnsafeCell::new(MaybeUninit::uninit()) };
         let places = (places.max(1) as usize).next_power_of_two();
@@ -92,7 +92,7 @@ impl Table {
             places: (0..places).map(|_| place()).collect(),
             kind,
             done: AtomicUsize::new(0),
-            registered: Mutex::default(),
+            registered: Mutex::new(Registered { blocks: Vec::new(), registries: Vec::new() }),
         }
     }
 
@@ -112,13 +112,13 @@ impl Table {
     /// Nobody else may empty the place while it has this identifier: the caller has polled the completion that proves
     /// the request done; or the request is not known to a device, nor will be.
     #[inline]
-    pub(super) unsafe fn claim(&self, id: u64) -> Option<(u64, Buffer)> {
+    pub(super) unsafe fn claim(&self, id: u64) -> Option<(u64, B)> {
         let place = &self.places[self.index(id)];
         if id == 0 || place.id.load(Ordering::Acquire) != id {
             return None;
         }
         // SAFETY: a place with an identifier has a content, which was written before it, and it is the caller's.
-        let content = unsafe { place.content.get().cast::<Content>().read() };
+        let content = unsafe { place.content.get().cast::<Content<B>>().read() };
         place.id.store(0, Ordering::Release);
         Some((content.user, content.buffer))
     }
@@ -142,12 +142,12 @@ impl Table {
         Earlier { place: start, end, id }
     }
 
-    fn registered(&self) -> MutexGuard<'_, Registered> {
+    fn registered(&self) -> MutexGuard<'_, Registered<B>> {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the table known to those who poll the queue of this registry.
-    pub(crate) fn register(self: &Arc<Self>, registry: &Arc<Registry>) {
+    pub(crate) fn register(self: &Arc<Self>, registry: &Arc<Registry<B>>) {
         let mut registered = self.registered();
         let weak = Arc::downgrade(registry);
         registered.registries.retain(|other| other.strong_count() > 0);
@@ -158,7 +158,7 @@ impl Table {
     }
 
     /// The registries of queues that somebody can poll.
-    pub(super) fn registries(&self) -> Vec<Arc<Registry>> {
+    pub(super) fn registries(&self) -> Vec<Arc<Registry<B>>> {
         self.registered().registries.iter().filter_map(Weak::upgrade).collect()
     }
 
@@ -187,13 +187,13 @@ impl Table {
     }
 
     /// The buffers that are in it, in the order in which they were posted.
-    pub(super) fn into_buffers(mut self) -> Vec<Buffer> {
+    pub(super) fn into_buffers(mut self) -> Vec<B> {
         let mut found: Vec<_> = self.take_all().collect();
         found.sort_by_key(|(id, _)| *id);
         found.into_iter().map(|(_, buffer)| buffer).collect()
     }
 
-    fn take_all(&mut self) -> impl Iterator<Item = (u64, Buffer)> + '_ {
+    fn take_all(&mut self) -> impl Iterator<Item = (u64, B)> + '_ {
         self.places.iter_mut().filter_map(|place| {
             let id = std::mem::take(place.id.get_mut());
             // SAFETY: a place with an identifier has a content, which is this one's: the table is borrowed exclusively.
@@ -203,7 +203,7 @@ impl Table {
     }
 }
 
-impl Drop for Table {
+impl<B> Drop for Table<B> {
     fn drop(&mut self) {
         // The device is done with them, or was never told: the queue keeps the table until it is destroyed.
         self.take_all().for_each(drop);
@@ -237,7 +237,7 @@ impl Earlier {
     ///
     /// The table is the one that this is of, and the caller its one poller.
     #[cold]
-    pub(super) unsafe fn next(&mut self, table: &Table) -> Option<Buffer> {
+    pub(super) unsafe fn next<B>(&mut self, table: &Table<B>) -> Option<B> {
         while self.place != self.end {
             let id = table.places[self.place].id.load(Ordering::Acquire);
             self.place = (self.place + 1) & (table.places.len() - 1);
@@ -257,25 +257,25 @@ impl Earlier {
 }
 
 /// The side of a table that posts.
-pub(crate) struct Ring {
-    table: Arc<Table>,
+pub(crate) struct Ring<B = Buffer> {
+    table: Arc<Table<B>>,
     /// The identifier of the next request.
     next: u64,
 }
 
-impl Ring {
+impl<B> Ring<B> {
     /// That of a new table with at least this many places, which nobody polls yet.
-    pub(crate) fn new(places: u32, kind: Kind) -> Ring {
+    pub(crate) fn new(places: u32, kind: Kind) -> Self {
         let table = Arc::new(Table::new(places, kind));
         let next = table.renew();
         Ring { table, next }
     }
 
-    pub(crate) fn table(&self) -> &Arc<Table> {
+    pub(crate) fn table(&self) -> &Arc<Table<B>> {
         &self.table
     }
 
-    pub(crate) fn into_table(self) -> Arc<Table> {
+    pub(crate) fn into_table(self) -> Arc<Table<B>> {
         self.table
     }
 
@@ -286,7 +286,7 @@ impl Ring {
 
     /// Puts a buffer into a place, and returns its identifier; or gives it back if there is none.
     #[inline]
-    pub(crate) fn stage(&mut self, user: u64, buffer: Buffer) -> Result<u64, Buffer> {
+    pub(crate) fn stage(&mut self, user: u64, buffer: B) -> Result<u64, B> {
         let mut id = self.next;
         let mut place = &self.table.places[self.table.index(id)];
         if place.id.load(Ordering::Acquire) != 0 {
@@ -297,7 +297,7 @@ impl Ring {
             place = &self.table.places[self.table.index(id)];
         }
         // SAFETY: the place is empty, and then nobody but this ring, which is borrowed exclusively, looks at its content.
-        unsafe { place.content.get().cast::<Content>().write(Content { user, buffer }) };
+        unsafe { place.content.get().cast::<Content<B>>().write(Content { user, buffer }) };
         place.id.store(id, Ordering::Release);
         self.next = self.after(id, 1);
         Ok(id)
@@ -358,7 +358,7 @@ impl Ring {
     /// # Safety
     ///
     /// No device knows of the request, nor will, and nothing that was staged after it was posted.
-    pub(crate) unsafe fn unstage(&mut self, id: u64) -> Option<(u64, Buffer)> {
+    pub(crate) unsafe fn unstage(&mut self, id: u64) -> Option<(u64, B)> {
         // SAFETY: by the caller's promise no completion names it, nor a later one of this queue.
         let content = unsafe { self.table.claim(id) }?;
         // The place is the next one, where the order counts, and its identifier is not used again.
@@ -366,3 +366,6 @@ impl Ring {
         Some(content)
     }
 }
+
+#[cfg(test)]
+mod tests;
