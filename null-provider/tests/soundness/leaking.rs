@@ -294,3 +294,32 @@ fn a_channel_of_which_such_an_event_may_come_is_not_read_any_more() {
         null.expect_leaked(&[Kind::EventChannel, Kind::CmId]);
     }
 }
+
+#[test]
+fn a_queue_pair_that_cannot_be_destroyed_keeps_the_buffers_that_it_has() {
+    let null = null();
+    let crate::owned::Parts { ctx, pd, cq, pool } = crate::owned::parts();
+    let mut qp = crate::owned::connected(&pd, &cq);
+    qp.post_recv(1, pool.take().unwrap()).unwrap();
+    qp.send(2, pool.take().unwrap(), 1).unwrap();
+    null.fail(Verb::DestroyQp, libc::EIO);
+    drop(qp);
+    null.succeed(Verb::DestroyQp);
+    assert_eq!(crate::owned::poll(&cq), []);
+    assert_eq!(pool.available(), 38);
+    assert_eq!(null.count(Verb::DeregMr), 0);
+    drop((ctx, pd, cq, pool));
+    null.expect_leaked(&[Kind::Qp, Kind::Cq, Kind::Mr, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+fn a_forgotten_queue_pair_keeps_the_buffers_that_it_has() {
+    let null = null();
+    let crate::owned::Parts { ctx, pd, cq, pool } = crate::owned::parts();
+    let mut qp = crate::owned::connected(&pd, &cq);
+    qp.post_recv(1, pool.take().unwrap()).unwrap();
+    std::mem::forget(qp);
+    assert_eq!(crate::owned::poll(&cq), []);
+    drop((ctx, pd, cq, pool));
+    null.expect_leaked(&[Kind::Qp, Kind::Cq, Kind::Mr, Kind::Pd, Kind::Context]);
+}

@@ -35,6 +35,8 @@ mod missing;
 mod one_device;
 mod one_poller;
 mod optional_ops;
+mod owned;
+mod owned_random;
 mod random;
 mod receives;
 mod replies;

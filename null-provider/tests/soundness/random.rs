@@ -24,7 +24,7 @@ impl Random {
     }
 
     /// Takes a random element out.
-    fn take<T>(&mut self, from: &mut Vec<T>) -> Option<T> {
+    pub(crate) fn take<T>(&mut self, from: &mut Vec<T>) -> Option<T> {
         (!from.is_empty()).then(|| from.swap_remove(self.below(from.len())))
     }
 }
