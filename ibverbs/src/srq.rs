@@ -139,15 +139,18 @@ impl SharedReceiveQueueBuilder<'_> {
     /// - [`Error::Verb`] if the kernel refuses for another reason.
     #[doc(alias = "ibv_create_srq")]
     pub fn build(self) -> Result<SharedReceiveQueue> {
-        self.build_with(KeptTables::default())
+        Ok(self.build_with(|| ((), KeptTables::default()))?.0)
     }
 
     pub(crate) fn max_wr(&self) -> u32 {
         self.max_wr
     }
 
-    /// Creates a queue that keeps these tables until it is destroyed.
-    pub(crate) fn build_with(self, tables: KeptTables) -> Result<SharedReceiveQueue> {
+    /// Creates a queue that keeps the tables which `make` makes until it is destroyed; and returns what else it makes.
+    pub(crate) fn build_with<R>(
+        self,
+        make: impl FnOnce() -> (R, KeptTables),
+    ) -> Result<(SharedReceiveQueue, R)> {
         const VERB: &str = "ibv_create_srq";
         at_least_one(DEPTH, self.max_wr)?;
         check_capacity(self.pd.handle().context(), VERB, self.max_wr, self.max_sge)?;
@@ -162,10 +165,11 @@ impl SharedReceiveQueueBuilder<'_> {
         // SAFETY: the domain is alive, and the attributes are a whole structure.
         let raw = created(|| unsafe { ffi::ibv_create_srq(self.pd.as_raw(), &mut attr) });
         let raw = raw.map_err(|code| Error::from_code(VERB, code))?;
+        let (made, tables) = make();
         let inner = SrqInner { raw, _tables: tables, pd: PdUser::new(self.pd.handle()) };
         let inner = Arc::new(Handle::new(inner));
         // Not what `attr` says now: providers that grant more do not all say so, and one might say too much.
-        Ok(SharedReceiveQueue { inner, max_sge: self.max_sge, lost: false })
+        Ok((SharedReceiveQueue { inner, max_sge: self.max_sge, lost: false }, made))
     }
 }
 

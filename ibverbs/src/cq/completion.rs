@@ -68,6 +68,12 @@ impl<'cq> Completions<'cq> {
         self.at_hand()
     }
 
+    /// Whether [`next`](Self::next) was not called yet.
+    #[inline]
+    pub(crate) fn is_unread(&self) -> bool {
+        matches!(self.position, Position::First)
+    }
+
     /// The completion that [`next`](Self::next) has lent last.
     #[inline]
     pub(crate) fn at_hand(&mut self) -> Option<WorkCompletion<'_>> {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
+use std::ops::Range;
 
 use super::buffer::Buffer;
 use super::table::Ring;
@@ -32,8 +33,14 @@ pub struct OwnedBatch<'qp, T: Transport> {
 impl<'qp, T: Transport> OwnedBatch<'qp, T> {
     #[inline]
     pub(super) fn new(core: &'qp mut Core, ring: &'qp mut Ring) -> Self {
-        core.start_shared();
-        OwnedBatch { core, ring, refused: Vec::new(), _type: PhantomData }
+        let mut batch = OwnedBatch { core, ring, refused: Vec::new(), _type: PhantomData };
+        let left = batch.core.requests().len();
+        if left > 0 {
+            // By a batch that was forgotten.
+            drop(batch.unstage(0..left));
+        }
+        batch.core.start_shared();
+        batch
     }
 
     /// Begins an operation. It is complete with the call that names it: `send`, `write`, ...
@@ -123,20 +130,16 @@ impl<T: Transport> OwnedBatch<'_, T> {
         Failed { resource: self.unstage(accepted..staged), error }
     }
 
-    /// Takes back the operations of the batch in this range, which ends with the last, and those that were refused.
-    fn unstage(&mut self, range: std::ops::Range<usize>) -> Vec<Buffer> {
-        let mut buffers: Vec<_> = range
-            .rev()
-            .filter_map(|index| {
-                let id = self.core.requests().wr_id(index)?;
-                // SAFETY: the device has not taken the request, nor will it; what was staged after it was taken back
-                // before, and nothing else is posted while the queue pair is borrowed.
-                unsafe { self.ring.unstage(id) }.map(|(_, buffer)| buffer)
-            })
-            .collect();
-        buffers.reverse();
-        buffers.append(&mut self.refused);
-        buffers
+    /// Takes back these operations of the batch, of which the last is the last, and those that were refused.
+    fn unstage(&mut self, range: Range<usize>) -> Vec<Buffer> {
+        let requests = self.core.requests();
+        let ids = range.filter_map(|index| requests.wr_id(index));
+        // SAFETY: the device has not taken the requests, nor will it; nothing was staged after them, since that takes a
+        // batch, which borrows the queue pair, and takes back first what another has left.
+        let staged = unsafe { self.ring.unstage(ids) };
+        requests.clear();
+        let refused = std::mem::take(&mut self.refused);
+        staged.into_iter().map(|(_, buffer)| buffer).chain(refused).collect()
     }
 }
 
@@ -169,8 +172,9 @@ pub struct OwnedOp<'b, 'qp, T: Transport, I = NoImm> {
 }
 
 impl<'b, 'qp, T: Transport, I> OwnedOp<'b, 'qp, T, I> {
-    /// Asks for no completion, if it succeeds. The buffer comes back with that of a later operation of the queue pair;
-    /// and only then is its place in the send queue free again, so that every now and then one must be signaled.
+    /// Asks for no completion, if it succeeds. The buffer comes back with that of a later operation of the queue pair that
+    /// is signaled; and only then is its place in the send queue free again. So that it becomes free at all, one of every
+    /// so many completes nevertheless: the last of half a queue of which none is signaled.
     ///
     /// Operations of `Srd` (feature `efa`) complete in any case.
     #[doc(alias = "IBV_SEND_SIGNALED")]
@@ -226,7 +230,12 @@ impl<'b, 'qp, T: Transport, I> OwnedOp<'b, 'qp, T, I> {
             return batch.refuse(Refusal::QueueFull(places), buffer);
         }
         let entry = buffer.entry(len as u32);
-        let id = match batch.ring.stage(user, buffer) {
+        let mut flags = flags;
+        if flags & ffi::IBV_SEND_SIGNALED == 0 && batch.ring.needs_signal() {
+            flags |= ffi::IBV_SEND_SIGNALED;
+        }
+        let is_signaled = flags & ffi::IBV_SEND_SIGNALED != 0;
+        let id = match batch.ring.stage(user, is_signaled, buffer) {
             Ok(id) => id,
             Err(buffer) => {
                 let places = batch.ring.capacity();

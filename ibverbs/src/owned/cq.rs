@@ -1,6 +1,6 @@
 //! Completion queues whose completions hand buffers back.
 
-use std::cell::Cell;
+use std::cell::UnsafeCell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::cq::{
     CompletionQueue, CompletionQueueBuilder, Completions, WcError, WcFlags, WcOpcode,
     WorkCompletion,
 };
-use crate::error::{Failed, Result};
+use crate::error::{Error, Failed, Result};
 
 /// A completion queue for queue pairs of the owned level: its completions hand back the buffers that were posted.
 ///
@@ -25,9 +25,23 @@ use crate::error::{Failed, Result};
 #[doc(alias = "ibv_cq")]
 pub struct OwnedCompletionQueue {
     queue: CompletionQueue,
+    /// In a box, so that a queue is small to move, and so is what hands it back.
+    poller: Box<Poller>,
+}
+
+/// What finds the tables of completions.
+struct Poller {
     registry: Arc<Registry>,
-    /// Taken out while a poll is open.
-    index: Cell<Option<Box<Index>>>,
+    /// While a poll is open, that one's.
+    index: UnsafeCell<Index>,
+}
+
+impl Drop for Poller {
+    fn drop(&mut self) {
+        *self.index.get_mut() = Index::default();
+        // Before the registry can be found gone, by which others know that nobody polls.
+        self.registry.clear();
+    }
 }
 
 impl CompletionQueueBuilder<'_> {
@@ -39,8 +53,8 @@ impl CompletionQueueBuilder<'_> {
     #[doc(alias = "ibv_create_cq_ex")]
     pub fn build_owned(self) -> Result<OwnedCompletionQueue> {
         let queue = self.build()?;
-        let index = Cell::new(Some(Box::default()));
-        Ok(OwnedCompletionQueue { queue, registry: Arc::default(), index })
+        let poller = Poller { registry: Arc::default(), index: UnsafeCell::default() };
+        Ok(OwnedCompletionQueue { queue, poller: Box::new(poller) })
     }
 }
 
@@ -50,7 +64,7 @@ impl OwnedCompletionQueue {
     }
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {
-        &self.registry
+        &self.poller.registry
     }
 
     /// Looks for completions: `None` if there are none. As [`CompletionQueue::poll`].
@@ -62,9 +76,7 @@ impl OwnedCompletionQueue {
     #[doc(alias = "ibv_poll_cq")]
     #[inline]
     pub fn poll(&self) -> Result<Option<OwnedCompletions<'_>>> {
-        if self.registry.has_changed() {
-            self.refresh();
-        }
+        self.refresh()?;
         match self.queue.poll()? {
             Some(completions) => Ok(Some(self.begun(completions))),
             None => Ok(None),
@@ -78,7 +90,7 @@ impl OwnedCompletionQueue {
     /// Those of [`CompletionQueue::wait`].
     #[doc(alias = "ibv_get_cq_event")]
     pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<OwnedCompletions<'_>>> {
-        self.refresh();
+        self.refresh()?;
         let completions = self.queue.wait(timeout)?;
         Ok(completions.map(|completions| self.begun(completions)))
     }
@@ -95,19 +107,24 @@ impl OwnedCompletionQueue {
 
     #[inline]
     fn begun<'cq>(&'cq self, completions: Completions<'cq>) -> OwnedCompletions<'cq> {
-        // It is there: of an earlier poll that was forgotten, and has it, `completions` would not have been opened.
-        let index = self.index.take().unwrap_or_default();
-        OwnedCompletions { completions, index: Some(index), queue: self }
+        // SAFETY: a poll is open, which was opened just now; until it ends nobody else reaches the index: `refresh`
+        // refuses, and there is no other poll. (If it is forgotten, it never ends.)
+        let index = unsafe { &mut *self.poller.index.get() };
+        OwnedCompletions { completions, index, registry: &self.poller.registry }
     }
 
     /// Lets go of the tables of queues that are no more.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn refresh(&self) {
-        if let Some(mut index) = self.index.take() {
-            index.refresh(&self.registry);
-            self.index.set(Some(index));
+    #[inline]
+    pub(super) fn refresh(&self) -> Result<()> {
+        if self.queue.handle().is_polling() {
+            return Err(Error::PollInProgress);
         }
+        // SAFETY: no poll is open, and this is the one thread that could open one, as the queue is not `Sync`.
+        let index = unsafe { &mut *self.poller.index.get() };
+        if index.is_outdated(&self.poller.registry) {
+            index.refresh(&self.poller.registry);
+        }
+        Ok(())
     }
 
     /// How many completions the queue can hold: what was granted, at least what was asked for.
@@ -127,10 +144,8 @@ impl OwnedCompletionQueue {
     /// Those of [`CompletionQueue::close`].
     #[doc(alias = "ibv_destroy_cq")]
     pub fn close(self) -> Result<(), Failed<Self>> {
-        let OwnedCompletionQueue { queue, registry, index } = self;
-        queue
-            .close()
-            .map_err(|failed| failed.map(|queue| OwnedCompletionQueue { queue, registry, index }))
+        let OwnedCompletionQueue { queue, poller } = self;
+        queue.close().map_err(|failed| failed.map(|queue| OwnedCompletionQueue { queue, poller }))
     }
 
     /// The C structure, as the extended interface has it.
@@ -145,13 +160,13 @@ impl fmt::Debug for OwnedCompletionQueue {
     }
 }
 
-/// The completions of one [`poll`](OwnedCompletionQueue::poll). Dropping it ends the poll.
+/// The completions of one [`poll`](OwnedCompletionQueue::poll). Dropping it ends the poll. If no completion was looked at,
+/// the first is taken out of the queue all the same, and its buffer goes back to its pool.
 #[must_use = "dropping it ends the poll: the completions are still in the queue then, but for the first"]
 pub struct OwnedCompletions<'cq> {
     completions: Completions<'cq>,
-    /// That of the queue; taken out by `drop` only.
-    index: Option<Box<Index>>,
-    queue: &'cq OwnedCompletionQueue,
+    index: &'cq mut Index,
+    registry: &'cq Registry,
 }
 
 impl OwnedCompletions<'_> {
@@ -162,8 +177,15 @@ impl OwnedCompletions<'_> {
     pub fn next(&mut self) -> Option<OwnedCompletion<'_>> {
         let claimed = self.claim_next()?;
         let Claimed { user, buffer, is_recv, earlier } = claimed;
-        let (wc, index) = (self.completions.at_hand()?, self.index.as_deref()?);
-        Some(OwnedCompletion { wc, user, buffer: Some(buffer), is_recv, earlier, index })
+        let wc = self.completions.at_hand()?;
+        Some(OwnedCompletion {
+            wc,
+            user,
+            buffer: Some(buffer),
+            is_recv,
+            earlier,
+            index: self.index,
+        })
     }
 
     /// Goes on to the next completion of a buffer that is here.
@@ -171,16 +193,15 @@ impl OwnedCompletions<'_> {
     fn claim_next(&mut self) -> Option<Claimed> {
         loop {
             let id = self.completions.next()?.wr_id();
-            let index = self.index.as_deref_mut()?;
-            if index.find(id).is_none() {
+            if self.index.find(id).is_none() {
                 // Of a queue that was made after the poll was opened; or of one that is no more.
-                index.extend(&self.queue.registry);
+                self.index.extend(self.registry);
             }
-            let Some(table) = index.find(id) else { continue };
+            let Some(table) = self.index.find(id) else { continue };
             // SAFETY: the completion was polled just now, by the one poller of the one queue to which this request
             // completes.
             let Some((user, buffer)) = (unsafe { table.claim(id) }) else { continue };
-            let is_recv = matches!(table.kind(), Kind::Receives | Kind::SharedReceives);
+            let is_recv = table.kind() == Kind::Receives;
             // SAFETY: as above; other tables than those of sends, which are one poller's, tell of none.
             let earlier = unsafe { table.earlier(id) };
             return Some(Claimed { user, buffer, is_recv, earlier });
@@ -199,7 +220,10 @@ struct Claimed {
 impl Drop for OwnedCompletions<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.queue.index.set(self.index.take());
+        if self.completions.is_unread() {
+            // The provider has taken it out, and would not tell of it again.
+            drop(self.next());
+        }
     }
 }
 
@@ -316,9 +340,7 @@ impl OwnedCompletion<'_> {
 impl Drop for OwnedCompletion<'_> {
     #[inline]
     fn drop(&mut self) {
-        while self.earlier.is_pending() {
-            drop(self.take_earlier());
-        }
+        while self.earlier.is_pending() && self.take_earlier().is_some() {}
     }
 }
 

@@ -96,7 +96,7 @@ impl Rings {
     /// For a queue pair in this state of affairs.
     fn new<T: Transport>(core: &Core, has_srq: bool) -> Rings {
         let capacity = core.granted();
-        let sends = if T::ALWAYS_SIGNALED { Kind::Sends } else { Kind::OrderedSends };
+        let sends = if core.completes_in_order::<T>() { Kind::OrderedSends } else { Kind::Sends };
         Rings {
             send: Ring::new(capacity.max_send_wr, sends),
             recv: (!has_srq).then(|| Ring::new(capacity.max_recv_wr, Kind::Receives)),
@@ -358,9 +358,9 @@ impl<T: Transport, S: State> OwnedQueuePair<T, S> {
         S: CanReceive,
     {
         let core = self.qp.core_mut();
-        core.prepare_recv()?;
+        let granted = core.prepare_recv()?;
         let ring = self.rings.recv.as_mut().ok_or(Error::NoReceiveQueue)?;
-        post_all(ring, core.domain(), receives, "ibv_post_recv", |first, bad| {
+        post_all(ring, core.domain(), granted, receives, "ibv_post_recv", |first, bad| {
             // SAFETY: as in `post_recv`.
             unsafe { ffi::ibv_post_recv(core.raw().cast(), first, bad) }
         })
@@ -415,7 +415,11 @@ pub(super) fn check_queues<'t>(
         queues.iter().any(|queue| Arc::ptr_eq(queue.registry(), registry))
     };
     let all_here = tables.into_iter().all(|table| table.registries().iter().all(is_here));
-    all_here.then_some(()).ok_or(Error::CompletionQueueNeeded)
+    if !all_here {
+        return Err(Error::CompletionQueueNeeded);
+    }
+    // Within a poll the tables are that one's.
+    queues.iter().try_for_each(|queue| queue.refresh())
 }
 
 /// The buffers that the queues of these rings have left, which were destroyed.
@@ -424,9 +428,12 @@ pub(super) fn take_back(
     queues: &[&OwnedCompletionQueue],
 ) -> Vec<Buffer> {
     // Now that the queue is destroyed, only the pollers' copies of their registries still have the tables.
-    queues.iter().for_each(|queue| queue.refresh());
-    let tables = rings.into_iter().map(Ring::into_table);
-    tables.filter_map(Arc::into_inner).flat_map(Table::into_buffers).collect()
+    for queue in queues {
+        let refreshed = queue.refresh();
+        debug_assert!(refreshed.is_ok(), "no poll was open, and this thread has the queue");
+    }
+    let tables = rings.into_iter().map(|ring| Arc::into_inner(ring.into_table()));
+    tables.flatten().flat_map(Table::into_buffers).collect()
 }
 
 impl<T: Transport> OwnedQueuePair<T, Reset> {

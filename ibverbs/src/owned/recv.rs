@@ -42,7 +42,7 @@ pub(super) fn post_one(
         return Err(Failed { resource: Some(buffer), error });
     }
     let mut entry = buffer.entry(buffer.len() as u32);
-    let id = match ring.stage(user, buffer) {
+    let id = match ring.stage(user, true, buffer) {
         Ok(id) => id,
         Err(buffer) => return Err(Failed { resource: Some(buffer), error: full(ring) }),
     };
@@ -50,17 +50,19 @@ pub(super) fn post_one(
     call_and_explain(&mut request, 1, verb, call).map_err(|error| {
         let resource = match error {
             // SAFETY: the provider says that it has not taken the request, which was staged last.
-            Error::PostReceive { accepted: 0, .. } => unsafe { ring.unstage(id) },
+            Error::PostReceive { accepted: 0, .. } => unsafe { ring.unstage([id]) }.pop(),
             _ => None,
         };
         Failed { resource: resource.map(|(_, buffer)| buffer), error }
     })
 }
 
-/// Posts buffers to the queue of this ring, as [`post_one`] does, and takes those out that are posted.
+/// Posts buffers to the queue of this ring, which was granted `granted` scatter entries, as [`post_one`] does, and takes those
+/// out that are posted.
 pub(super) fn post_all(
     ring: &mut Ring,
     domain: usize,
+    granted: u32,
     receives: &mut Vec<(u64, Buffer)>,
     verb: &'static str,
     mut call: impl FnMut(*mut ffi::ibv_recv_wr, &mut *mut ffi::ibv_recv_wr) -> i32,
@@ -68,12 +70,14 @@ pub(super) fn post_all(
     let requested = receives.len();
     while !receives.is_empty() {
         let posted = requested - receives.len();
-        post_some(ring, domain, receives, verb, &mut call).map_err(|error| match error {
-            Error::PostReceive { verb, accepted, source, .. } => {
-                Error::PostReceive { verb, accepted: posted + accepted, requested, source }
-            }
-            other => other,
-        })?;
+        post_some(ring, domain, granted, receives, verb, &mut call).map_err(
+            |error| match error {
+                Error::PostReceive { verb, accepted, source, .. } => {
+                    Error::PostReceive { verb, accepted: posted + accepted, requested, source }
+                }
+                other => other,
+            },
+        )?;
     }
     Ok(())
 }
@@ -82,6 +86,7 @@ pub(super) fn post_all(
 fn post_some(
     ring: &mut Ring,
     domain: usize,
+    granted: u32,
     receives: &mut Vec<(u64, Buffer)>,
     verb: &'static str,
     call: impl PostCall,
@@ -101,20 +106,18 @@ fn post_some(
         receives.drain(..len).zip(entries.iter_mut().zip(&mut chain))
     {
         *entry = buffer.entry(buffer.len() as u32);
-        let id = ring.stage(user, buffer).expect("there is room for as many as were counted");
+        let id = ring.stage(user, true, buffer).expect("there is room for as many as were counted");
         *request = describe(id, entry);
     }
     let ids = chain.map(|request| request.wr_id);
     // From here on the chain is accessed through this pointer alone.
     let first = chain.as_mut_ptr();
     // SAFETY: they are the first `len` of the chain, which nobody else has.
-    unsafe { link(first, len, 1) }?;
+    unsafe { link(first, len, granted) }?;
     call_and_explain(first, len, verb, call).inspect_err(|error| {
         let Error::PostReceive { accepted, .. } = error else { return };
-        let refused = ids[*accepted..len].iter().rev();
-        // SAFETY: the provider says that it has not taken these requests, and what was staged after each was taken
-        // back before.
-        let back: Vec<_> = refused.filter_map(|id| unsafe { ring.unstage(*id) }).collect();
-        receives.splice(0..0, back.into_iter().rev());
+        let refused = ids[*accepted..len].iter().copied();
+        // SAFETY: the provider says that it has not taken these requests, which were staged last.
+        receives.splice(0..0, unsafe { ring.unstage(refused) });
     })
 }

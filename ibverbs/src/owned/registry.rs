@@ -1,6 +1,6 @@
 //! Which tables the completions of one queue may name.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::buffer::Buffer;
@@ -10,13 +10,13 @@ use super::table::{block_of, Table};
 /// has a copy, so that the lock is taken only when something has changed.
 pub(crate) struct Registry<B = Buffer> {
     tables: Mutex<Vec<Entry<B>>>,
-    /// Whether the poller should look again.
-    changed: AtomicBool,
+    /// How often it has changed.
+    generation: AtomicU64,
 }
 
 impl<B> Default for Registry<B> {
     fn default() -> Self {
-        Registry { tables: Mutex::new(Vec::new()), changed: AtomicBool::new(false) }
+        Registry { tables: Mutex::new(Vec::new()), generation: AtomicU64::new(0) }
     }
 }
 
@@ -30,13 +30,20 @@ impl<B> Registry<B> {
         let mut tables = self.tables();
         tables.retain(|(_, other)| !Arc::ptr_eq(other, table));
         tables.extend(blocks.iter().map(|block| (*block, table.clone())));
-        self.changed.store(true, Ordering::Relaxed);
+        self.generation.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether a table was added or removed since the poller has looked.
+    /// How often it has changed.
     #[inline]
-    pub(super) fn has_changed(&self) -> bool {
-        self.changed.load(Ordering::Relaxed)
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// Forgets all tables: nobody polls any more.
+    pub(super) fn clear(&self) {
+        let tables = std::mem::take(&mut *self.tables());
+        // Buffers are dropped, and not under the lock.
+        drop(tables);
     }
 }
 
@@ -46,13 +53,16 @@ type Entry<B> = (u64, Arc<Table<B>>);
 /// The poller's copy of a registry: a table for each block, at the place that the block's lowest bits say, or behind it.
 pub(super) struct Index<B = Buffer> {
     entries: Box<[Option<Entry<B>>]>,
-    /// Tables that were found removed while a poll was open: memory is not deregistered under the provider's locks.
+    /// What was replaced while a poll was open: tables are not dropped, with all that they have, under the provider's
+    /// locks.
     stale: Vec<Arc<Table<B>>>,
+    /// The generation of the registry that it is a copy of.
+    generation: u64,
 }
 
 impl<B> Default for Index<B> {
     fn default() -> Self {
-        Index { entries: Box::default(), stale: Vec::new() }
+        Index { entries: Box::default(), stale: Vec::new(), generation: 0 }
     }
 }
 
@@ -73,9 +83,12 @@ impl<B> Index<B> {
         }
     }
 
-    /// Looks at the registry again, while a poll is open: nothing is dropped.
+    /// Looks at the registry again, if that has changed, while a poll is open: nothing is dropped.
     #[cold]
     pub(super) fn extend(&mut self, registry: &Registry<B>) {
+        if registry.generation() == self.generation {
+            return;
+        }
         let old = std::mem::take(&mut self.entries).into_vec();
         self.stale.extend(old.into_iter().flatten().map(|(_, table)| table));
         self.copy(registry);
@@ -88,9 +101,15 @@ impl<B> Index<B> {
         self.stale.clear();
     }
 
+    /// Whether the registry has changed, or a poll has left something behind.
+    #[inline]
+    pub(super) fn is_outdated(&self, registry: &Registry<B>) -> bool {
+        registry.generation() != self.generation || !self.stale.is_empty()
+    }
+
     fn copy(&mut self, registry: &Registry<B>) {
         let tables = registry.tables();
-        registry.changed.store(false, Ordering::Relaxed);
+        self.generation = registry.generation();
         let len = (tables.len() * 2).next_power_of_two().max(2);
         let mut entries: Box<[_]> = (0..len).map(|_| None).collect();
         for (block, table) in tables.iter() {

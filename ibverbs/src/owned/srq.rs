@@ -31,15 +31,21 @@ pub struct OwnedSharedReceiveQueue {
 }
 
 impl SharedReceiveQueueBuilder<'_> {
-    /// Creates a queue for queue pairs of the owned level ([`OwnedQueuePair`](crate::OwnedQueuePair)).
+    /// Creates a queue for queue pairs of the owned level ([`OwnedQueuePair`](crate::OwnedQueuePair)). A receive has one
+    /// scatter entry, whatever was asked for.
     ///
     /// # Errors
     ///
     /// Those of [`build`](Self::build).
     #[doc(alias = "ibv_create_srq")]
     pub fn build_owned(self) -> Result<OwnedSharedReceiveQueue> {
-        let ring = Ring::new(self.max_wr(), Kind::SharedReceives);
-        let srq = self.set_max_sge(1).build_with([ring.table().clone()].into_iter().collect())?;
+        let places = self.max_wr();
+        let make = || {
+            let ring = Ring::new(places, Kind::Receives);
+            let tables = [ring.table().clone()].into_iter().collect();
+            (ring, tables)
+        };
+        let (srq, ring) = self.set_max_sge(1).build_with(make)?;
         Ok(OwnedSharedReceiveQueue { srq, ring })
     }
 }
@@ -77,10 +83,17 @@ impl OwnedSharedReceiveQueue {
     #[doc(alias = "ibv_post_srq_recv")]
     pub fn post_recv_all(&mut self, receives: &mut Vec<(u64, Buffer)>) -> Result<()> {
         let domain = identity(self.srq.handle().pd());
-        post_all(&mut self.ring, domain, receives, "ibv_post_srq_recv", |first, bad| {
-            // SAFETY: as in `post_recv`.
-            unsafe { ffi::ibv_post_srq_recv(self.srq.as_raw(), first, bad) }
-        })
+        post_all(
+            &mut self.ring,
+            domain,
+            self.srq.max_sge(),
+            receives,
+            "ibv_post_srq_recv",
+            |first, bad| {
+                // SAFETY: as in `post_recv`.
+                unsafe { ffi::ibv_post_srq_recv(self.srq.as_raw(), first, bad) }
+            },
+        )
     }
 
     /// As [`SharedReceiveQueue::query`].

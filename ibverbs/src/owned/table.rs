@@ -45,18 +45,16 @@ pub(crate) enum Kind {
     OrderedSends,
     /// Sends that complete in any order.
     Sends,
-    /// Receives of one queue pair.
+    /// Receives, which complete in any order if several queue pairs take them.
     Receives,
-    /// Receives that several queue pairs take.
-    SharedReceives,
 }
 
 /// (What is in it is a parameter for the tests.)
 pub(crate) struct Table<B = Buffer> {
     places: Box<[Place<B>]>,
     kind: Kind,
-    /// Of ordered sends, the place behind the one that completed last. Written and read by the one poller.
-    done: AtomicUsize,
+    /// Of ordered sends, the place behind the last one that is known to be done. Written and read by the one poller.
+    swept_to: AtomicUsize,
     registered: Mutex<Registered<B>>,
 }
 
@@ -68,6 +66,7 @@ struct Place<B> {
 
 struct Content<B> {
     user: u64,
+    is_signaled: bool,
     buffer: B,
 }
 
@@ -91,7 +90,7 @@ impl<B> Table<B> {
         Table {
             places: (0..places).map(|_| place()).collect(),
             kind,
-            done: AtomicUsize::new(0),
+            swept_to: AtomicUsize::new(0),
             registered: Mutex::new(Registered { blocks: Vec::new(), registries: Vec::new() }),
         }
     }
@@ -123,7 +122,7 @@ impl<B> Table<B> {
         Some((content.user, content.buffer))
     }
 
-    /// The places of sends that the completion of `id` tells to be done, before its own. They are told once.
+    /// The places of sends that the completion of `id` tells to be done, before its own.
     ///
     /// # Safety
     ///
@@ -131,15 +130,20 @@ impl<B> Table<B> {
     #[inline]
     pub(super) unsafe fn earlier(&self, id: u64) -> Earlier {
         let end = self.index(id);
-        let start = match self.kind {
-            Kind::OrderedSends => {
-                let start = self.done.load(Ordering::Relaxed);
-                self.done.store((end + 1) & (self.places.len() - 1), Ordering::Relaxed);
-                start
-            }
-            _ => end,
+        let place = match self.kind {
+            Kind::OrderedSends => self.swept_to.load(Ordering::Relaxed),
+            _ => return Earlier { place: end, end, id },
         };
-        Earlier { place: start, end, id }
+        if place == end {
+            self.sweep_to(end);
+        }
+        Earlier { place, end, id }
+    }
+
+    /// Takes note that the sends up to this place are done.
+    #[inline]
+    fn sweep_to(&self, place: usize) {
+        self.swept_to.store((place + 1) & (self.places.len() - 1), Ordering::Relaxed);
     }
 
     fn registered(&self) -> MutexGuard<'_, Registered<B>> {
@@ -239,17 +243,26 @@ impl Earlier {
     #[cold]
     pub(super) unsafe fn next<B>(&mut self, table: &Table<B>) -> Option<B> {
         while self.place != self.end {
-            let id = table.places[self.place].id.load(Ordering::Acquire);
+            let place = &table.places[self.place];
             self.place = (self.place + 1) & (table.places.len() - 1);
-            // Only what was posted before: identifiers grow. The place of an earlier request may have a later one, if
-            // a completion that told of it was forgotten.
-            if id < self.id {
-                // SAFETY: the request was posted before the one that has completed, in an ordered queue; so it is done,
-                // and its own completion, should there be one, was polled before. No other completion can empty the
-                // place, for this is the one poller.
-                if let Some((_, buffer)) = unsafe { table.claim(id) } {
-                    return Some(buffer);
-                }
+            if self.place == self.end {
+                table.sweep_to(self.end);
+            }
+            let id = place.id.load(Ordering::Acquire);
+            // Only what was posted before: identifiers grow.
+            if id == 0 || id >= self.id {
+                continue;
+            }
+            // SAFETY: a place with an identifier has a content, which nobody writes before it is emptied; only this
+            // poller could do that, for the request was posted.
+            if unsafe { (*place.content.get().cast::<Content<B>>()).is_signaled } {
+                // It has a completion of its own.
+                continue;
+            }
+            // SAFETY: the request was posted before the one that has completed, in an ordered queue; so it is done. It
+            // was not signaled, so that it has no completion, or one that failed and was polled before this.
+            if let Some((_, buffer)) = unsafe { table.claim(id) } {
+                return Some(buffer);
             }
         }
         None
@@ -261,6 +274,8 @@ pub(crate) struct Ring<B = Buffer> {
     table: Arc<Table<B>>,
     /// The identifier of the next request.
     next: u64,
+    /// How many requests were staged since the last one that is signaled.
+    unsignaled: usize,
 }
 
 impl<B> Ring<B> {
@@ -268,7 +283,7 @@ impl<B> Ring<B> {
     pub(crate) fn new(places: u32, kind: Kind) -> Self {
         let table = Arc::new(Table::new(places, kind));
         let next = table.renew();
-        Ring { table, next }
+        Ring { table, next, unsignaled: 0 }
     }
 
     pub(crate) fn table(&self) -> &Arc<Table<B>> {
@@ -285,8 +300,10 @@ impl<B> Ring<B> {
     }
 
     /// Puts a buffer into a place, and returns its identifier; or gives it back if there is none.
+    ///
+    /// `is_signaled`: whether its completion tells that it is done, and not a later one.
     #[inline]
-    pub(crate) fn stage(&mut self, user: u64, buffer: B) -> Result<u64, B> {
+    pub(crate) fn stage(&mut self, user: u64, is_signaled: bool, buffer: B) -> Result<u64, B> {
         let mut id = self.next;
         let mut place = &self.table.places[self.table.index(id)];
         if place.id.load(Ordering::Acquire) != 0 {
@@ -297,10 +314,20 @@ impl<B> Ring<B> {
             place = &self.table.places[self.table.index(id)];
         }
         // SAFETY: the place is empty, and then nobody but this ring, which is borrowed exclusively, looks at its content.
-        unsafe { place.content.get().cast::<Content<B>>().write(Content { user, buffer }) };
+        unsafe {
+            place.content.get().cast::<Content<B>>().write(Content { user, is_signaled, buffer })
+        };
         place.id.store(id, Ordering::Release);
         self.next = self.after(id, 1);
+        self.unsignaled = if is_signaled { 0 } else { self.unsignaled + 1 };
         Ok(id)
+    }
+
+    /// Whether the next request must be signaled: the places of those before it would never be free, should all of the
+    /// table not be signaled.
+    #[inline]
+    pub(crate) fn needs_signal(&self) -> bool {
+        self.unsignaled + 1 >= self.capacity() / 2
     }
 
     /// How many buffers can be staged now, if that is less than `max`.
@@ -312,10 +339,8 @@ impl<B> Ring<B> {
         };
         let indices = 0..places.len();
         match self.table.kind {
-            Kind::OrderedSends | Kind::Receives => {
-                indices.take(max).take_while(|index| is_empty(index)).count()
-            }
-            Kind::Sends | Kind::SharedReceives => indices.filter(is_empty).take(max).count(),
+            Kind::OrderedSends => indices.take(max).take_while(|index| is_empty(index)).count(),
+            Kind::Sends | Kind::Receives => indices.filter(is_empty).take(max).count(),
         }
     }
 
@@ -340,7 +365,7 @@ impl<B> Ring<B> {
     #[cold]
     #[inline(never)]
     fn find_empty(&mut self) -> Option<u64> {
-        if matches!(self.table.kind, Kind::OrderedSends | Kind::Receives) {
+        if self.table.kind == Kind::OrderedSends {
             return None;
         }
         for _ in 1..self.table.places.len() {
@@ -353,17 +378,22 @@ impl<B> Ring<B> {
         None
     }
 
-    /// Takes back what was staged under this identifier.
+    /// Takes back what was staged under these identifiers, in the order in which it was.
     ///
     /// # Safety
     ///
-    /// No device knows of the request, nor will, and nothing that was staged after it was posted.
-    pub(crate) unsafe fn unstage(&mut self, id: u64) -> Option<(u64, B)> {
-        // SAFETY: by the caller's promise no completion names it, nor a later one of this queue.
-        let content = unsafe { self.table.claim(id) }?;
-        // The place is the next one, where the order counts, and its identifier is not used again.
-        self.next = self.after(id, self.table.places.len() as u64);
-        Some(content)
+    /// They are the last that were staged, or were taken back before. No device knows of the requests, nor will.
+    pub(crate) unsafe fn unstage(&mut self, ids: impl IntoIterator<Item = u64>) -> Vec<(u64, B)> {
+        let mut ids = ids.into_iter().peekable();
+        let first = ids.peek().copied();
+        // SAFETY: by the caller's promise no completion names them, nor a later one of this queue.
+        let back: Vec<_> = ids.filter_map(|id| unsafe { self.table.claim(id) }).collect();
+        if let (Some(first), false) = (first, back.is_empty()) {
+            // The place of the first is the next one, where the order counts, and the identifiers are not used again.
+            self.next = self.after(first, self.table.places.len() as u64);
+            self.unsignaled = self.table.places.len();
+        }
+        back
     }
 }
 

@@ -117,6 +117,12 @@ impl Core {
         self.inner.tables = tables;
     }
 
+    /// Whether sends complete in the order in which they were posted. Those of EFA do in no order that is promised: its
+    /// provider keeps their places in a pool (`efa_wq_get_wrid_idx`), and signals all.
+    pub(crate) fn completes_in_order<T: Transport>(&self) -> bool {
+        !T::ALWAYS_SIGNALED && !self.inner.config.is_efa
+    }
+
     /// How often the queue pair was reset, around the end: the device forgets then what was posted.
     pub(crate) fn resets(&self) -> u32 {
         self.inner.resets

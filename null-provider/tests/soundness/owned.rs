@@ -335,10 +335,13 @@ fn more_than_the_queue_has_places_for_is_refused() {
         sent += 1;
     }
     assert!(sent as usize >= places);
-    // One that completes makes room for one; and one that was not signaled does with it.
+    // One that completes makes room for one, but not one that completes before its time.
     let ids = posted(&null);
     complete(&null, cq, ids[1]);
-    assert_eq!(poll(cq), [(1, vec![1, 0])]);
+    assert_eq!(poll(cq), [(1, vec![1])]);
+    assert!(qp.send(100, take(&pool, 100), 1).is_err());
+    complete(&null, cq, ids[0]);
+    assert_eq!(poll(cq), [(0, vec![0])]);
     (0..2).for_each(|_| qp.send(100, take(&pool, 100), 1).unwrap());
     assert!(qp.send(100, take(&pool, 100), 1).is_err());
     drop(qp);
@@ -538,4 +541,120 @@ fn requests_are_what_was_asked_for() {
     complete(&null, &cq, requests[1].wr_id);
     complete(&null, &cq, requests[2].wr_id);
     assert_eq!(poll(&cq), [(2, vec![2, 1]), (3, vec![3])]);
+}
+
+#[test]
+fn a_queue_in_which_nothing_is_signaled_does_not_fill_up_for_good() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let builder = pd.create_owned_qp::<Rc>(&cq, &cq, 1).unwrap();
+    let mut qp = again(builder.set_max_send_wr(8).build().unwrap());
+    for n in 0..100 {
+        let mut batch = qp.start_send();
+        batch.op().unsignaled().send(n, take(&pool, 1), 1);
+        batch.submit().unwrap();
+        for request in null.take_requests() {
+            if request.flags & ibverbs::ffi::IBV_SEND_SIGNALED != 0 {
+                complete(&null, &cq, request.wr_id);
+            }
+        }
+        assert!(poll(&cq).iter().all(|(user, back)| *user == n && back.len() == 4));
+    }
+    drop(qp);
+}
+
+#[test]
+fn what_a_poll_does_not_look_at_goes_home() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let builder = pd.create_owned_qp::<Rc>(&cq, &cq, 1).unwrap();
+    let mut qp = again(builder.set_max_recv_wr(4).build().unwrap());
+    for n in 0..20 {
+        post(&mut qp, &pool, [n]);
+        posted(&null).iter().for_each(|id| complete(&null, &cq, *id));
+        assert!(cq.poll().unwrap().is_some());
+        assert_eq!(pool.available(), 40);
+    }
+    drop(qp);
+}
+
+#[test]
+fn a_completion_that_is_forgotten_leaves_the_earlier_ones_to_the_next() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    let mut batch = qp.start_send();
+    for n in 0..6 {
+        let op = batch.op();
+        let op = if n % 3 == 2 { op } else { op.unsignaled() };
+        op.send(n, take(&pool, n as u8), 1);
+    }
+    batch.submit().unwrap();
+    let ids = posted(&null);
+    complete(&null, &cq, ids[2]);
+    complete(&null, &cq, ids[5]);
+    let mut completions = cq.poll().unwrap().unwrap();
+    forget(completions.next());
+    drop(completions);
+    assert_eq!(poll(&cq), [(5, vec![5, 0, 1, 3, 4])]);
+    assert_eq!(pool.available(), 39);
+    drop((qp, cq, pd));
+    drop(pool);
+    null.expect_leaked(&[Kind::Mr, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+fn a_batch_that_is_forgotten_is_taken_back_by_the_next() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let builder = pd.create_owned_qp::<Rc>(&cq, &cq, 1).unwrap();
+    let mut qp = again(builder.set_max_send_wr(4).build().unwrap());
+    for n in 0..50 {
+        let mut batch = qp.start_send();
+        (0..3).for_each(|_| batch.op().send(n, take(&pool, 1), 1));
+        forget(batch);
+        assert_eq!(pool.available(), 37);
+        drop(qp.start_send());
+        assert_eq!(pool.available(), 40);
+    }
+    assert_eq!(posted(&null), []);
+    // Or goes with the queue pair.
+    let mut batch = qp.start_send();
+    batch.op().send(1, take(&pool, 1), 1);
+    forget(batch);
+    qp.close().unwrap();
+    assert_eq!(poll(&cq), []);
+    assert_eq!(pool.available(), 40);
+}
+
+#[test]
+fn a_poll_that_is_forgotten_ends_with_its_queue() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    let mut srq = pd.create_srq(4).build_owned().unwrap();
+    let other = pd.create_owned_qp::<Rc>(&cq, &cq, 1).unwrap().set_srq(&srq).build().unwrap();
+    srq.post_recv(1, take(&pool, 1)).unwrap();
+    drop(other);
+    post(&mut qp, &pool, [1, 2]);
+    complete(&null, &cq, posted(&null)[1]);
+    forget(cq.poll().unwrap());
+    // While it is open, nobody can say what it looks at.
+    let failed = srq.drain(&[&cq]).unwrap_err();
+    assert!(matches!(failed.error, Error::PollInProgress), "{}", failed.error);
+    let failed_qp = qp.drain(&[&cq]).unwrap_err();
+    assert!(matches!(failed_qp.error, Error::PollInProgress), "{}", failed_qp.error);
+    drop(cq);
+    assert_eq!(failed.resource.drain(&[]).unwrap().len(), 1);
+    assert_eq!(failed_qp.resource.drain(&[]).unwrap().len(), 2);
+    assert_eq!(pool.available(), 40);
+}
+
+#[test]
+fn shared_queues_that_are_too_deep_are_refused() {
+    let _null = null();
+    let Parts { pd, .. } = parts();
+    for depth in [0, 1 << 28, u32::MAX] {
+        assert!(pd.create_srq(depth).build_owned().is_err());
+    }
 }

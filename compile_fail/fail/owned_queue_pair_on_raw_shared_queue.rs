@@ -1,0 +1,17 @@
+//! A queue pair of the owned level takes no receives whose identifiers are the program's.
+//~ error[E0308]: mismatched types
+
+use ibverbs::{
+    Owned, OwnedQueuePair, OwnedSharedReceiveQueue, QueuePairBuilder, Rc, Reset, Result,
+    SharedReceiveQueue,
+};
+
+fn case<'a>(
+    builder: QueuePairBuilder<'a, Rc, Owned>,
+    srq: &'a SharedReceiveQueue,
+    _: &'a OwnedSharedReceiveQueue,
+) -> Result<OwnedQueuePair<Rc, Reset>> {
+    builder.set_srq(srq).build()
+}
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! Bytes of a buffer are not kept beyond its being sent.
+
+use ibverbs::{Buffer, OwnedQueuePair, Rc, Result};
+
+fn case(mut qp: OwnedQueuePair<Rc>, buffer: Buffer) -> Result<u8> {
+    let bytes = buffer[..8].to_vec();
+    qp.send(1, buffer, 8)?;
+    Ok(bytes[0])
+}
+
+fn main() {}
