@@ -1,5 +1,6 @@
 //! Creating completion queues.
 
+use std::cell::UnsafeCell;
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicI32, AtomicU8};
@@ -156,6 +157,7 @@ impl<'a> CompletionQueueBuilder<'a> {
         let inner = CqInner {
             raw,
             state: AtomicU8::new(IDLE),
+            attr: UnsafeCell::new(ffi::ibv_poll_cq_attr { comp_mask: 0 }),
             poll_error: AtomicI32::new(0),
             parked: Parked::default(),
             fields,

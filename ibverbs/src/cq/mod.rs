@@ -11,6 +11,7 @@ mod parking;
 mod status;
 mod wc;
 
+use std::cell::UnsafeCell;
 use std::ffi::c_int;
 use std::fmt;
 use std::marker::PhantomData;
@@ -62,6 +63,8 @@ pub(crate) struct CqInner {
     /// Whether a poll is open, or none can be. Written by the one poller; read by whoever destroys a queue
     /// pair.
     state: AtomicU8,
+    /// What a poll is started with: nothing is asked for. C takes it as mutable, and it is the one poller's.
+    attr: UnsafeCell<ffi::ibv_poll_cq_attr>,
     /// The error that ended a poll early and is not reported yet, or zero. Written and read by the one poller.
     poll_error: AtomicI32,
     parked: Parked,
@@ -81,7 +84,7 @@ const POLLING: u8 = 1;
 const LOST: u8 = 2;
 
 // SAFETY: everybody but the one poller reads plain fields of the structure, destroys the C object
-// after the last reference is gone, or uses the atomics and the mutex in here.
+// after the last reference is gone, or uses the atomics and the mutex in here; `attr` is the one poller's.
 unsafe impl Send for CqInner {}
 // SAFETY: as above.
 unsafe impl Sync for CqInner {}
@@ -120,6 +123,30 @@ impl CqInner {
         }
     }
 
+    /// The same for the data path, which tells the reasons apart elsewhere.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the one poller.
+    #[inline]
+    unsafe fn is_idle(&self) -> bool {
+        // SAFETY: only the one poller writes it, so that nobody does meanwhile, and there is no race; a plain load can be
+        // compared where it is, an atomic one goes through a register.
+        unsafe { *self.state.as_ptr() == IDLE }
+    }
+
+    /// Opens a poll of `raw`, which is the queue of this, if there is something in it.
+    ///
+    /// # Safety
+    ///
+    /// No poll of it is open, and the caller is the one poller.
+    #[inline]
+    unsafe fn start_poll(&self, raw: NonNull<ffi::ibv_cq_ex>) -> c_int {
+        // SAFETY: the queue is alive, and the caller promises the rest, by which `attr` is in nobody else's use; the
+        // builder checked that the function is there.
+        unsafe { ffi::ibv_start_poll(raw.as_ptr(), self.attr.get()) }
+    }
+
     /// Sees to it that the queue is not polled any more.
     fn set_lost(&self) {
         self.state.store(LOST, Ordering::Relaxed);
@@ -140,18 +167,6 @@ impl CqInner {
             self.parked.release(self);
         }
     }
-}
-
-/// Opens a poll, if there is something in the queue.
-///
-/// # Safety
-///
-/// The queue is alive, no poll of it is open, and the caller is the one poller.
-#[inline]
-unsafe fn start_poll(raw: NonNull<ffi::ibv_cq_ex>) -> c_int {
-    let mut attr = ffi::ibv_poll_cq_attr { comp_mask: 0 };
-    // SAFETY: passed on to the caller; the builder checked that the function is there.
-    unsafe { ffi::ibv_start_poll(raw.as_ptr(), &mut attr) }
 }
 
 impl CompletionQueue {
@@ -194,10 +209,10 @@ impl CompletionQueue {
     #[inline]
     pub fn poll(&self) -> Result<Option<Completions<'_>>> {
         let inner = &**self.inner;
-        let failure = if inner.state.load(Ordering::Relaxed) == IDLE {
-            // SAFETY: no poll of the queue is open, as checked above by the one poller, for `CompletionQueue` is
-            // not `Sync`.
-            match unsafe { start_poll(self.raw) } {
+        // SAFETY: this is the one poller, for `CompletionQueue` is not `Sync`.
+        let failure = if unsafe { inner.is_idle() } {
+            // SAFETY: no poll of the queue is open, as checked above by the one poller.
+            match unsafe { inner.start_poll(self.raw) } {
                 // SAFETY: the poll was opened just now.
                 0 => return Ok(Some(unsafe { self.begun() })),
                 libc::ENOENT if inner.poll_error.load(Ordering::Relaxed) == 0 => return Ok(None),
@@ -334,7 +349,7 @@ impl CqInner {
                 break;
             }
             // SAFETY: passed on to the caller.
-            code = unsafe { start_poll(self.raw) };
+            code = unsafe { self.start_poll(self.raw) };
             match code {
                 0 => return Ok(true),
                 libc::ENOENT if self.poll_error.load(Ordering::Relaxed) == 0 => return Ok(false),
