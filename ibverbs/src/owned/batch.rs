@@ -13,8 +13,8 @@ use crate::ffi;
 use crate::mr::RemoteMemorySlice;
 use crate::post::{verb, Classic, Imm, NoImm, Refusal, WithoutImm};
 use crate::qp::{
-    Address, Connected, Core, Datagram, DatagramAddress, Peer, RdmaRead, RdmaWrite, Reliable,
-    Transport,
+    Address, Connected, Core, Datagram, DatagramAddress, OpenShared, Peer, RdmaRead, RdmaWrite,
+    Reliable, Transport,
 };
 
 /// Operations that are posted together, each with a buffer that is moved into it; see
@@ -24,6 +24,7 @@ use crate::qp::{
 #[must_use = "a batch that is dropped posts nothing"]
 pub struct OwnedBatch<'qp, T: Transport> {
     core: &'qp mut Core,
+    open: OpenShared,
     ring: &'qp mut Ring,
     /// The buffers of operations that were refused, in the order in which they were added.
     refused: Vec<Buffer>,
@@ -33,13 +34,13 @@ pub struct OwnedBatch<'qp, T: Transport> {
 impl<'qp, T: Transport> OwnedBatch<'qp, T> {
     #[inline]
     pub(super) fn new(core: &'qp mut Core, ring: &'qp mut Ring) -> Self {
-        let mut batch = OwnedBatch { core, ring, refused: Vec::new(), _type: PhantomData };
-        let left = batch.core.requests().len();
+        let open = core.start_shared();
+        let mut batch = OwnedBatch { core, open, ring, refused: Vec::new(), _type: PhantomData };
+        let left = batch.core.requests().staged();
         if left > 0 {
             // By a batch that was forgotten.
             drop(batch.unstage(0..left));
         }
-        batch.core.start_shared();
         batch
     }
 
@@ -63,7 +64,7 @@ impl<'qp, T: Transport> OwnedBatch<'qp, T> {
         let mut address = DatagramAddress { ah: ah.as_raw(), remote_qpn, qkey };
         if !self.core.is_of_domain(ah.pd()) {
             address.ah = std::ptr::null_mut();
-            self.core.refuse_shared(Refusal::Domain("address handle"));
+            self.open.refuse(self.core, Refusal::Domain("address handle"));
         }
         OwnedOp { batch: self, flags: ffi::IBV_SEND_SIGNALED, imm: NoImm(()), address }
     }
@@ -85,10 +86,13 @@ impl<'qp, T: Transport> OwnedBatch<'qp, T> {
     #[doc(alias = "ibv_post_send")]
     #[inline]
     pub fn submit(self) -> Result<(), Failed<Vec<Buffer>>> {
-        let mut this = ManuallyDrop::new(self);
-        let staged = this.core.requests().len();
-        match this.core.submit_shared() {
-            Ok(()) => Ok(()),
+        let this = &mut *ManuallyDrop::new(self);
+        let staged = this.core.requests().staged();
+        match this.core.submit_shared(&this.open) {
+            Ok(()) => {
+                this.core.requests().set_staged(0);
+                Ok(())
+            }
             Err(error) => Err(this.give_back(staged, error)),
         }
     }
@@ -99,12 +103,12 @@ impl<T: Transport> OwnedBatch<'_, T> {
     #[inline(always)]
     fn check<V: Classic>(&self, buffer: &Buffer, len: usize) -> Result<(), Refusal> {
         if !T::CLASSIC_OPS.contains(V::OP) {
-            Err(Refusal::NotClassic)
-        } else if !self.core.ops().contains(V::OP) {
-            Err(Refusal::NotGranted(V::OP))
-        } else if len > buffer.len() {
+            return Err(Refusal::NotClassic);
+        }
+        self.open.limits.check(V::OP)?;
+        if len > buffer.len() {
             Err(Refusal::BeyondBuffer { len, size: buffer.len() })
-        } else if buffer.domain() != self.core.domain() {
+        } else if buffer.domain() != self.open.domain {
             Err(Refusal::Domain("buffer"))
         } else {
             Ok(())
@@ -115,7 +119,7 @@ impl<T: Transport> OwnedBatch<'_, T> {
     #[cold]
     #[inline(never)]
     fn refuse(&mut self, refusal: Refusal, buffer: Buffer) {
-        self.core.refuse_shared(refusal);
+        self.open.refuse(self.core, refusal);
         self.refused.push(buffer);
     }
 
@@ -137,7 +141,7 @@ impl<T: Transport> OwnedBatch<'_, T> {
         // SAFETY: the device has not taken the requests, nor will it; nothing was staged after them, since that takes a
         // batch, which borrows the queue pair, and takes back first what another has left.
         let staged = unsafe { self.ring.unstage(ids) };
-        requests.clear();
+        requests.set_staged(0);
         let refused = std::mem::take(&mut self.refused);
         staged.into_iter().map(|(_, buffer)| buffer).chain(refused).collect()
     }
@@ -145,7 +149,7 @@ impl<T: Transport> OwnedBatch<'_, T> {
 
 impl<T: Transport> Drop for OwnedBatch<'_, T> {
     fn drop(&mut self) {
-        let staged = self.core.requests().len();
+        let staged = self.core.requests().staged();
         drop(self.unstage(0..staged));
     }
 }
@@ -226,7 +230,7 @@ impl<'b, 'qp, T: Transport, I> OwnedOp<'b, 'qp, T, I> {
             // The batch is refused already.
             return batch.refused.push(buffer);
         }
-        if let Err(places) = batch.core.requests().reserve() {
+        if let Err(places) = batch.open.reserve(batch.core) {
             return batch.refuse(Refusal::QueueFull(places), buffer);
         }
         let entry = buffer.entry(len as u32);
@@ -243,7 +247,7 @@ impl<'b, 'qp, T: Transport, I> OwnedOp<'b, 'qp, T, I> {
             }
         };
         // SAFETY: there is room for one, as was checked just now.
-        let mut slot = unsafe { batch.core.requests().slot() };
+        let mut slot = unsafe { batch.core.requests().slot(&batch.open.places) };
         // SAFETY: the builder asked for at least one entry.
         unsafe { slot.set_entries((len > 0).then_some(entry).into_iter()) };
         slot.request.wr_id = id;
@@ -251,7 +255,9 @@ impl<'b, 'qp, T: Transport, I> OwnedOp<'b, 'qp, T, I> {
         slot.request.send_flags = flags;
         verb.describe(slot.request);
         address.describe(slot.request);
-        slot.push();
+        batch.open.places.push();
+        let staged = batch.core.requests().filled(&batch.open.places);
+        batch.core.requests().set_staged(staged);
     }
 
     /// As [`add`](Self::add), if the bytes do not go beyond the remote memory.

@@ -7,7 +7,7 @@ use super::refusal::Refusal;
 use super::shared;
 use super::verb::{Classic, Verb};
 use crate::mr::{LocalMemorySlice, SharedSlice};
-use crate::qp::{Address, Core, OpenBatch, QueuePairCapacity, Transport};
+use crate::qp::{Address, Core, OpenBatch, OpenShared, QueuePairCapacity, Transport};
 
 pub(crate) mod sealed {
     use super::{
@@ -145,27 +145,32 @@ impl sealed::Sealed for Raw {
 impl sealed::Sealed for Shared {
     const NOTHING: Kind<'static> = Kind::Shared(&[]);
 
-    type Open = ();
+    type Open = OpenShared;
 
     #[inline]
-    fn refuse(core: &mut Core, _: &mut (), refusal: Refusal) {
-        core.refuse_shared(refusal);
+    fn refuse(core: &mut Core, open: &mut OpenShared, refusal: Refusal) {
+        open.refuse(core, refusal);
     }
 
     #[inline]
-    fn refuse_beyond(core: &mut Core, _: &mut (), refusal: Refusal, capacity: &QueuePairCapacity) {
-        core.refuse_shared_beyond(refusal, capacity);
+    fn refuse_beyond(
+        core: &mut Core,
+        open: &mut OpenShared,
+        refusal: Refusal,
+        capacity: &QueuePairCapacity,
+    ) {
+        open.refuse_beyond(core, refusal, capacity);
     }
 
     #[inline(always)]
     fn add<T: Transport, V: Classic>(
         core: &mut Core,
-        _: &mut (),
+        open: &mut OpenShared,
         request: Request<T>,
         payload: &Payload<'_, Shared>,
         verb: V,
     ) {
-        shared::add(core, request, payload, verb);
+        shared::add(core, open, request, payload, verb);
     }
 
     #[inline]
@@ -201,8 +206,7 @@ pub(super) fn add_raw<T: Transport, V: Verb>(
         // The batch is refused already.
         return;
     }
-    let check = open.check(V::OP).and_then(|()| payload.check(&open.granted));
-    if let Err(refusal) = check {
+    if let Err(refusal) = payload.check_with(V::OP, &open.limits) {
         return open.refuse(core, refusal);
     }
     let qp = open.raw;
@@ -210,7 +214,7 @@ pub(super) fn add_raw<T: Transport, V: Verb>(
     unsafe { (*qp).wr_id = wr_id };
     // SAFETY: as above.
     unsafe { (*qp).wr_flags = flags | payload.flags() };
-    // SAFETY: the queue pair is alive, a batch is open on it (no operation is granted otherwise), and the operation
+    // SAFETY: the queue pair is alive, a batch is open on it (there is no operation otherwise that it does not lack), and the operation
     // was granted.
     unsafe { verb.begin(qp) };
     // SAFETY: a batch is open and a request was begun in it; the builder checked the function; the

@@ -24,6 +24,6 @@ pub use recv::RecvRequest;
 pub(crate) use recv::{call_and_explain, link, post_requests, PostCall};
 pub(crate) use recv_shared::post_shared;
 pub(crate) use refusal::Refusal;
-pub(crate) use requests::Requests;
+pub(crate) use requests::{Places, Requests};
 pub use shared::SharedBatch;
 pub(crate) use verb::Classic;

@@ -159,7 +159,7 @@ impl<T: Transport, I> SendOp<'_, T, Raw, I> {
         wr_id: u64,
         begin: impl FnOnce(*mut ffi::ibv_qp_ex),
     ) {
-        if let Err(refusal) = self.open.check(op) {
+        if let Err(refusal) = self.open.limits.check(op) {
             return self.refuse(refusal);
         }
         let qp = self.open.raw;

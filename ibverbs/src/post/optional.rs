@@ -193,7 +193,7 @@ fn prepare_bind<B>(
     if !core.is_of_domain(window.pd()) {
         return Err(Refusal::Domain("memory window"));
     }
-    open.check(SendOps::BIND_MW)?;
+    open.limits.check(SendOps::BIND_MW)?;
     core.add_window(window)?;
     Ok(info)
 }

@@ -7,7 +7,7 @@ use super::level::{Level, Raw, Shared};
 use super::refusal::Refusal;
 use crate::ffi;
 use crate::mr::{LocalMemorySlice, SharedSlice};
-use crate::qp::QueuePairCapacity;
+use crate::qp::{Limits, QueuePairCapacity, SendOps};
 
 /// What a send or a write carries: registered memory, or a copy of ordinary bytes.
 ///
@@ -129,6 +129,16 @@ impl<L: Level> Payload<'_, L> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the queue pair can post it with an operation of `op`.
+    #[inline]
+    pub(super) fn check_with(&self, op: SendOps, limits: &Limits) -> Result<(), Refusal> {
+        if let Kind::Scatter([_]) | Kind::Shared([_]) = self.0 {
+            return limits.check_entry(op);
+        }
+        limits.check(op)?;
+        self.check(&limits.granted)
     }
 
     #[inline]

@@ -91,23 +91,23 @@ pub(crate) fn post_shared(
 ) -> Result<()> {
     let max = granted.min(MAX_ENTRIES);
     let (first, len) = (requests.as_mut_ptr(), requests.len());
-    let (mut next, mut scattered) = (ptr::null_mut(), false);
-    for index in (0..len).rev() {
+    // No region is of domain zero: without room for an entry none is let past `check`.
+    let single = if max > 0 { domain } else { 0 };
+    let mut scattered = false;
+    for index in 0..len {
         // SAFETY: the index is below their number.
         let request = unsafe { first.add(index) };
         // SAFETY: it points to one of the requests, which are borrowed exclusively, and from here on accessed through
         // `first` alone.
         let request = unsafe { &mut *request };
         match request.slices() {
-            [] => {}
-            [slice] if max > 0 && slice.domain() == domain => {}
+            [slice] if slice.domain() == single => {}
             slices => {
                 check(slices, max, domain)?;
-                scattered = true;
+                scattered |= !slices.is_empty();
             }
         }
-        request.next.write(next);
-        next = first.wrapping_add(index).cast();
+        request.next.write(first.wrapping_add(index + 1).cast());
     }
     if scattered {
         return post_scattered(requests, verb, call);
@@ -115,6 +115,9 @@ pub(crate) fn post_shared(
     if len == 0 {
         return Ok(());
     }
+    let last = first.wrapping_add(len - 1);
+    // SAFETY: as above.
+    unsafe { (*last).next.write(ptr::null_mut()) };
     // A `RecvRequest` is an `ibv_recv_wr` (`repr(transparent)`); and a `SharedSlice` begins with its `ibv_sge`
     // (`repr(C)`), so that a pointer to one is a list of one entry.
     call_and_explain(first.cast(), len, verb, &mut call)

@@ -8,6 +8,8 @@ use crate::qp::{QueuePairCapacity, SendOps};
 /// What an operation asked for that its queue pair cannot carry out.
 pub enum Refusal {
     NotGranted(SendOps),
+    /// An operation with one scatter entry: either it was not granted, or no entries were.
+    NotGrantedWithEntry(SendOps),
     /// What a shared batch of this transport does not have.
     NotClassic,
     /// More operations than there are places for.
@@ -41,7 +43,10 @@ impl Refusal {
     #[cold]
     pub(crate) fn into_error(self, ops: SendOps, granted: &QueuePairCapacity) -> Error {
         match self {
-            Refusal::NotGranted(operation) => {
+            Refusal::NotGrantedWithEntry(operation) if ops.contains(operation) => {
+                Refusal::ScatterEntries(1).into_error(ops, granted)
+            }
+            Refusal::NotGranted(operation) | Refusal::NotGrantedWithEntry(operation) => {
                 Error::OperationNotGranted { operation, granted: ops }
             }
             Refusal::NotClassic => Error::Unsupported {

@@ -12,19 +12,50 @@ pub(crate) struct Requests {
     requests: Array<ffi::ibv_send_wr>,
     entries: Array<ffi::ibv_sge>,
     bytes: Array<u8>,
-    /// How many of them are in the batch: at most as many as there are.
-    len: usize,
     max_len: usize,
     entries_each: usize,
     bytes_each: usize,
+    /// Where a provider tells which request it refused; null between two calls.
+    bad: *mut ffi::ibv_send_wr,
+    /// How many of them are in a batch of the owned level, whose buffers must be found if it is forgotten.
+    staged: usize,
 }
 
-/// The next request, which is not in the batch before [`push`](Self::push).
+// SAFETY: the pointers lead to its own arrays, and are followed only by whoever has borrowed it exclusively.
+unsafe impl Send for Requests {}
+
+/// The places of the requests that a batch has not filled yet. It stands on the stack of whoever fills the batch, where
+/// the compiler keeps it in registers.
+pub(crate) struct Places {
+    next: *mut ffi::ibv_send_wr,
+    end: *mut ffi::ibv_send_wr,
+}
+
+// SAFETY: the pointers lead to the requests of a queue pair, which the batch borrows exclusively, and may be sent as that
+// may; they are followed by none but it.
+unsafe impl Send for Places {}
+// SAFETY: as above.
+unsafe impl Sync for Places {}
+
+impl Places {
+    /// Whether there is none left.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.next == self.end
+    }
+
+    /// Puts the request that was described last into the batch: it is the next one's turn.
+    #[inline]
+    pub(crate) fn push(&mut self) {
+        self.next = self.next.wrapping_add(1);
+    }
+}
+
+/// The next request, which is not in the batch before [`push`](Places::push).
 pub(crate) struct Slot<'a> {
     pub(crate) request: &'a mut ffi::ibv_send_wr,
     entries: *mut ffi::ibv_sge,
     bytes: *mut u8,
-    len: &'a mut usize,
 }
 
 impl Requests {
@@ -34,24 +65,38 @@ impl Requests {
             requests: Array::new(0),
             entries: Array::new(0),
             bytes: Array::new(0),
-            len: 0,
             max_len: granted.max_send_wr as usize,
             // What is inline needs one as well.
             entries_each: granted.max_send_sge.max(1) as usize,
             bytes_each: granted.max_inline_data as usize,
+            bad: ptr::null_mut(),
+            staged: 0,
         }
     }
 
-    /// Begins a batch at the beginning.
+    /// All places, for a batch that begins.
     #[inline]
-    pub(crate) fn clear(&mut self) {
-        self.len = 0;
+    pub(crate) fn places(&self) -> Places {
+        Places { next: self.requests.at(0), end: self.requests.at(self.requests.len) }
     }
 
-    /// How many requests are in the batch.
+    /// What [`set_staged`](Self::set_staged) was told last.
     #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.len
+    pub(crate) fn staged(&self) -> usize {
+        self.staged
+    }
+
+    /// Takes note of how many requests there are in a batch of the owned level.
+    #[inline]
+    pub(crate) fn set_staged(&mut self, staged: usize) {
+        self.staged = staged;
+    }
+
+    /// How many requests are in the batch that these places were left by.
+    #[inline]
+    pub(crate) fn filled(&self, places: &Places) -> usize {
+        (places.next as usize).wrapping_sub(self.requests.at(0) as usize)
+            / size_of::<ffi::ibv_send_wr>()
     }
 
     /// The identifier of a request of the batch, or of the one that was posted last.
@@ -60,64 +105,73 @@ impl Requests {
         (index < self.requests.len).then(|| unsafe { (*self.requests.at(index)).wr_id })
     }
 
-    /// Makes sure that there is a next request. If there may be none, because the batch has as many as the send queue
-    /// has places, it returns their number.
-    #[inline]
-    pub(crate) fn reserve(&mut self) -> std::result::Result<(), usize> {
-        if self.len == self.requests.len && !self.grow() {
-            return Err(self.max_len);
-        }
-        Ok(())
-    }
-
     /// The request that comes next.
     ///
     /// # Safety
     ///
-    /// [`reserve`](Self::reserve) has returned `Ok` since the last request was pushed.
+    /// The places are those that this has handed out last, and are not [empty](Places::is_empty).
     #[inline]
-    pub(crate) unsafe fn slot(&mut self) -> Slot<'_> {
-        let request = self.requests.at(self.len);
-        let bytes = self.bytes.at(self.len * self.bytes_each);
+    pub(crate) unsafe fn slot(&mut self, places: &Places) -> Slot<'_> {
+        let bytes = self.bytes.at(self.filled(places) * self.bytes_each);
         // SAFETY: the request is one of the array, by the caller's promise, and was written by `Array::new`; self is
         // borrowed exclusively for as long as the reference lives, and providers know of no request outside of `post`.
-        let request = unsafe { &mut *request };
+        let request = unsafe { &mut *places.next };
         let entries = request.sg_list;
-        Slot { request, entries, bytes, len: &mut self.len }
+        Slot { request, entries, bytes }
     }
 
-    /// Takes all requests out of the batch, and hands their chain to `call`, if there are any. It stores the first
-    /// request that it refuses, and returns a failure code or zero.
+    /// Hands the chain of the requests that a batch has filled to `call`, if there are any. It stores the first request
+    /// that it refuses, and returns a failure code or zero.
+    ///
+    /// # Safety
+    ///
+    /// The places are those that this has handed out last, and none was pushed that was [empty](Places::is_empty).
     #[inline]
-    pub(crate) fn post(
+    pub(crate) unsafe fn post(
         &mut self,
+        places: &Places,
         call: impl FnOnce(*mut ffi::ibv_send_wr, &mut *mut ffi::ibv_send_wr) -> i32,
     ) -> Result<()> {
-        let len = std::mem::take(&mut self.len);
-        if len == 0 {
+        let first = self.requests.at(0);
+        if places.next == first {
             return Ok(());
         }
-        let (first, last) = (self.requests.at(0), self.requests.at(len - 1));
-        // SAFETY: the request is one of the array, since `len` is at most its length; self is borrowed exclusively.
+        let last = places.next.wrapping_sub(1);
+        // SAFETY: the request is one of the array, by the caller's promise; self is borrowed exclusively.
         unsafe { (*last).next = ptr::null_mut() };
-        let mut bad = ptr::null_mut();
-        let code = call(first, &mut bad);
+        let code = call(first, &mut self.bad);
         // SAFETY: as above.
-        unsafe { (*last).next = last.wrapping_add(1) };
+        unsafe { (*last).next = places.next };
         if code != 0 {
-            return Err(*failure(code, first, len, bad));
+            return Err(*self.failure(code, self.filled(places)));
         }
         Ok(())
     }
 
-    /// Makes room for more requests. Returns whether there may be more.
+    /// The error of a chain of the first `requested` requests, of which the provider refused one and what follows it. In
+    /// a box, so that the caller's result can stay in registers.
     #[cold]
     #[inline(never)]
-    fn grow(&mut self) -> bool {
+    fn failure(&mut self, code: i32, requested: usize) -> Box<Error> {
+        let bad = std::mem::replace(&mut self.bad, ptr::null_mut());
+        // If the provider does not say which one it refused, it may have taken any of them.
+        let accepted = if bad.is_null() {
+            requested
+        } else {
+            self.filled(&Places { next: bad, end: bad }).min(requested)
+        };
+        Box::new(Error::PostShared { accepted, requested, source: os_error(code) })
+    }
+
+    /// Makes room for more requests, when all are in the batch. Returns the new places, if there may be more.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn grow(&mut self) -> Option<Places> {
         const FIRST: usize = 16;
-        let len = self.max_len.min((self.len * 2).max(FIRST));
-        if len <= self.len {
-            return false;
+        let filled = self.requests.len;
+        let len = self.max_len.min((filled * 2).max(FIRST));
+        if len <= filled {
+            return None;
         }
         let requests = Array::<ffi::ibv_send_wr>::new(len);
         let entries = Array::<ffi::ibv_sge>::new(len * self.entries_each);
@@ -138,33 +192,11 @@ impl Requests {
             }
         }
         (self.requests, self.entries, self.bytes) = (requests, entries, bytes);
-        true
+        Some(Places { next: self.requests.at(filled), ..self.places() })
     }
-}
-
-/// The error of a chain of `requested` requests from `first` on, of which the provider refused `bad` and what follows
-/// it. In a box, so that the caller's result can stay in registers.
-#[cold]
-#[inline(never)]
-fn failure(
-    code: i32,
-    first: *const ffi::ibv_send_wr,
-    requested: usize,
-    bad: *const ffi::ibv_send_wr,
-) -> Box<Error> {
-    let place = (bad as usize).wrapping_sub(first as usize) / size_of::<ffi::ibv_send_wr>();
-    // If the provider does not say which one it refused, it may have taken any of them.
-    let accepted = if bad.is_null() { requested } else { place.min(requested) };
-    Box::new(Error::PostShared { accepted, requested, source: os_error(code) })
 }
 
 impl Slot<'_> {
-    /// Puts the request, which was described, into the batch.
-    #[inline]
-    pub(crate) fn push(self) {
-        *self.len += 1;
-    }
-
     /// Makes these the scatter list.
     ///
     /// # Safety
@@ -191,7 +223,7 @@ impl Slot<'_> {
     ///
     /// They are no more than the queue pair was granted.
     #[inline]
-    pub(super) unsafe fn set_bytes<'a>(
+    pub(crate) unsafe fn set_bytes<'a>(
         &mut self,
         slices: impl IntoIterator<Item = &'a [u8]>,
     ) -> u32 {
@@ -265,12 +297,14 @@ mod tests {
     }
 
     /// Fills a batch with `len` requests: every other one with two entries, the others inline.
-    fn fill(requests: &mut Requests, len: usize) {
-        requests.clear();
+    fn fill(requests: &mut Requests, len: usize) -> Places {
+        let mut places = requests.places();
         for index in 0..len {
-            requests.reserve().unwrap();
+            if places.is_empty() {
+                places = requests.grow().unwrap();
+            }
             // SAFETY: there is room for one, as was checked just now.
-            let mut slot = unsafe { requests.slot() };
+            let mut slot = unsafe { requests.slot(&places) };
             let byte = index as u8;
             let entry = |half| ffi::ibv_sge { addr: index as u64, length: half, lkey: 9 };
             slot.request.send_flags = if index % 2 == 0 {
@@ -282,14 +316,15 @@ mod tests {
                 unsafe { slot.set_bytes([&[byte, 1][..], &[2]]) }
             };
             slot.request.wr_id = index as u64;
-            slot.push();
+            places.push();
         }
+        places
     }
 
     /// What a provider would see.
-    fn posted(requests: &mut Requests) -> Vec<(u64, Vec<u8>)> {
+    fn posted(requests: &mut Requests, places: &Places) -> Vec<(u64, Vec<u8>)> {
         let mut seen = Vec::new();
-        let posted = requests.post(|first, _| {
+        let call = |first: *mut ffi::ibv_send_wr, _: &mut _| {
             let mut next = first;
             while !next.is_null() {
                 // SAFETY: a request of the chain.
@@ -310,8 +345,9 @@ mod tests {
                 next = request.next;
             }
             0
-        });
-        posted.unwrap();
+        };
+        // SAFETY: the places are what `fill` has left.
+        unsafe { requests.post(places, call) }.unwrap();
         seen
     }
 
@@ -319,12 +355,13 @@ mod tests {
     fn a_batch_is_a_chain_of_what_was_added_to_it_however_often_it_grows() {
         let mut requests = Requests::new(&granted(100));
         for len in [1, 16, 17, 3, 100, 40] {
-            fill(&mut requests, len);
+            let places = fill(&mut requests, len);
             let expected: Vec<_> = (0..len as u8)
                 .map(|n| (u64::from(n), if n % 2 == 0 { vec![n, n + 1] } else { vec![n, 1, 2] }))
                 .collect();
-            assert_eq!(posted(&mut requests), expected);
-            assert_eq!(posted(&mut requests), []);
+            assert_eq!(posted(&mut requests, &places), expected);
+            let none = requests.places();
+            assert_eq!(posted(&mut requests, &none), []);
         }
     }
 
@@ -332,9 +369,9 @@ mod tests {
     fn a_batch_has_no_more_requests_than_the_queue_has_places() {
         for places in [0, 1, 15, 16, 17, 33] {
             let mut requests = Requests::new(&granted(places));
-            fill(&mut requests, places as usize);
-            assert_eq!(requests.reserve(), Err(places as usize));
-            assert_eq!(posted(&mut requests).len(), places as usize);
+            let filled = fill(&mut requests, places as usize);
+            assert!(filled.is_empty() && requests.grow().is_none());
+            assert_eq!(posted(&mut requests, &filled).len(), places as usize);
         }
     }
 }

@@ -16,7 +16,9 @@ use crate::ah::AddressHandle;
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
-use crate::qp::{Address, CanSend, Core, Datagram, DatagramAddress, QueuePair, State, Transport};
+use crate::qp::{
+    Address, CanSend, Core, Datagram, DatagramAddress, OpenShared, QueuePair, State, Transport,
+};
 
 /// A batch whose operations carry slices of a [`SharedRegion`](crate::SharedRegion), or inline data; see
 /// [`QueuePair::start_shared`].
@@ -53,8 +55,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         S: CanSend,
     {
         let core = self.core_mut();
-        core.start_shared();
-        SendBatch::new(core, ())
+        let open = core.start_shared();
+        SendBatch::new(core, open)
     }
 }
 
@@ -76,7 +78,7 @@ impl<'qp, T: Transport> SendBatch<'qp, T, Shared> {
         let mut address = DatagramAddress { ah: ah.as_raw(), remote_qpn, qkey };
         if !self.core.is_of_domain(ah.pd()) {
             address.ah = ptr::null_mut();
-            self.core.refuse_shared(Refusal::Domain("address handle"));
+            self.open.refuse(self.core, Refusal::Domain("address handle"));
         }
         SendOp::new(self.core, &mut self.open, address)
     }
@@ -103,10 +105,11 @@ impl<'qp, T: Transport> SendBatch<'qp, T, Shared> {
     /// - [`Error::PostShared`] if the device refuses, most often because the send queue is full. It tells how many of
     ///   the operations, from the first, are posted: those complete, the others are not.
     #[doc(alias = "ibv_post_send")]
-    #[inline]
+    // Always: see `Core::complete_batch`.
+    #[inline(always)]
     pub fn submit(self) -> Result<()> {
         // The batch has no more to say when it is dropped.
-        self.core.submit_shared()
+        self.core.submit_shared(&self.open)
     }
 }
 
@@ -114,18 +117,16 @@ impl<'qp, T: Transport> SendBatch<'qp, T, Shared> {
 #[inline(always)]
 pub(super) fn add<T: Transport, V: Classic>(
     core: &mut Core,
+    open: &mut OpenShared,
     request: Request<T>,
     payload: &Payload<'_, Shared>,
     verb: V,
 ) {
     if !T::CLASSIC_OPS.contains(V::OP) {
-        return core.refuse_shared(Refusal::NotClassic);
+        return open.refuse(core, Refusal::NotClassic);
     }
-    if !core.ops().contains(V::OP) {
-        return core.refuse_shared(Refusal::NotGranted(V::OP));
-    }
-    if let Err(refusal) = payload.check(core.granted()) {
-        return core.refuse_shared(refusal);
+    if let Err(refusal) = payload.check_with(V::OP, &open.limits) {
+        return open.refuse(core, refusal);
     }
     let Request { wr_id, flags, address } = request;
     if !address.is_usable() {
@@ -133,16 +134,16 @@ pub(super) fn add<T: Transport, V: Classic>(
         return;
     }
     if let Kind::Shared(slices) = payload.kind() {
-        let domain = core.domain();
+        let domain = open.domain;
         if slices.iter().any(|slice| slice.domain() != domain) {
-            return core.refuse_shared(Refusal::Domain("shared region"));
+            return open.refuse(core, Refusal::Domain("shared region"));
         }
     }
-    if let Err(places) = core.requests().reserve() {
-        return core.refuse_shared(Refusal::BatchTooLong(places));
+    if let Err(places) = open.reserve(core) {
+        return open.refuse(core, Refusal::BatchTooLong(places));
     }
     // SAFETY: there is room for one, as was checked just now.
-    let mut slot = unsafe { core.requests().slot() };
+    let mut slot = unsafe { core.requests().slot(&open.places) };
     let inline = match payload.kind() {
         Kind::Shared(slices) => {
             let entries = slices.iter().map(|slice| *slice.entry().raw());
@@ -165,5 +166,5 @@ pub(super) fn add<T: Transport, V: Classic>(
     slot.request.send_flags = flags | inline;
     verb.describe(slot.request);
     address.describe(slot.request);
-    slot.push();
+    open.places.push();
 }

@@ -451,6 +451,7 @@ impl<'a, T: Transport, L: QueueLevel> QueuePairBuilder<'a, T, L> {
             windows: BoundWindows::default(),
             requests: Requests::new(&granted),
             refusal: None,
+            obstacle: Default::default(),
             resets: 0,
             tables: KeptTables::default(),
             pd: PdUser::new(self.pd.handle()),

@@ -14,18 +14,85 @@ use crate::handle::Handle;
 use crate::mw::{MemoryWindow, WindowType2};
 use crate::owned::KeptTables;
 use crate::pd::{identity, PdHandle};
-use crate::post::{Refusal, Requests};
+use crate::post::{Places, Refusal, Requests};
 
 /// What the queue pair's type does not change: what posting needs, and the rest behind a pointer.
 pub struct Core {
     raw: NonNull<ffi::ibv_qp_ex>,
-    /// What can be posted now: what was granted, but nothing before the queue pair is ready to send.
-    ops: SendOps,
-    granted: QueuePairCapacity,
-    batch: Batch,
-    /// Why the open batch is refused, if it is.
-    refusal: Option<Box<Error>>,
+    limits: Limits,
+    /// Whether nothing stands in the way of the next batch. If something does, `inner` knows what.
+    is_free: bool,
+    /// As [`identity`] tells it.
+    domain: usize,
     pub(super) inner: ManuallyDrop<Box<Handle<QpInner>>>,
+}
+
+/// What can be posted.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    lacks: Lacks,
+    pub(crate) granted: QueuePairCapacity,
+}
+
+/// What operations ask for and a queue pair does not have: [`SendOps`], and [`ENTRY`](Lacks::ENTRY). Bits that must not be
+/// set are looked for together, by one instruction where they are. (Half as long as `SendOps`, for errors in which a queue
+/// pair is handed back.)
+#[derive(Clone, Copy)]
+struct Lacks(u32);
+
+impl Lacks {
+    /// A scatter entry.
+    const ENTRY: Lacks = Lacks(1 << 31);
+    const EVERYTHING: Lacks = Lacks::of(SendOps::all()).and(Lacks::ENTRY);
+
+    const fn of(ops: SendOps) -> Lacks {
+        Lacks(ops.bits() as u32)
+    }
+
+    const fn and(self, other: Lacks) -> Lacks {
+        Lacks(self.0 | other.0)
+    }
+
+    #[inline]
+    fn include(self, asked: Lacks) -> bool {
+        self.0 & asked.0 != 0
+    }
+}
+
+const _: () = assert!(SendOps::all().bits() < Lacks::ENTRY.0 as u64);
+
+impl Limits {
+    /// What a queue pair that was granted this can post if `ops` are the operations that it can carry out.
+    fn new(ops: SendOps, granted: QueuePairCapacity) -> Limits {
+        let lacks = Lacks::of(SendOps::all().difference(ops));
+        let no_entry = granted.max_send_sge == 0;
+        Limits { lacks: if no_entry { lacks.and(Lacks::ENTRY) } else { lacks }, granted }
+    }
+
+    fn ops(&self) -> SendOps {
+        SendOps::all().difference(SendOps::from_bits_retain(self.lacks.0.into()))
+    }
+
+    /// Whether an operation of `op` can be posted.
+    #[inline]
+    pub(crate) fn check(&self, op: SendOps) -> Result<(), Refusal> {
+        if self.lacks.include(Lacks::of(op)) {
+            Err(Refusal::NotGranted(op))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The same, with one scatter entry.
+    #[inline]
+    pub(crate) fn check_entry(&self, op: SendOps) -> Result<(), Refusal> {
+        if self.lacks.include(Lacks::of(op).and(Lacks::ENTRY)) {
+            // Which one is found out where the error is made, so that the bits are not needed any more.
+            Err(Refusal::NotGrantedWithEntry(op))
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// The batch that is being filled, with what it needs of its queue pair.
@@ -35,29 +102,17 @@ pub struct Core {
 /// within.
 pub struct OpenBatch {
     pub(crate) raw: *mut ffi::ibv_qp_ex,
-    /// What can be posted.
-    pub(crate) ops: SendOps,
-    pub(crate) granted: QueuePairCapacity,
+    pub(crate) limits: Limits,
     /// Whether it is refused already, or was never begun: it is not open at the provider's.
     pub(crate) is_refused: bool,
 }
 
 impl OpenBatch {
-    /// Whether the queue pair can carry out an operation of `op`.
-    #[inline]
-    pub(crate) fn check(&self, op: SendOps) -> Result<(), Refusal> {
-        if self.ops.contains(op) {
-            Ok(())
-        } else {
-            Err(Refusal::NotGranted(op))
-        }
-    }
-
-    /// Refuses the batch, which is one of `core`, for an operation of it.
+    /// Refuses the batch, which is one of `core`, for an operation of it. The first reason counts.
     #[inline]
     pub(crate) fn refuse(&mut self, core: &mut Core, refusal: Refusal) {
         self.is_refused = true;
-        core.refuse(refusal);
+        core.refuse(refusal, Obstacle::None);
     }
 
     /// The same, for an operation that goes beyond `capacity`.
@@ -69,23 +124,64 @@ impl OpenBatch {
         capacity: &QueuePairCapacity,
     ) {
         self.is_refused = true;
-        core.refuse_beyond(refusal, capacity);
+        core.refuse_beyond(refusal, capacity, Obstacle::None);
     }
 }
 
-/// What stands in the way of the next batch.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Batch {
-    /// Nothing.
-    Closed,
+/// The batch of the shared level that is being filled: copies, as in [`OpenBatch`]. The provider knows nothing of it.
+pub struct OpenShared {
+    pub(crate) limits: Limits,
+    /// The protection domain, as [`SharedSlice::domain`](crate::SharedSlice) tells it.
+    pub(crate) domain: usize,
+    /// Where its requests go.
+    pub(crate) places: Places,
+    is_refused: bool,
+}
+
+impl OpenShared {
+    /// Makes sure that there is a place for a request. If there may be none, because the batch has as many requests as the
+    /// send queue has places, it returns their number.
+    #[inline]
+    pub(crate) fn reserve(&mut self, core: &mut Core) -> std::result::Result<(), usize> {
+        if self.places.is_empty() {
+            let places = core.inner.requests.grow();
+            self.places = places.ok_or(core.limits.granted.max_send_wr as usize)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses the batch, which is one of `core`, for an operation of it. The first reason counts.
+    #[inline]
+    pub(crate) fn refuse(&mut self, core: &mut Core, refusal: Refusal) {
+        self.is_refused = true;
+        core.refuse(refusal, Obstacle::Refused);
+    }
+
+    /// The same, for an operation that goes beyond `capacity`.
+    #[inline]
+    pub(crate) fn refuse_beyond(
+        &mut self,
+        core: &mut Core,
+        refusal: Refusal,
+        capacity: &QueuePairCapacity,
+    ) {
+        self.is_refused = true;
+        core.refuse_beyond(refusal, capacity, Obstacle::Refused);
+    }
+}
+
+/// What stands in the way of the next batch, if that is not one which is open: started, and neither submitted nor
+/// aborted, so that the provider holds a lock.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    None,
     /// The queue pair was not asked for a state in which it sends. Some providers count a request that
     /// is begun before that as posted, so that they are not called at all.
+    #[default]
     NotReady,
     /// A batch was aborted on a driver that does not get over it. No more are started before a reset.
     Spoilt,
-    /// A batch was started and neither submitted nor aborted: the provider holds a lock.
-    Open,
-    /// As `Open`, but with an operation that is refused: it will not be posted.
+    /// The reason is kept why a batch of the shared level was refused. The provider knows nothing of that.
     Refused,
 }
 
@@ -108,7 +204,12 @@ impl Core {
         inner: Handle<QpInner>,
     ) -> Core {
         let inner = ManuallyDrop::new(Box::new(inner));
-        Core { raw, ops: SendOps::empty(), granted, batch: Batch::NotReady, refusal: None, inner }
+        // Without a send queue there is nothing to post to, and providers do not check.
+        let has_queue = granted.max_send_wr > 0;
+        let ops = if has_queue { inner.config.send_ops } else { SendOps::empty() };
+        let limits = Limits::new(ops, granted);
+        let domain = identity(&inner.pd);
+        Core { raw, limits, is_free: false, domain, inner }
     }
 
     /// Keeps tables of buffers until the queue pair is destroyed, instead of those that it has: of these, nothing is
@@ -133,28 +234,19 @@ impl Core {
         if state == QpState::RESET {
             self.inner.resets = self.inner.resets.wrapping_add(1);
         }
-        match state {
-            QpState::RESET | QpState::INIT | QpState::RTR => {
-                (self.ops, self.batch) = (SendOps::empty(), Batch::NotReady);
-            }
+        self.inner.refusal = None;
+        self.inner.obstacle = match state {
+            QpState::RESET | QpState::INIT | QpState::RTR => Obstacle::NotReady,
             // Only a reset, after which the others come first, makes good what was spoilt.
-            _ if self.batch == Batch::Spoilt => {}
-            _ => (self.ops, self.batch) = (self.granted_ops(), Batch::Closed),
-        }
-    }
-
-    /// Takes note that no batch must be started before a reset.
-    fn spoil(&mut self) {
-        (self.ops, self.batch) = (SendOps::empty(), Batch::Spoilt);
+            _ if self.inner.obstacle == Obstacle::Spoilt => Obstacle::Spoilt,
+            _ => Obstacle::None,
+        };
+        self.is_free = self.inner.obstacle == Obstacle::None;
     }
 
     /// The operations that the queue pair was built for.
     pub(crate) fn granted_ops(&self) -> SendOps {
-        // Without a send queue there is nothing to post to, and providers do not check.
-        if self.granted.max_send_wr == 0 {
-            return SendOps::empty();
-        }
-        self.inner.config.send_ops
+        self.limits.ops()
     }
 
     #[inline]
@@ -178,155 +270,135 @@ impl Core {
 
     #[inline]
     pub(crate) fn granted(&self) -> &QueuePairCapacity {
-        &self.granted
-    }
-
-    /// The operations that can be posted now.
-    #[inline]
-    pub(crate) fn ops(&self) -> SendOps {
-        self.ops
+        &self.limits.granted
     }
 
     /// Opens a batch, and first aborts one that was forgotten. If the queue pair is not ready to send,
     /// there will be none: the provider is not called, and no operation is granted.
     #[inline]
     pub(crate) fn start_batch(&mut self) -> OpenBatch {
-        let is_ready = self.batch == Batch::Closed || {
+        let raw = self.raw();
+        if !self.is_free {
             self.abort_batch();
-            self.batch == Batch::Closed
-        };
-        if is_ready {
-            self.batch = Batch::Open;
-            // SAFETY: the queue pair is alive and no batch is open; the builder checked that the function
-            // is there.
-            unsafe { ffi::ibv_wr_start(self.raw()) }
+            if !self.is_free {
+                let limits = Limits { lacks: Lacks::EVERYTHING, ..self.limits };
+                return OpenBatch { raw, limits, is_refused: true };
+            }
         }
-        let ops = if is_ready { self.ops } else { SendOps::empty() };
-        OpenBatch { raw: self.raw(), ops, granted: self.granted, is_refused: !is_ready }
+        self.is_free = false;
+        // SAFETY: the queue pair is alive and no batch is open; the builder checked that the function is there.
+        unsafe { ffi::ibv_wr_start(raw) }
+        OpenBatch { raw, limits: self.limits, is_refused: false }
+    }
+
+    /// Sees to it that no batch is open. Returns whether there can be another one.
+    // In line, and `inner` alone is given away: where nobody was given a pointer to the whole, the compiler knows that no
+    // call of the provider changes it, and need not load everything again.
+    #[inline(always)]
+    fn make_free(&mut self) -> bool {
+        if !self.is_free {
+            // SAFETY: this is the queue pair, and something stands in the way.
+            self.is_free = unsafe { self.inner.abort(self.raw) };
+        }
+        self.is_free
     }
 
     /// Aborts a batch that was forgotten: some providers take its lock for other verbs as well.
     #[inline]
     pub(crate) fn end_forgotten_batch(&mut self) {
-        if matches!(self.batch, Batch::Open | Batch::Refused) {
-            self.abort_batch();
-        }
+        self.make_free();
     }
 
     /// Makes sure that a request of this operation can be posted by a call of its own, without a batch.
     pub(crate) fn prepare_send(&mut self, op: SendOps) -> Result<()> {
-        self.end_forgotten_batch();
-        match self.batch {
-            Batch::NotReady => return Err(Error::NotReadyToSend),
-            Batch::Spoilt => return Err(Error::AbortedBefore),
-            _ => {}
+        if !self.make_free() {
+            return Err(*self.inner.explain());
         }
-        if !self.ops.contains(op) {
-            return Err(self.explain_refusal(Refusal::NotGranted(op)));
-        }
-        Ok(())
+        self.limits.check(op).map_err(|refusal| self.explain_refusal(refusal))
     }
 
     /// The error of an operation that is refused.
     #[cold]
     pub(crate) fn explain_refusal(&self, refusal: Refusal) -> Error {
-        refusal.into_error(self.granted_ops(), &self.granted)
+        refusal.into_error(self.granted_ops(), &self.limits.granted)
     }
 
     /// What a write or a read may carry, if that is less than was granted for sends.
     #[inline]
     pub(crate) fn rdma_capacity<T: Transport>(&self) -> Option<QueuePairCapacity> {
-        T::rdma_capacity(&self.inner.config, &self.granted)
+        T::rdma_capacity(&self.inner.config, &self.limits.granted)
     }
 
     /// How many scatter entries a receive may have, if receives can be posted to the queue pair itself. Ends
     /// a forgotten batch.
     #[inline]
     pub(crate) fn prepare_recv(&mut self) -> Result<u32> {
-        if self.granted.max_recv_wr == 0 {
+        if self.limits.granted.max_recv_wr == 0 {
             return Err(Error::NoReceiveQueue);
         }
         self.end_forgotten_batch();
-        Ok(self.granted.max_recv_sge)
+        Ok(self.limits.granted.max_recv_sge)
     }
 
-    /// Takes note that an operation of the open batch is refused. The first reason counts.
+    /// Keeps the reason why the batch that is being filled is refused, unless there is one already, and `obstacle` to
+    /// the next one.
     #[cold]
     #[inline(never)]
-    fn refuse(&mut self, refusal: Refusal) {
-        self.refuse_beyond(refusal, &{ self.granted });
+    fn refuse(&mut self, refusal: Refusal, obstacle: Obstacle) {
+        self.refuse_beyond(refusal, &{ self.limits.granted }, obstacle);
     }
 
     /// The same, of an operation that goes beyond `capacity`.
     #[cold]
     #[inline(never)]
-    fn refuse_beyond(&mut self, refusal: Refusal, capacity: &QueuePairCapacity) {
-        if self.batch == Batch::Open {
-            self.batch = Batch::Refused;
-            self.refusal = Some(Box::new(refusal.into_error(self.granted_ops(), capacity)));
+    fn refuse_beyond(
+        &mut self,
+        refusal: Refusal,
+        capacity: &QueuePairCapacity,
+        obstacle: Obstacle,
+    ) {
+        let ops = self.granted_ops();
+        let inner = &mut **self.inner;
+        if inner.obstacle == Obstacle::None && inner.refusal.is_none() {
+            inner.refusal = Some(Box::new(refusal.into_error(ops, capacity)));
+            inner.obstacle = obstacle;
+            self.is_free = false;
         }
     }
 
     /// Posts the batch that was opened last, or aborts it if an operation was refused.
     #[inline]
     pub(crate) fn complete_batch(&mut self, batch: &OpenBatch) -> Result<()> {
+        debug_assert!(!self.is_free);
         if batch.is_refused {
-            return Err(*self.take_refusal());
+            return Err(*self.give_up());
         }
-        debug_assert!(self.batch == Batch::Open);
-        self.batch = Batch::Closed;
+        self.is_free = true;
         // SAFETY: the queue pair is alive and a batch is open; the builder checked that the function
         // is there. What it posts is the promise of whoever filled the batch.
         let code = unsafe { ffi::ibv_wr_complete(batch.raw) };
         if code == 0 {
             return Ok(());
         }
-        self.spoil_if_fragile();
+        self.is_free = self.inner.after_failure();
         Err(Error::PostSend { source: os_error(code) })
-    }
-
-    /// Aborts the batch, which is not posted, and says why. In a box, so that the caller's result can stay in registers.
-    #[cold]
-    #[inline(never)]
-    fn take_refusal(&mut self) -> Box<Error> {
-        let refusal = self.refusal.take();
-        self.abort_batch();
-        refusal.unwrap_or_else(|| {
-            Box::new(match self.batch {
-                Batch::Spoilt => Error::AbortedBefore,
-                _ => Error::NotReadyToSend,
-            })
-        })
-    }
-
-    /// Takes note that a batch was aborted, or failed.
-    #[cold]
-    #[inline(never)]
-    fn spoil_if_fragile(&mut self) {
-        if self.inner.config.abort_spoils {
-            self.spoil();
-        }
     }
 
     /// Begins a shared batch, and first aborts one that was forgotten. If the queue pair is not ready to send, the
     /// batch is refused.
     #[inline]
-    pub(crate) fn start_shared(&mut self) {
-        self.inner.requests.clear();
-        if self.batch != Batch::Closed || self.inner.refusal.is_some() {
-            self.start_shared_over();
+    pub(crate) fn start_shared(&mut self) -> OpenShared {
+        if !self.is_free {
+            self.abort_batch();
+            if !self.is_free {
+                let limits = Limits { lacks: Lacks::EVERYTHING, ..self.limits };
+                let places = self.inner.requests.places();
+                return OpenShared { limits, domain: self.domain, places, is_refused: true };
+            }
         }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn start_shared_over(&mut self) {
-        self.abort_batch();
-        self.inner.refusal = match self.batch {
-            Batch::NotReady => Some(Box::new(Error::NotReadyToSend)),
-            Batch::Spoilt => Some(Box::new(Error::AbortedBefore)),
-            _ => None,
-        };
+        let Core { limits, domain, .. } = *self;
+        let places = self.inner.requests.places();
+        OpenShared { limits, domain, places, is_refused: false }
     }
 
     /// What a shared batch is made of.
@@ -338,62 +410,44 @@ impl Core {
     /// The protection domain, as [`SharedSlice::domain`](crate::SharedSlice) tells it.
     #[inline]
     pub(crate) fn domain(&self) -> usize {
-        identity(&self.inner.pd)
-    }
-
-    /// Takes note that an operation of the shared batch is refused. The first reason counts.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn refuse_shared(&mut self, refusal: Refusal) {
-        self.refuse_shared_beyond(refusal, &{ self.granted });
-    }
-
-    /// The same, of an operation that goes beyond `capacity`.
-    #[cold]
-    #[inline(never)]
-    pub(crate) fn refuse_shared_beyond(&mut self, refusal: Refusal, capacity: &QueuePairCapacity) {
-        if self.inner.refusal.is_none() {
-            let error = refusal.into_error(self.granted_ops(), capacity);
-            self.inner.refusal = Some(Box::new(error));
-        }
+        self.domain
     }
 
     /// Posts the shared batch, unless it is refused.
     #[inline]
-    pub(crate) fn submit_shared(&mut self) -> Result<()> {
-        if self.inner.refusal.is_some() {
-            return Err(*self.take_shared_refusal());
+    pub(crate) fn submit_shared(&mut self, batch: &OpenShared) -> Result<()> {
+        if batch.is_refused {
+            return Err(*self.give_up());
         }
         let qp = self.raw().cast();
-        self.inner.requests.post(|first, bad| {
+        let call = |first: *mut _, bad: &mut *mut _| {
             // SAFETY: the queue pair is alive and ready to send, and no batch is open on it; the chain ends in null,
             // and its scatter lists and inline data are its own. Operations, entries and inline bytes are within what
             // was granted; address handles are borrowed by the batch. What the entries name is memory of the queue
             // pair's domain, to which nobody has a reference, and which stays registered: shared memory for as long as
             // the queue pair is alive, and buffers for as long as they are in the tables that it keeps.
             unsafe { ffi::ibv_post_send(qp, first, bad) }
-        })
+        };
+        // SAFETY: the places were handed out when the batch was begun, which has borrowed the queue pair since, and are
+        // pushed after [`OpenShared::reserve`].
+        unsafe { self.inner.requests.post(&batch.places, call) }
     }
 
-    /// In a box, so that the caller's result can stay in registers.
-    #[cold]
-    #[inline(never)]
-    fn take_shared_refusal(&mut self) -> Box<Error> {
-        self.inner.refusal.take().unwrap_or_else(|| Box::new(Error::NotReadyToSend))
-    }
-
-    /// Takes the open batch back, if there is one.
+    /// Takes back the open batch, or what is kept of a refused one, if there is one.
     #[cold]
     #[inline(never)]
     pub(crate) fn abort_batch(&mut self) {
-        if matches!(self.batch, Batch::Open | Batch::Refused) {
-            self.batch = Batch::Closed;
-            self.refusal = None;
-            // SAFETY: the queue pair is alive and a batch is open; the builder checked that the
-            // function is there.
-            unsafe { ffi::ibv_wr_abort(self.raw()) }
-            self.spoil_if_fragile();
-        }
+        self.make_free();
+    }
+
+    /// The same with a batch that is refused, or was never begun. Returns why, in a box, so that the caller's result can
+    /// stay in registers.
+    #[cold]
+    #[inline(never)]
+    fn give_up(&mut self) -> Box<Error> {
+        let error = self.inner.explain();
+        self.make_free();
+        error
     }
 
     pub(super) fn close(mut self) -> Result<(), Failed<Core>> {
@@ -404,19 +458,67 @@ impl Core {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is not dropped, and its `inner` is not used again.
         let inner = unsafe { ManuallyDrop::take(&mut this.inner) };
-        let Core { raw, ops, granted, batch, .. } = *this;
+        let Core { raw, limits, is_free, domain, .. } = *this;
         inner.close().map_err(|failed| {
             failed.map(|inner| {
                 let inner = ManuallyDrop::new(Box::new(inner));
-                Core { raw, ops, granted, batch, refusal: None, inner }
+                Core { raw, limits, is_free, domain, inner }
             })
         })
     }
 }
 
+/// What posting seldom needs.
+impl QpInner {
+    /// Why there is no batch, or one is refused.
+    #[cold]
+    #[inline(never)]
+    fn explain(&mut self) -> Box<Error> {
+        self.refusal.take().unwrap_or_else(|| {
+            Box::new(match self.obstacle {
+                Obstacle::Spoilt => Error::AbortedBefore,
+                _ => Error::NotReadyToSend,
+            })
+        })
+    }
+
+    /// Takes back the batch that is open or was refused, if there is one. Returns whether there can be another.
+    ///
+    /// # Safety
+    ///
+    /// `raw` is the queue pair of this, and a batch is open on it unless there is another obstacle.
+    #[cold]
+    #[inline(never)]
+    unsafe fn abort(&mut self, raw: NonNull<ffi::ibv_qp_ex>) -> bool {
+        match self.obstacle {
+            Obstacle::NotReady | Obstacle::Spoilt => return false,
+            Obstacle::Refused => {
+                (self.refusal, self.obstacle) = (None, Obstacle::None);
+                return true;
+            }
+            Obstacle::None => {}
+        }
+        self.refusal = None;
+        // SAFETY: the queue pair is alive and a batch is open, as the caller promises; the builder checked that the
+        // function is there.
+        unsafe { ffi::ibv_wr_abort(raw.as_ptr()) }
+        self.after_failure()
+    }
+
+    /// Takes note that a batch was aborted, or has failed. Returns whether there can be another.
+    #[cold]
+    #[inline(never)]
+    fn after_failure(&mut self) -> bool {
+        if self.config.abort_spoils {
+            self.obstacle = Obstacle::Spoilt;
+        }
+        self.obstacle == Obstacle::None
+    }
+}
+
 impl Drop for Core {
     fn drop(&mut self) {
-        self.abort_batch();
+        self.end_forgotten_batch();
         // SAFETY: self is being dropped, and `inner` is not used again.
         drop_or_park(*unsafe { ManuallyDrop::take(&mut self.inner) });
     }

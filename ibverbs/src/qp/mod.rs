@@ -28,7 +28,7 @@ pub(crate) use builder::capacity_error;
 pub use builder::QueuePairBuilder;
 #[cfg(feature = "rdmacm")]
 pub(crate) use connection::Depths;
-pub(crate) use core::{Core, OpenBatch};
+pub(crate) use core::{Core, Limits, OpenBatch, OpenShared};
 pub use endpoint::QueuePairEndpoint;
 pub use queues::QueueLevel;
 pub use route::RouteFailure;
@@ -87,8 +87,9 @@ pub(crate) struct QpInner {
     windows: BoundWindows,
     /// What shared batches are made of.
     requests: Requests,
-    /// Why the shared batch that is being filled is refused, if it is.
+    /// Why the batch that is being filled is refused, if it is. One that was dropped may have left it.
     refusal: Option<Box<Error>>,
+    obstacle: core::Obstacle,
     resets: u32,
     /// The buffers that are posted, on the owned level.
     tables: KeptTables,
