@@ -112,7 +112,8 @@ fn check_complete(folder: &Path, programs: &[Program]) -> Result<()> {
         let path = entry?.path();
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let is_source = path.extension().is_some_and(|extension| extension == "rs");
-        if is_source && !programs.iter().any(|program| program.name == name) {
+        let is_example = is_source || path.join("main.rs").exists();
+        if is_example && !programs.iter().any(|program| program.name == name) {
             bail!(
                 "{} was not built, and would not run: is it in Cargo.toml, with no feature that is off?",
                 path.display()
@@ -138,6 +139,16 @@ fn runs(program: &Program, iters: u64, networks: &[Network]) -> Vec<Run> {
             over_tcp(program, "one device", [Some("rxe0"); 2], &iters),
             over_tcp(program, "two devices", [Some("wired0"), Some("wired1")], &iters),
         ],
+        "safe_rpc" => {
+            let wired = ["--device", "wired0", "--server-device", "wired1"];
+            let trial = |place: &str, devices: &[&str]| {
+                // What is killed takes a second or two to come back here.
+                let arguments = [&["--seconds", "20", "--kills", "3"], devices].concat();
+                let run = alone(program, &arguments);
+                Run { name: format!("{}, {place}", run.name), ..run }
+            };
+            vec![trial("one device", &[]), trial("two devices", &wired)]
+        }
         // It measures the software device, whose port SoftRoCE has here.
         "soft_latency" => vec![],
         _ => vec![alone(program, &iters)],
@@ -169,13 +180,17 @@ mod tests {
     #[test]
     fn an_example_that_was_not_built_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["one.rs", "two.rs", "Cargo.toml"] {
+        for name in ["src", "three"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        for name in ["one.rs", "two.rs", "three/main.rs", "src/lib.rs", "Cargo.toml"] {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
-        std::fs::create_dir(folder.path().join("src")).unwrap();
-        check_complete(folder.path(), &[program("one"), program("two")]).unwrap();
-        let error = check_complete(folder.path(), &[program("one")]).unwrap_err().to_string();
-        assert!(error.contains("two.rs was not built"), "{error}");
+        let built = ["one", "two", "three"].map(program);
+        check_complete(folder.path(), &built).unwrap();
+        let check = |built| check_complete(folder.path(), built).unwrap_err().to_string();
+        assert!(check(&built[1..]).contains("one.rs was not built"));
+        assert!(check(&built[..2]).contains("three was not built"));
     }
 
     #[test]

@@ -40,6 +40,7 @@ fn runs(program: &Program, iters: u64, loopback: &str) -> Vec<Run> {
         "cm_time" | "file_copy" | "rdmacm_async" | "rdmacm_connect" => {
             vec![refused(program, "no connection manager")]
         }
+        "safe_rpc" => vec![alone(program, &["--seconds", "8", "--kills", "3"])],
         "rc_pingpong" => vec![
             over_tcp(program, "two processes", [None, None], &iters),
             over_tcp(program, "by name", [Some("soft0"), Some("soft0")], &iters),
