@@ -330,8 +330,8 @@ pub enum Error {
     )]
     NoReceiveQueue,
 
-    /// As many buffers are posted to a queue of the owned level as it takes.
-    #[error("the {queue} queue has no place for another buffer: its {capacity} are taken until completions are polled (of sends, signaled ones)")]
+    /// More buffers are posted to a queue of the owned level than it takes.
+    #[error("the {queue} queue has no place for another buffer: it takes {capacity}, until completions are polled")]
     QueueFull {
         /// Which queue: send or receive.
         queue: &'static str,

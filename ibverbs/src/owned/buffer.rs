@@ -163,8 +163,8 @@ impl Deref for Buffer {
     #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY: the pool has `len` bytes there, which are mapped and initialised for as long as it lives; nobody else
-        // has them, and no device uses them, since this is not posted: no request names them whose completion was not
-        // polled, and no peer has a right to them.
+        // has them, and no device uses them, since this is not posted: no request names them whose end was not proved,
+        // and no peer has a right to them.
         unsafe { slice::from_raw_parts(self.ptr.as_ptr(), self.len as usize) }
     }
 }

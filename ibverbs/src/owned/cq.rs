@@ -17,8 +17,9 @@ use crate::error::{Error, Failed, Result};
 
 /// A completion queue for queue pairs of the owned level: its completions hand back the buffers that were posted.
 ///
-/// Otherwise it is like a [`CompletionQueue`]: `Send` but not `Sync`, and queue pairs keep it alive. If it is dropped
-/// before them, what completes then is lost, and buffers come back when their queue pair is destroyed.
+/// Like a [`CompletionQueue`] it is `Send` but not `Sync`, and queue pairs keep it alive. It cannot be resized or moderated,
+/// nor awaited. If it is dropped before its queue pairs, what completes then is lost, and buffers come back when their queue
+/// pair is destroyed.
 ///
 /// The identifiers of its completions are the crate's own, and each is used once: what is left in it of a queue pair
 /// that was destroyed or reset is taken for nothing else. It is passed over.

@@ -28,7 +28,11 @@ use crate::qp::{
 /// has to be promised, and everything is safe. It is created by
 /// [`create_owned_qp`](crate::ProtectionDomain::create_owned_qp), with completion queues of
 /// [`build_owned`](crate::CompletionQueueBuilder::build_owned), and its transports, states and transitions are those of a
-/// [`QueuePair`].
+/// [`QueuePair`]. It has no inline data, atomics, windows and multicast groups, and the connection manager does not connect it.
+///
+/// Providers take locks when something is posted, some (mlx5 and hns with a full queue, ionic in any case) that of the completion
+/// queue: post to the send queue when no poll of it is open, or the thread waits for itself. So collect what a poll hands out,
+/// and send when it has ended.
 ///
 /// Buffers come back
 ///
@@ -36,7 +40,7 @@ use crate::qp::{
 /// - if they are not [signaled](crate::OwnedOp::unsignaled), with the next completion of the same send queue;
 /// - by [`drain`](Self::drain), all that are left;
 /// - to their pool, when the queue pair was [closed](Self::close), [reset](Self::reset) or dropped and its completion
-///   queues are polled the next time, or are dropped.
+///   queues are polled the next time, or are dropped; and when a completion that has them is dropped.
 ///
 /// Nothing is given back while the device may use it: what a queue pair has that was forgotten (`mem::forget`), or that
 /// the device does not destroy, stays registered. The same holds for completions that were lost because their queue was
@@ -235,7 +239,7 @@ impl<T: Transport, S: State> OwnedQueuePair<T, S> {
     }
 
     /// As [`QueuePair::modify`]. Asked for [`ERR`](crate::QpState::ERR), it flushes all that is posted: each buffer comes
-    /// back with a completion.
+    /// back with a completion, but for unsignaled sends that were done before, which come with the next one.
     ///
     /// # Errors
     ///
@@ -351,7 +355,8 @@ impl<T: Transport, S: State> OwnedQueuePair<T, S> {
     ///
     /// # Errors
     ///
-    /// As [`post_recv`](Self::post_recv); those before the one that failed are posted.
+    /// As [`post_recv`](Self::post_recv); those before the one that failed are posted. (If the provider fails and does not say
+    /// where, all that were part of that call are taken out, and come back as if they were posted.)
     #[doc(alias = "ibv_post_recv")]
     pub fn post_recv_all(&mut self, receives: &mut Vec<(u64, Buffer)>) -> Result<()>
     where
@@ -366,7 +371,22 @@ impl<T: Transport, S: State> OwnedQueuePair<T, S> {
         })
     }
 
-    /// Starts a batch of operations that buffers are moved into: one doorbell for all of them.
+    /// Starts a batch of operations that buffers are moved into: one doorbell for all of them. If another was forgotten, its
+    /// buffers go back to their pool.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use ibverbs::{Buffer, OwnedQueuePair, Rc, RemoteMemorySlice, Result};
+    /// # fn post(qp: &mut OwnedQueuePair<Rc>, data: Buffer, note: Buffer, to: RemoteMemorySlice) -> Result<()> {
+    /// let mut batch = qp.start_send();
+    /// batch.op().unsignaled().write(1, data, 4096, to);
+    /// batch.op().imm(7).send(2, note, 16);
+    /// batch.submit()?;
+    /// // The completion of 2 hands back both.
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "ibv_post_send")]
     #[inline]
     pub fn start_send(&mut self) -> OwnedBatch<'_, T>
