@@ -117,4 +117,13 @@ cases! {
     "receives_shared", "32 receives, shared level":
         cost_c_receives, cost_ffi_receives,
         cost_crate_shared_receives(|rig| &mut rig.quiet, &rig.shared);
+    "send_owned", "one signaled send and its completion, owned level":
+        cost_c_send, cost_ffi_send,
+        cost_crate_owned_send(|rig| &mut rig.owned);
+    "writes_owned", "32 writes and the completion of the last, owned level":
+        cost_c_writes_done, cost_ffi_writes_done,
+        cost_crate_owned_writes(|rig| &mut rig.owned, rig.remotes[0]);
+    "receives_owned", "32 receives and their completions, owned level":
+        cost_c_receives_done, cost_ffi_receives_done,
+        cost_crate_owned_receives(|rig| &mut rig.owned);
 }

@@ -18,6 +18,7 @@ struct remote {
 struct rig {
 	struct ibv_qp_ex *qp;
 	struct ibv_qp_ex *quiet;
+	struct ibv_qp_ex *taking;
 	struct ibv_qp_ex *ud;
 	struct ibv_ah *ah;
 	struct ibv_cq_ex *cq;
@@ -93,6 +94,27 @@ void cost_c_writes(const struct rig *rig, uint64_t n)
 	}
 }
 
+void cost_c_writes_done(const struct rig *rig, uint64_t n)
+{
+	struct ibv_qp_ex *qp = rig->qp;
+	struct ibv_cq_ex *cq = rig->cq;
+	struct ibv_sge sge = rig->sges[0];
+	struct remote remote = rig->remotes[0];
+
+	for (uint64_t i = 0; i < n; i++) {
+		ibv_wr_start(qp);
+		for (size_t j = 0; j < BATCH; j++) {
+			qp->wr_id = j;
+			qp->wr_flags = j == BATCH - 1 ? IBV_SEND_SIGNALED : 0;
+			ibv_wr_rdma_write(qp, remote.rkey, remote.addr);
+			ibv_wr_set_sge(qp, sge.lkey, sge.addr, sge.length);
+		}
+		if (ibv_wr_complete(qp))
+			cost_fail();
+		expect_completion(cq, BATCH - 1);
+	}
+}
+
 void cost_c_pieces(const struct rig *rig, uint64_t n)
 {
 	struct ibv_qp_ex *qp = rig->quiet;
@@ -127,6 +149,39 @@ void cost_c_receives(const struct rig *rig, uint64_t n)
 			wrs[j].num_sge = 1;
 		}
 		if (ibv_post_recv(qp, wrs, &bad))
+			cost_fail();
+	}
+}
+
+void cost_c_receives_done(const struct rig *rig, uint64_t n)
+{
+	struct ibv_qp *qp = &rig->taking->qp_base;
+	struct ibv_cq_ex *cq = rig->cq;
+	struct ibv_sge *sges = rig->sges;
+
+	for (uint64_t i = 0; i < n; i++) {
+		struct ibv_recv_wr wrs[BATCH], *bad;
+		struct ibv_poll_cq_attr attr = {};
+		uint64_t wr_id = 0;
+		int ret;
+
+		for (size_t j = 0; j < BATCH; j++) {
+			wrs[j].wr_id = j;
+			wrs[j].next = j < BATCH - 1 ? &wrs[j + 1] : NULL;
+			wrs[j].sg_list = &sges[j];
+			wrs[j].num_sge = 1;
+		}
+		if (ibv_post_recv(qp, wrs, &bad))
+			cost_fail();
+		if (ibv_start_poll(cq, &attr))
+			cost_fail();
+		do {
+			if (cq->status != IBV_WC_SUCCESS || cq->wr_id != wr_id)
+				cost_fail();
+			wr_id++;
+		} while (!(ret = ibv_next_poll(cq)));
+		ibv_end_poll(cq);
+		if (ret != ENOENT || wr_id != BATCH)
 			cost_fail();
 	}
 }

@@ -7,7 +7,7 @@ use ibverbs::{
     RecvRequest, RemoteMemorySlice, SendBatch, SharedRegion, Transport, Ud,
 };
 
-use crate::rig::{cost_fail, BATCH, INLINE_LEN, POLL, QKEY, REMOTE_QPN, SLOTS, SLOT_LEN};
+use crate::rig::{cost_fail, OwnedRig, BATCH, INLINE_LEN, POLL, QKEY, REMOTE_QPN, SLOTS, SLOT_LEN};
 
 /// A scatter list.
 type Slices = [LocalMemorySlice; 1];
@@ -238,6 +238,76 @@ pub(crate) fn cost_crate_shared_receives(qp: &mut QueuePair<Rc>, region: &Shared
             std::array::from_fn(|place| RecvRequest::shared(place as u64, &slices[place]));
         if qp.post_recv_shared(requests).is_err() {
             cost_fail();
+        }
+    }
+}
+
+#[no_mangle]
+#[inline(never)]
+pub(crate) fn cost_crate_owned_send(rig: &mut OwnedRig, n: u64) {
+    let OwnedRig { qp, cq, buffers, .. } = rig;
+    let Some(mut buffer) = buffers.pop() else { cost_fail() };
+    for user in 0..n {
+        if qp.send(user, buffer, SLOT_LEN).is_err() {
+            cost_fail();
+        }
+        let Ok(Some(mut completions)) = cq.poll() else { cost_fail() };
+        let Some(mut completion) = completions.next() else { cost_fail() };
+        if completion.ok().is_err() || completion.user() != user {
+            cost_fail();
+        }
+        let Some(back) = completion.take() else { cost_fail() };
+        buffer = back;
+        drop(completion);
+        if completions.next().is_some() {
+            cost_fail();
+        }
+    }
+    buffers.push(buffer);
+}
+
+#[no_mangle]
+#[inline(never)]
+pub(crate) fn cost_crate_owned_writes(rig: &mut OwnedRig, remote: RemoteMemorySlice, n: u64) {
+    let OwnedRig { qp, cq, buffers, .. } = rig;
+    for _ in 0..n {
+        let mut batch = qp.start_send();
+        for place in 0..BATCH {
+            let Some(buffer) = buffers.pop() else { cost_fail() };
+            let op = batch.op();
+            let op = if place == BATCH - 1 { op } else { op.unsignaled() };
+            op.write(place as u64, buffer, SLOT_LEN, remote);
+        }
+        if batch.submit().is_err() {
+            cost_fail();
+        }
+        let Ok(Some(mut completions)) = cq.poll() else { cost_fail() };
+        while let Some(mut completion) = completions.next() {
+            if completion.ok().is_err() || completion.user() != BATCH as u64 - 1 {
+                cost_fail();
+            }
+            while let Some(buffer) = completion.take() {
+                buffers.push(buffer);
+            }
+        }
+    }
+}
+
+#[no_mangle]
+#[inline(never)]
+pub(crate) fn cost_crate_owned_receives(rig: &mut OwnedRig, n: u64) {
+    let OwnedRig { qp, cq, receives, .. } = rig;
+    for _ in 0..n {
+        if qp.post_recv_all(receives).is_err() {
+            cost_fail();
+        }
+        let Ok(Some(mut completions)) = cq.poll() else { cost_fail() };
+        while let Some(mut completion) = completions.next() {
+            if completion.ok().is_err() {
+                cost_fail();
+            }
+            let Some(buffer) = completion.take() else { cost_fail() };
+            receives.push((completion.user(), buffer));
         }
     }
 }

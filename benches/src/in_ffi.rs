@@ -92,6 +92,30 @@ pub(crate) unsafe extern "C" fn cost_ffi_writes(rig: &Raw, n: u64) {
 /// As for `cost_ffi_send`.
 #[no_mangle]
 #[inline(never)]
+pub(crate) unsafe extern "C" fn cost_ffi_writes_done(rig: &Raw, n: u64) {
+    let (qp, cq, remote) = (rig.qp, rig.cq, raw!(&*rig.remotes));
+    let (rkey, addr, sge) = (remote.rkey, remote.addr, raw!(rig.sges.read()));
+    for _ in 0..n {
+        raw!(ffi::ibv_wr_start(qp));
+        for place in 0..BATCH {
+            let flags = if place == BATCH - 1 { ffi::IBV_SEND_SIGNALED } else { 0 };
+            raw!((*qp).wr_id = place as u64);
+            raw!((*qp).wr_flags = flags);
+            raw!(ffi::ibv_wr_rdma_write(qp, rkey, addr));
+            raw!(ffi::ibv_wr_set_sge(qp, sge.lkey, sge.addr, sge.length));
+        }
+        if raw!(ffi::ibv_wr_complete(qp)) != 0 {
+            cost_fail();
+        }
+        raw!(expect_completion(cq, BATCH as u64 - 1));
+    }
+}
+
+/// # Safety
+///
+/// As for `cost_ffi_send`.
+#[no_mangle]
+#[inline(never)]
 pub(crate) unsafe extern "C" fn cost_ffi_pieces(rig: &Raw, n: u64) {
     let (qp, sges, remotes) = (rig.quiet, rig.sges, rig.remotes);
     for _ in 0..n {
@@ -129,6 +153,49 @@ pub(crate) unsafe extern "C" fn cost_ffi_receives(rig: &Raw, n: u64) {
             raw!(first.add(place).write(request));
         }
         if raw!(ffi::ibv_post_recv(qp, first, &mut bad)) != 0 {
+            cost_fail();
+        }
+    }
+}
+
+/// # Safety
+///
+/// As for `cost_ffi_send`.
+#[no_mangle]
+#[inline(never)]
+pub(crate) unsafe extern "C" fn cost_ffi_receives_done(rig: &Raw, n: u64) {
+    let (qp, cq, sges) = (rig.taking.cast::<ffi::ibv_qp>(), rig.cq, rig.sges);
+    for _ in 0..n {
+        let mut requests = MaybeUninit::<[ffi::ibv_recv_wr; BATCH]>::uninit();
+        let first = requests.as_mut_ptr().cast::<ffi::ibv_recv_wr>();
+        let mut bad = ptr::null_mut();
+        for place in 0..BATCH {
+            let next =
+                if place < BATCH - 1 { first.wrapping_add(place + 1) } else { ptr::null_mut() };
+            let sg_list = sges.wrapping_add(place);
+            let request = ffi::ibv_recv_wr { wr_id: place as u64, next, sg_list, num_sge: 1 };
+            raw!(first.add(place).write(request));
+        }
+        if raw!(ffi::ibv_post_recv(qp, first, &mut bad)) != 0 {
+            cost_fail();
+        }
+        let mut attr = ffi::ibv_poll_cq_attr { comp_mask: 0 };
+        if raw!(ffi::ibv_start_poll(cq, &mut attr)) != 0 {
+            cost_fail();
+        }
+        let mut wr_id = 0;
+        let end = loop {
+            if raw!((*cq).status) != ffi::IBV_WC_SUCCESS || raw!((*cq).wr_id) != wr_id {
+                cost_fail();
+            }
+            wr_id += 1;
+            match raw!(ffi::ibv_next_poll(cq)) {
+                0 => {}
+                end => break end,
+            }
+        };
+        raw!(ffi::ibv_end_poll(cq));
+        if end != ENOENT || wr_id != BATCH as u64 {
             cost_fail();
         }
     }

@@ -1,9 +1,9 @@
 //! What every case works on: objects of the crate on the null provider, and the same ones as C sees them.
 
 use ibverbs::{
-    ffi, AccessFlags, AddressHandle, AddressVector, CompletionQueue, Context, GlobalRoute,
-    LocalMemorySlice, MemoryRegion, ProtectionDomain, QueuePair, Rc, RecvChain, RecvRequest,
-    RemoteMemorySlice, SharedRegion, Transport, Ud,
+    ffi, AccessFlags, AddressHandle, AddressVector, Buffer, CompletionQueue, Context, GlobalRoute,
+    LocalMemorySlice, MemoryRegion, OwnedCompletionQueue, OwnedQueuePair, ProtectionDomain,
+    QueuePair, Rc, RecvChain, RecvRequest, RemoteMemorySlice, SharedRegion, Transport, Ud,
 };
 use null_provider::{Config, Controls, DataPath};
 
@@ -37,6 +37,9 @@ pub(crate) struct Rig {
     pub(crate) qp: QueuePair<Rc>,
     /// Nothing that is posted to it completes.
     pub(crate) quiet: QueuePair<Rc>,
+    /// Its receives complete at once, to `queues.cq`.
+    pub(crate) taking: QueuePair<Rc>,
+    pub(crate) owned: OwnedRig,
     /// As `qp`, for datagrams.
     pub(crate) ud: QueuePair<Ud>,
     pub(crate) ah: AddressHandle,
@@ -49,11 +52,37 @@ pub(crate) struct Rig {
     pub(crate) bytes: [u8; INLINE_LEN],
 }
 
+/// What the cases of the owned level work on.
+pub(crate) struct OwnedRig {
+    /// Its signaled sends complete, and its receives at once, to `cq`.
+    pub(crate) qp: OwnedQueuePair<Rc>,
+    pub(crate) cq: OwnedCompletionQueue,
+    /// [`BATCH`] of them.
+    pub(crate) buffers: Vec<Buffer>,
+    /// As many, with numbers.
+    pub(crate) receives: Vec<(u64, Buffer)>,
+}
+
+impl OwnedRig {
+    fn new(ctx: &Context, pd: &ProtectionDomain) -> ibverbs::Result<OwnedRig> {
+        let cq = ctx.create_cq(512).build_owned()?;
+        let builder = pd.create_owned_qp::<Rc>(&cq, &cq, 1)?;
+        let prepared = builder.set_max_send_wr(64).set_max_recv_wr(64).build()?;
+        let endpoint = prepared.endpoint()?;
+        let qp = prepared.handshake(endpoint)?;
+        let pool = pd.buffer_pool(2 * BATCH, SLOT_LEN)?;
+        let mut buffers: Vec<_> = std::iter::from_fn(|| pool.take()).collect();
+        let receives = (0..).zip(buffers.split_off(BATCH)).collect();
+        Ok(OwnedRig { qp, cq, buffers, receives })
+    }
+}
+
 /// What the cases of C and of raw FFI work on: pointers to parts of a [`Rig`] and of a [`Prepared`].
 #[repr(C)]
 pub(crate) struct Raw {
     pub(crate) qp: *mut ffi::ibv_qp_ex,
     pub(crate) quiet: *mut ffi::ibv_qp_ex,
+    pub(crate) taking: *mut ffi::ibv_qp_ex,
     pub(crate) ud: *mut ffi::ibv_qp_ex,
     pub(crate) ah: *mut ffi::ibv_ah,
     pub(crate) cq: *mut ffi::ibv_cq_ex,
@@ -101,7 +130,11 @@ impl Rig {
         let qp = connected(&pd, &queues.cq)?;
         let ud = builder::<Ud>(&pd, &queues.cq)?.activate(QKEY)?;
         fill(&mut connected(&pd, &queues.full)?, &queues.full)?;
+        null.configure(|config: &mut Config| config.complete_receives = true);
+        let owned = OwnedRig::new(&ctx, &pd)?;
         completing(null, false);
+        let taking = connected(&pd, &queues.cq)?;
+        null.configure(|config: &mut Config| config.complete_receives = false);
         let quiet = connected(&pd, &queues.cq)?;
         let region = pd.allocate(SLOTS * SLOT_LEN, AccessFlags::LOCAL_WRITE)?;
         let shared = pd.allocate_shared(SLOTS * SLOT_LEN, AccessFlags::LOCAL_WRITE)?;
@@ -111,7 +144,21 @@ impl Rig {
         let chain = RecvChain::new(requests.map(|(slice, wr_id)| RecvRequest::new(wr_id, slice)));
         let ah = pd.create_ah(&some_address())?;
         let bytes = [7; INLINE_LEN];
-        Ok(Rig { queues, qp, quiet, ud, ah, region, shared, slices, remotes, chain, bytes })
+        Ok(Rig {
+            queues,
+            qp,
+            quiet,
+            taking,
+            owned,
+            ud,
+            ah,
+            region,
+            shared,
+            slices,
+            remotes,
+            chain,
+            bytes,
+        })
     }
 
     /// The same objects as C sees them.
@@ -120,6 +167,7 @@ impl Rig {
         Raw {
             qp: self.qp.as_raw(),
             quiet: self.quiet.as_raw(),
+            taking: self.taking.as_raw(),
             ud: self.ud.as_raw(),
             ah: self.ah.as_raw(),
             cq: self.queues.cq.as_raw(),
