@@ -258,7 +258,6 @@ pub(crate) fn cost_crate_owned_send(rig: &mut OwnedRig, n: u64) {
         }
         let Some(back) = completion.take() else { cost_fail() };
         buffer = back;
-        drop(completion);
         if completions.next().is_some() {
             cost_fail();
         }

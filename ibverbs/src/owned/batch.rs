@@ -8,13 +8,13 @@ use std::ops::Range;
 use super::buffer::Buffer;
 use super::table::Ring;
 use crate::ah::AddressHandle;
-use crate::error::{Error, Failed, Result};
+use crate::error::{os_error, Error, Failed, Result};
 use crate::ffi;
 use crate::mr::RemoteMemorySlice;
 use crate::post::{verb, Classic, Imm, NoImm, Refusal, WithoutImm};
 use crate::qp::{
-    Address, Connected, Core, Datagram, DatagramAddress, OpenShared, Peer, RdmaRead, RdmaWrite,
-    Reliable, Transport,
+    Address, Connected, Core, Datagram, DatagramAddress, Limits, OpenShared, Peer, RdmaRead,
+    RdmaWrite, Reliable, Transport,
 };
 
 /// Operations that are posted together, each with a buffer that is moved into it; see
@@ -32,16 +32,13 @@ pub struct OwnedBatch<'qp, T: Transport> {
 }
 
 impl<'qp, T: Transport> OwnedBatch<'qp, T> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn new(core: &'qp mut Core, ring: &'qp mut Ring) -> Self {
-        let open = core.start_shared();
-        let mut batch = OwnedBatch { core, open, ring, refused: Vec::new(), _type: PhantomData };
-        let left = batch.core.requests().staged();
-        if left > 0 {
-            // By a batch that was forgotten.
-            drop(batch.unstage(0..left));
+        if core.requests().staged() > 0 {
+            take_back_left(core, ring);
         }
-        batch
+        let open = core.start_shared();
+        OwnedBatch { core, open, ring, refused: Vec::new(), _type: PhantomData }
     }
 
     /// Begins an operation. It is complete with the call that names it: `send`, `write`, ...
@@ -98,23 +95,98 @@ impl<'qp, T: Transport> OwnedBatch<'qp, T> {
     }
 }
 
-impl<T: Transport> OwnedBatch<'_, T> {
-    /// Why an operation of `V` with the first `len` bytes of the buffer cannot be carried out.
-    #[inline(always)]
-    fn check<V: Classic>(&self, buffer: &Buffer, len: usize) -> Result<(), Refusal> {
-        if !T::CLASSIC_OPS.contains(V::OP) {
-            return Err(Refusal::NotClassic);
-        }
-        self.open.limits.check(V::OP)?;
-        if len > buffer.len() {
-            Err(Refusal::BeyondBuffer { len, size: buffer.len() })
-        } else if buffer.domain() != self.open.domain {
-            Err(Refusal::Domain("buffer"))
-        } else {
-            Ok(())
-        }
+/// Why an operation of `V` with the first `len` bytes of the buffer cannot be carried out by a queue pair of the domain
+/// `domain` with these limits.
+#[inline(always)]
+fn check<T: Transport, V: Classic>(
+    limits: &Limits,
+    domain: usize,
+    buffer: &Buffer,
+    len: usize,
+) -> Result<(), Refusal> {
+    if !T::CLASSIC_OPS.contains(V::OP) {
+        return Err(Refusal::NotClassic);
     }
+    limits.check(V::OP)?;
+    if len > buffer.size() as usize {
+        Err(Refusal::BeyondBuffer { len, size: buffer.len() })
+    } else if buffer.domain() != domain {
+        Err(Refusal::Domain("buffer"))
+    } else {
+        Ok(())
+    }
+}
 
+/// Posts one signaled send to the queue pair's peer, without a batch. Returns the buffer of one that the provider has not
+/// taken.
+#[inline(always)]
+pub(super) fn send_one<T: Connected>(
+    core: &mut Core,
+    ring: &mut Ring,
+    user: u64,
+    buffer: Buffer,
+    len: usize,
+) -> Result<(), Failed<Option<Buffer>>> {
+    if core.requests().staged() > 0 {
+        take_back_left(core, ring);
+    }
+    if let Err(error) = core.make_ready() {
+        return Err(Failed { resource: Some(buffer), error: *error });
+    }
+    if let Err(refusal) = check::<T, verb::Send>(core.limits(), core.domain(), &buffer, len) {
+        let error = core.explain_refusal(refusal);
+        return Err(Failed { resource: Some(buffer), error });
+    }
+    let mut entry = buffer.entry(len as u32);
+    let id = match ring.stage(user, true, buffer) {
+        Ok(id) => id,
+        Err(buffer) => {
+            let error = core.explain_refusal(Refusal::QueueFull(ring.capacity()));
+            return Err(Failed { resource: Some(buffer), error });
+        }
+    };
+    let mut request = ffi::ibv_send_wr {
+        wr_id: id,
+        sg_list: &mut entry,
+        num_sge: i32::from(len > 0),
+        opcode: <verb::Send as Classic>::OPCODE,
+        send_flags: ffi::IBV_SEND_SIGNALED,
+        ..Default::default()
+    };
+    let mut bad = std::ptr::null_mut();
+    // SAFETY: the queue pair is alive and ready to send, and no batch is open on it; the chain is one request, which ends
+    // in null, and its list has the one entry. The operation is granted; the builder asked for at least one entry. The
+    // buffer is of the queue pair's domain, and in a table that it keeps until it is destroyed or reset.
+    let code = unsafe { ffi::ibv_post_send(core.raw().cast(), &mut request, &mut bad) };
+    if code == 0 {
+        return Ok(());
+    }
+    Err(refused_one(ring, id, code, bad.is_null()))
+}
+
+/// What is told of one send that the provider has refused, or has taken and failed all the same.
+#[cold]
+#[inline(never)]
+fn refused_one(ring: &mut Ring, id: u64, code: i32, is_taken: bool) -> Failed<Option<Buffer>> {
+    let error =
+        Error::PostShared { accepted: usize::from(is_taken), requested: 1, source: os_error(code) };
+    if is_taken {
+        return Failed { resource: None, error };
+    }
+    // SAFETY: the provider says that it has not taken the request, which was staged last.
+    let back = unsafe { ring.unstage([id]) }.pop();
+    Failed { resource: back.map(|(_, buffer)| buffer), error }
+}
+
+/// Takes back what a batch has left that was forgotten.
+#[cold]
+#[inline(never)]
+fn take_back_left(core: &mut Core, ring: &mut Ring) {
+    let left = 0..core.requests().staged();
+    drop(unstage(core, ring, left));
+}
+
+impl<T: Transport> OwnedBatch<'_, T> {
     /// Refuses the batch, for an operation with this buffer.
     #[cold]
     #[inline(never)]
@@ -136,15 +208,23 @@ impl<T: Transport> OwnedBatch<'_, T> {
 
     /// Takes back these operations of the batch, of which the last is the last, and those that were refused.
     fn unstage(&mut self, range: Range<usize>) -> Vec<Buffer> {
-        let requests = self.core.requests();
-        let ids = range.filter_map(|index| requests.wr_id(index));
-        // SAFETY: the device has not taken the requests, nor will it; nothing was staged after them, since that takes a
-        // batch, which borrows the queue pair, and takes back first what another has left.
-        let staged = unsafe { self.ring.unstage(ids) };
-        requests.set_staged(0);
-        let refused = std::mem::take(&mut self.refused);
-        staged.into_iter().map(|(_, buffer)| buffer).chain(refused).collect()
+        let mut buffers = unstage(self.core, self.ring, range);
+        buffers.extend(std::mem::take(&mut self.refused));
+        buffers
     }
+}
+
+/// Takes back these operations of the batch that is staged, of which the last is the last.
+#[cold]
+#[inline(never)]
+fn unstage(core: &mut Core, ring: &mut Ring, range: Range<usize>) -> Vec<Buffer> {
+    let requests = core.requests();
+    let ids = range.filter_map(|index| requests.wr_id(index));
+    // SAFETY: the device has not taken the requests, nor will it; nothing was staged after them, since that takes a
+    // batch, which borrows the queue pair, and takes back first what another has left.
+    let staged = unsafe { ring.unstage(ids) };
+    requests.set_staged(0);
+    staged.into_iter().map(|(_, buffer)| buffer).collect()
 }
 
 impl<T: Transport> Drop for OwnedBatch<'_, T> {
@@ -223,7 +303,8 @@ impl<'b, 'qp, T: Transport, I> OwnedOp<'b, 'qp, T, I> {
     #[inline(always)]
     fn add<V: Classic>(self, user: u64, buffer: Buffer, len: usize, verb: V) {
         let OwnedOp { batch, flags, address, .. } = self;
-        if let Err(refusal) = batch.check::<V>(&buffer, len) {
+        let checked = check::<T, V>(&batch.open.limits, batch.open.domain, &buffer, len);
+        if let Err(refusal) = checked {
             return batch.refuse(refusal, buffer);
         }
         if !address.is_usable() || !batch.refused.is_empty() {

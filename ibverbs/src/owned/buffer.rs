@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::slice;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
@@ -24,24 +25,32 @@ use crate::pd::{identity, ProtectionDomain};
 #[doc(alias = "ibv_reg_mr")]
 pub struct BufferPool {
     inner: Arc<PoolInner>,
-    count: usize,
 }
 
 struct PoolInner {
-    /// The first bytes of the buffers that nobody has.
-    free: Mutex<Vec<Piece>>,
+    /// The places of the pieces of those that nobody has.
+    free: Mutex<Vec<usize>>,
+    /// What each buffer is. They do not move.
+    pieces: Box<[Piece]>,
     size: u32,
-    lkey: u32,
-    /// The protection domain, which the registration keeps alive.
-    domain: usize,
     _registration: Handle<SharedMr>,
 }
 
-/// Where a buffer is.
-struct Piece(NonNull<u8>);
+/// What a buffer is: what its owner has is a pointer to this, so that moving it moves one word.
+struct Piece {
+    ptr: NonNull<u8>,
+    len: u32,
+    lkey: u32,
+    /// The protection domain, which the registration keeps alive.
+    domain: usize,
+    /// While somebody has the buffer, a reference to the pool that is the buffer's.
+    pool: AtomicPtr<PoolInner>,
+}
 
-// SAFETY: the pool has the buffer that begins there, and hands it to one owner at a time, on whatever thread.
+// SAFETY: the memory that a piece leads to is its buffer's owner's; the rest are numbers and an atomic.
 unsafe impl Send for Piece {}
+// SAFETY: as above.
+unsafe impl Sync for Piece {}
 
 /// Buffers begin at multiples of this, so that no two share a line of the processors' caches.
 const ALIGNMENT: usize = 64;
@@ -52,13 +61,11 @@ const ALIGNMENT: usize = 64;
 /// device does. At first it is zeroed; later it holds what it held when it was dropped.
 #[must_use = "a buffer that is dropped goes back to its pool"]
 pub struct Buffer {
-    ptr: NonNull<u8>,
-    len: u32,
-    lkey: u32,
-    pool: Arc<PoolInner>,
+    /// A piece of a pool to which this has a reference.
+    piece: NonNull<Piece>,
 }
 
-// SAFETY: a `Buffer` has its bytes alone, as a `Box<[u8]>` would; bytes may be used by any thread.
+// SAFETY: a `Buffer` has its bytes alone, as a `Box<[u8]>` would; bytes may be used by any thread, and so may its pool.
 unsafe impl Send for Buffer {}
 // SAFETY: as above; through a shared reference the bytes are only read.
 unsafe impl Sync for Buffer {}
@@ -88,27 +95,29 @@ impl ProtectionDomain {
             return refuse("the number of buffers", count, expected);
         };
         let memory = register_pages(self.handle(), whole, AccessFlags::LOCAL_WRITE)?;
-        let free = (0..count).map(|index| {
+        let (lkey, domain) = (memory.lkey, identity(self.handle()));
+        let piece = |index| {
             // SAFETY: the pages have room for `count` times the stride.
-            Piece(unsafe { memory.ptr.add(index * stride) })
-        });
+            let ptr = unsafe { memory.ptr.add(index * stride) };
+            Piece { ptr, len, lkey, domain, pool: AtomicPtr::default() }
+        };
         let inner = PoolInner {
-            free: Mutex::new(free.collect()),
+            free: Mutex::new((0..count).collect()),
+            pieces: (0..count).map(piece).collect(),
             size: len,
-            lkey: memory.lkey,
-            domain: identity(self.handle()),
             _registration: memory.registration,
         };
-        Ok(BufferPool { inner: Arc::new(inner), count })
+        Ok(BufferPool { inner: Arc::new(inner) })
     }
 }
 
 impl BufferPool {
     /// A buffer, or `None` if none is there: all are in use, or posted.
     pub fn take(&self) -> Option<Buffer> {
-        let Piece(ptr) = self.inner.free().pop()?;
-        let PoolInner { size: len, lkey, .. } = *self.inner;
-        Some(Buffer { ptr, len, lkey, pool: self.inner.clone() })
+        let place = self.inner.free().pop()?;
+        let piece = &self.inner.pieces[place];
+        piece.pool.store(Arc::into_raw(self.inner.clone()).cast_mut(), Ordering::Relaxed);
+        Some(Buffer { piece: NonNull::from(piece) })
     }
 
     /// The size of each buffer in bytes.
@@ -118,7 +127,7 @@ impl BufferPool {
 
     /// How many buffers it was made with.
     pub fn count(&self) -> usize {
-        self.count
+        self.inner.pieces.len()
     }
 
     /// How many can be [taken](Self::take) now.
@@ -128,7 +137,7 @@ impl BufferPool {
 }
 
 impl PoolInner {
-    fn free(&self) -> MutexGuard<'_, Vec<Piece>> {
+    fn free(&self) -> MutexGuard<'_, Vec<usize>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -136,7 +145,7 @@ impl PoolInner {
 impl fmt::Debug for BufferPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BufferPool")
-            .field("count", &self.count)
+            .field("count", &self.count())
             .field("buffer_size", &self.buffer_size())
             .field("available", &self.available())
             .finish()
@@ -144,16 +153,29 @@ impl fmt::Debug for BufferPool {
 }
 
 impl Buffer {
+    #[inline]
+    fn piece(&self) -> &Piece {
+        // SAFETY: the piece is one of the pool's, which is alive, since this has a reference to it; and is not written.
+        unsafe { self.piece.as_ref() }
+    }
+
     /// The scatter entry of the first `len` bytes.
     #[inline]
     pub(super) fn entry(&self, len: u32) -> ffi::ibv_sge {
-        ffi::ibv_sge { addr: self.ptr.as_ptr() as u64, length: len, lkey: self.lkey }
+        let Piece { ptr, lkey, .. } = *self.piece();
+        ffi::ibv_sge { addr: ptr.as_ptr() as u64, length: len, lkey }
+    }
+
+    /// How many bytes it has.
+    #[inline]
+    pub(super) fn size(&self) -> u32 {
+        self.piece().len
     }
 
     /// The protection domain of its pool, as [`identity`] tells it: alive, since the pool is.
     #[inline]
     pub(super) fn domain(&self) -> usize {
-        self.pool.domain
+        self.piece().domain
     }
 }
 
@@ -165,7 +187,7 @@ impl Deref for Buffer {
         // SAFETY: the pool has `len` bytes there, which are mapped and initialised for as long as it lives; nobody else
         // has them, and no device uses them, since this is not posted: no request names them whose end was not proved,
         // and no peer has a right to them.
-        unsafe { slice::from_raw_parts(self.ptr.as_ptr(), self.len as usize) }
+        unsafe { slice::from_raw_parts(self.piece().ptr.as_ptr(), self.size() as usize) }
     }
 }
 
@@ -173,21 +195,25 @@ impl DerefMut for Buffer {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`; the pages are writable, and borrowed exclusively through `&mut self`.
-        unsafe { slice::from_raw_parts_mut(self.ptr.as_ptr(), self.len as usize) }
+        unsafe { slice::from_raw_parts_mut(self.piece().ptr.as_ptr(), self.size() as usize) }
     }
 }
 
 impl Drop for Buffer {
+    #[cold]
     fn drop(&mut self) {
-        self.pool.free().push(Piece(self.ptr));
+        let pool = self.piece().pool.load(Ordering::Relaxed);
+        // SAFETY: `take` has made this pointer of a reference, which is this buffer's and is used up here.
+        let pool = unsafe { Arc::from_raw(pool) };
+        let first = pool.pieces.as_ptr() as usize;
+        let place = (self.piece.as_ptr() as usize - first) / size_of::<Piece>();
+        pool.free().push(place);
     }
 }
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer")
-            .field("ptr", &self.ptr)
-            .field("len", &self.len)
-            .finish_non_exhaustive()
+        let Piece { ptr, len, .. } = self.piece();
+        f.debug_struct("Buffer").field("ptr", ptr).field("len", len).finish_non_exhaustive()
     }
 }

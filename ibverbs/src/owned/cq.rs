@@ -1,13 +1,14 @@
 //! Completion queues whose completions hand buffers back.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::buffer::Buffer;
 use super::registry::{Index, Registry};
-use super::table::{Earlier, Kind};
+use super::table::{Earlier, Kind, Table};
 use crate::ah::DatagramSender;
 use crate::cq::{
     CompletionQueue, CompletionQueueBuilder, Completions, WcError, WcFlags, WcOpcode,
@@ -28,18 +29,28 @@ pub struct OwnedCompletionQueue {
     queue: CompletionQueue,
     /// In a box, so that a queue is small to move, and so is what hands it back.
     poller: Box<Poller>,
+    /// The generation of the registry at the last refresh.
+    seen: Cell<u64>,
 }
 
 /// What finds the tables of completions.
 struct Poller {
     registry: Arc<Registry>,
     /// While a poll is open, that one's.
-    index: UnsafeCell<Index>,
+    found: UnsafeCell<Found>,
+}
+
+/// What a poll goes by, and what it has found. (Not in the poll itself, which would be large to move.)
+#[derive(Default)]
+struct Found {
+    index: Index,
+    /// What the completion that was lent last has told to be done, and was not taken.
+    left: Left,
 }
 
 impl Drop for Poller {
     fn drop(&mut self) {
-        *self.index.get_mut() = Index::default();
+        *self.found.get_mut() = Found::default();
         // Before the registry can be found gone, by which others know that nobody polls.
         self.registry.clear();
     }
@@ -54,8 +65,8 @@ impl CompletionQueueBuilder<'_> {
     #[doc(alias = "ibv_create_cq_ex")]
     pub fn build_owned(self) -> Result<OwnedCompletionQueue> {
         let queue = self.build()?;
-        let poller = Poller { registry: Arc::default(), index: UnsafeCell::default() };
-        Ok(OwnedCompletionQueue { queue, poller: Box::new(poller) })
+        let poller = Poller { registry: Arc::default(), found: UnsafeCell::default() };
+        Ok(OwnedCompletionQueue { queue, poller: Box::new(poller), seen: Cell::new(0) })
     }
 }
 
@@ -75,12 +86,13 @@ impl OwnedCompletionQueue {
     /// Those of [`CompletionQueue::poll`].
     #[doc(alias = "ibv_start_poll")]
     #[doc(alias = "ibv_poll_cq")]
-    #[inline]
+    #[inline(always)]
     pub fn poll(&self) -> Result<Option<OwnedCompletions<'_>>> {
-        self.refresh()?;
-        match self.queue.poll()? {
-            Some(completions) => Ok(Some(self.begun(completions))),
-            None => Ok(None),
+        self.refresh_if_outdated();
+        match self.queue.poll() {
+            Ok(Some(completions)) => Ok(Some(self.begun(completions))),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -91,7 +103,7 @@ impl OwnedCompletionQueue {
     /// Those of [`CompletionQueue::wait`].
     #[doc(alias = "ibv_get_cq_event")]
     pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<OwnedCompletions<'_>>> {
-        self.refresh()?;
+        self.refresh_if_outdated();
         let completions = self.queue.wait(timeout)?;
         Ok(completions.map(|completions| self.begun(completions)))
     }
@@ -106,25 +118,33 @@ impl OwnedCompletionQueue {
         self.queue.req_notify(solicited_only)
     }
 
-    #[inline]
+    #[inline(always)]
     fn begun<'cq>(&'cq self, completions: Completions<'cq>) -> OwnedCompletions<'cq> {
-        // SAFETY: a poll is open, which was opened just now; until it ends nobody else reaches the index: `refresh`
-        // refuses, and there is no other poll. (If it is forgotten, it never ends.)
-        let index = unsafe { &mut *self.poller.index.get() };
-        OwnedCompletions { completions, index, registry: &self.poller.registry }
+        // SAFETY: a poll is open, which was opened just now; until it ends nobody else reaches this: `refresh` refuses,
+        // and there is no other poll. (If it is forgotten, it never ends.)
+        let found = unsafe { &mut *self.poller.found.get() };
+        OwnedCompletions { completions, found, registry: &self.poller.registry }
+    }
+
+    #[inline]
+    fn refresh_if_outdated(&self) {
+        if self.seen.get() != self.poller.registry.generation() {
+            // If a poll is open, what comes next reports it.
+            let _ = self.refresh();
+        }
     }
 
     /// Lets go of the tables of queues that are no more.
-    #[inline]
+    #[cold]
+    #[inline(never)]
     pub(super) fn refresh(&self) -> Result<()> {
         if self.queue.handle().is_polling() {
             return Err(Error::PollInProgress);
         }
         // SAFETY: no poll is open, and this is the one thread that could open one, as the queue is not `Sync`.
-        let index = unsafe { &mut *self.poller.index.get() };
-        if index.is_outdated(&self.poller.registry) {
-            index.refresh(&self.poller.registry);
-        }
+        let found = unsafe { &mut *self.poller.found.get() };
+        found.index.refresh(&self.poller.registry);
+        self.seen.set(found.index.generation());
         Ok(())
     }
 
@@ -145,8 +165,10 @@ impl OwnedCompletionQueue {
     /// Those of [`CompletionQueue::close`].
     #[doc(alias = "ibv_destroy_cq")]
     pub fn close(self) -> Result<(), Failed<Self>> {
-        let OwnedCompletionQueue { queue, poller } = self;
-        queue.close().map_err(|failed| failed.map(|queue| OwnedCompletionQueue { queue, poller }))
+        let OwnedCompletionQueue { queue, poller, seen } = self;
+        queue
+            .close()
+            .map_err(|failed| failed.map(|queue| OwnedCompletionQueue { queue, poller, seen }))
     }
 
     /// The C structure, as the extended interface has it.
@@ -166,64 +188,103 @@ impl fmt::Debug for OwnedCompletionQueue {
 #[must_use = "dropping it ends the poll: the completions are still in the queue then, but for the first"]
 pub struct OwnedCompletions<'cq> {
     completions: Completions<'cq>,
-    index: &'cq mut Index,
+    found: &'cq mut Found,
     registry: &'cq Registry,
 }
 
+/// What a completion has told to be done, and was not taken.
+#[derive(Default)]
+struct Left {
+    buffer: Option<Buffer>,
+    earlier: Earlier,
+}
+
 impl OwnedCompletions<'_> {
-    /// The next completion, or `None` when there are no more. Calling it again after that is harmless.
+    /// The next completion, or `None` when there are no more. Calling it again after that is harmless. Buffers that were
+    /// not taken of the one before go back to their pools.
     #[allow(clippy::should_implement_trait)] // an iterator cannot lend
     #[doc(alias = "ibv_next_poll")]
-    #[inline]
+    // Always: a loop that takes completions keeps what this reads in registers.
+    #[inline(always)]
     pub fn next(&mut self) -> Option<OwnedCompletion<'_>> {
-        let claimed = self.claim_next()?;
-        let Claimed { user, buffer, is_recv, earlier } = claimed;
+        if self.found.left.is_any() {
+            self.found.give_back();
+        }
+        let (user, table) = self.claim_next()?;
+        // SAFETY: the index has the table, and is not changed while the completion, which borrows it, is lent.
+        let table = unsafe { table.as_ref() };
         let wc = self.completions.at_hand()?;
-        Some(OwnedCompletion {
-            wc,
-            user,
-            buffer: Some(buffer),
-            is_recv,
-            earlier,
-            index: self.index,
-        })
+        Some(OwnedCompletion { wc, user, table, left: &mut self.found.left })
     }
 
-    /// Goes on to the next completion of a buffer that is here.
-    #[inline]
-    fn claim_next(&mut self) -> Option<Claimed> {
+    /// Goes on to the next completion of a buffer that is here. Returns the program's number, and the table.
+    #[inline(always)]
+    fn claim_next(&mut self) -> Option<(u64, NonNull<Table>)> {
         loop {
             let id = self.completions.next()?.wr_id();
-            if self.index.find(id).is_none() {
-                // Of a queue that was made after the poll was opened; or of one that is no more.
-                self.index.extend(self.registry);
-            }
-            let Some(table) = self.index.find(id) else { continue };
+            let found = match self.found.index.find(id) {
+                Some(table) => NonNull::from(table),
+                None => match self.found.find_again(self.registry, id) {
+                    Some(table) => table,
+                    None => continue,
+                },
+            };
+            // SAFETY: the index has the table, and is not changed before the next turn.
+            let table = unsafe { found.as_ref() };
             // SAFETY: the completion was polled just now, by the one poller of the one queue to which this request
             // completes.
             let Some((user, buffer)) = (unsafe { table.claim(id) }) else { continue };
-            let is_recv = table.kind() == Kind::Receives;
             // SAFETY: as above; other tables than those of sends, which are one poller's, tell of none.
-            let earlier = unsafe { table.earlier(id) };
-            return Some(Claimed { user, buffer, is_recv, earlier });
+            self.found.left.earlier = unsafe { table.earlier(id) };
+            // There is none: nothing to be dropped.
+            std::mem::forget(self.found.left.buffer.replace(buffer));
+            return Some((user, found));
         }
     }
 }
 
-/// What a completion has told to be done.
-struct Claimed {
-    user: u64,
-    buffer: Buffer,
-    is_recv: bool,
-    earlier: Earlier,
+impl Found {
+    /// The table of an identifier that is of a queue that was made after the poll was opened; or `None`, if it is of one
+    /// that is no more.
+    #[cold]
+    #[inline(never)]
+    fn find_again(&mut self, registry: &Registry, id: u64) -> Option<NonNull<Table>> {
+        self.index.extend(registry);
+        self.index.find(id).map(NonNull::from)
+    }
+
+    /// Drops what was not taken of the last completion.
+    #[cold]
+    #[inline(never)]
+    fn give_back(&mut self) {
+        self.left.buffer = None;
+        while self.left.earlier.is_pending() {
+            let Some(table) = self.index.find(self.left.earlier.id()) else { break };
+            // SAFETY: it is the table of the last completion, and this is the poller.
+            if unsafe { self.left.earlier.next(table) }.is_none() {
+                break;
+            }
+        }
+        self.left = Left::default();
+    }
+}
+
+impl Left {
+    #[inline]
+    fn is_any(&self) -> bool {
+        self.buffer.is_some() || self.earlier.is_pending()
+    }
 }
 
 impl Drop for OwnedCompletions<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         if self.completions.is_unread() {
             // The provider has taken it out, and would not tell of it again.
-            drop(self.next());
+            let _ = self.claim_next();
+        }
+        if self.found.left.is_any() {
+            self.found.give_back();
         }
     }
 }
@@ -237,14 +298,13 @@ impl fmt::Debug for OwnedCompletions<'_> {
 /// What became of a buffer that was posted, and the buffer.
 ///
 /// On an error only [`user`](Self::user), [`is_recv`](Self::is_recv), [`ok`](Self::ok), [`take`](Self::take) and
-/// [`qp_num`](Self::qp_num) mean anything. Buffers that are not taken go back to their pools.
+/// [`qp_num`](Self::qp_num) mean anything. Buffers that are not taken go back to their pools when the next completion is
+/// looked at, or the poll ends.
 pub struct OwnedCompletion<'p> {
     wc: WorkCompletion<'p>,
     user: u64,
-    buffer: Option<Buffer>,
-    is_recv: bool,
-    earlier: Earlier,
-    index: &'p Index,
+    table: &'p Table,
+    left: &'p mut Left,
 }
 
 impl OwnedCompletion<'_> {
@@ -257,7 +317,7 @@ impl OwnedCompletion<'_> {
     /// Whether it was a receive; otherwise it was a send, a write or a read. It is known on an error as well.
     #[inline]
     pub fn is_recv(&self) -> bool {
-        self.is_recv
+        self.table.kind() == Kind::Receives
     }
 
     /// How it ended.
@@ -274,17 +334,14 @@ impl OwnedCompletion<'_> {
     /// send queue, from the first, and are done therefore. On a failure they have succeeded.
     #[inline]
     pub fn take(&mut self) -> Option<Buffer> {
-        match self.buffer.take() {
-            None if self.earlier.is_pending() => self.take_earlier(),
+        let Left { buffer, earlier } = &mut *self.left;
+        match buffer.take() {
+            None if earlier.is_pending() => {
+                // SAFETY: it is the table of this completion, and whoever has that is the poller.
+                unsafe { earlier.next(self.table) }
+            }
             buffer => buffer,
         }
-    }
-
-    #[cold]
-    fn take_earlier(&mut self) -> Option<Buffer> {
-        let table = self.index.find(self.earlier.id())?;
-        // SAFETY: it is the table of this completion, which the poller has, as whoever has this is.
-        unsafe { self.earlier.next(table) }
     }
 
     /// How many bytes were received, from the first of the buffer on; or read. Means nothing for a send.
@@ -338,18 +395,11 @@ impl OwnedCompletion<'_> {
     }
 }
 
-impl Drop for OwnedCompletion<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        while self.earlier.is_pending() && self.take_earlier().is_some() {}
-    }
-}
-
 impl fmt::Debug for OwnedCompletion<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnedCompletion")
             .field("user", &self.user)
-            .field("is_recv", &self.is_recv)
+            .field("is_recv", &self.is_recv())
             .field("ok", &self.ok())
             .finish_non_exhaustive()
     }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::batch::OwnedBatch;
+use super::batch::{send_one, OwnedBatch};
 use super::buffer::Buffer;
 use super::cq::OwnedCompletionQueue;
 use super::recv::{post_all, post_one};
@@ -40,7 +40,7 @@ use crate::qp::{
 /// - if they are not [signaled](crate::OwnedOp::unsignaled), with the next completion of the same send queue;
 /// - by [`drain`](Self::drain), all that are left;
 /// - to their pool, when the queue pair was [closed](Self::close), [reset](Self::reset) or dropped and its completion
-///   queues are polled the next time, or are dropped; and when a completion that has them is dropped.
+///   queues are polled the next time, or are dropped; and when they are not taken from their completion.
 ///
 /// Nothing is given back while the device may use it: what a queue pair has that was forgotten (`mem::forget`), or that
 /// the device does not destroy, stays registered. The same holds for completions that were lost because their queue was
@@ -335,14 +335,14 @@ impl<T: Transport, S: State> OwnedQueuePair<T, S> {
         S: CanReceive,
     {
         let core = self.qp.core_mut();
-        let ring = match (core.prepare_recv(), &mut self.rings.recv) {
-            (Ok(_), Some(ring)) => ring,
+        let (granted, ring) = match (core.prepare_recv(), &mut self.rings.recv) {
+            (Ok(granted), Some(ring)) => (granted, ring),
             (Err(error), _) => return Err(Failed { resource: Some(buffer), error }),
             (_, None) => {
                 return Err(Failed { resource: Some(buffer), error: Error::NoReceiveQueue })
             }
         };
-        post_one(ring, core.domain(), user, buffer, "ibv_post_recv", |first, bad| {
+        post_one(ring, core.domain(), granted, user, buffer, "ibv_post_recv", |first, bad| {
             // SAFETY: the queue pair is alive, and `ibv_qp_ex` begins with its `ibv_qp`; the chain is valid, as
             // `PostCall` says. The buffers are of the queue pair's domain, and in a table that it keeps until it is
             // destroyed or reset.
@@ -415,9 +415,7 @@ impl<T: Transport, S: State> OwnedQueuePair<T, S> {
         T: Connected,
         S: CanSend,
     {
-        let mut batch = self.start_send();
-        batch.op().send(user, buffer, len);
-        batch.submit().map_err(|failed| failed.map(|mut buffers| buffers.pop()))
+        send_one::<T>(self.qp.core_mut(), &mut self.rings.send, user, buffer, len)
     }
 
     /// The C structure, as the extended interface has it.

@@ -1,5 +1,7 @@
 //! Posting buffers to receive into.
 
+use std::mem::MaybeUninit;
+
 use super::buffer::Buffer;
 use super::table::Ring;
 use crate::error::{Error, Failed, Result};
@@ -9,10 +11,14 @@ use crate::post::{call_and_explain, link, PostCall};
 /// How many receives are posted by one call.
 const MAX_CHAIN: usize = 32;
 
-/// Why a buffer cannot be posted to a queue of the domain `domain`.
-fn check(buffer: &Buffer, domain: usize) -> Result<()> {
+/// Why a buffer cannot be posted to a queue of the domain `domain` that was granted `granted` scatter entries.
+#[inline]
+fn check(buffer: &Buffer, domain: usize, granted: u32) -> Result<()> {
     if buffer.domain() != domain {
         return Err(Error::ProtectionDomainMismatch { what: "buffer" });
+    }
+    if granted == 0 {
+        return Err(Error::TooManyScatterEntries { queue: "receive", entries: 1, granted });
     }
     Ok(())
 }
@@ -28,20 +34,21 @@ fn describe(id: u64, entry: &mut ffi::ibv_sge) -> ffi::ibv_recv_wr {
     ffi::ibv_recv_wr { wr_id: id, next: std::ptr::null_mut(), sg_list: entry, num_sge: 1 }
 }
 
-/// Posts one buffer to the queue of this ring, which is of the domain `domain`.
+/// Posts one buffer to the queue of this ring, which is of the domain `domain` and was granted `granted` scatter entries.
 #[inline]
 pub(super) fn post_one(
     ring: &mut Ring,
     domain: usize,
+    granted: u32,
     user: u64,
     buffer: Buffer,
     verb: &'static str,
     call: impl PostCall,
 ) -> Result<(), Failed<Option<Buffer>>> {
-    if let Err(error) = check(&buffer, domain) {
+    if let Err(error) = check(&buffer, domain, granted) {
         return Err(Failed { resource: Some(buffer), error });
     }
-    let mut entry = buffer.entry(buffer.len() as u32);
+    let mut entry = buffer.entry(buffer.size());
     let id = match ring.stage(user, true, buffer) {
         Ok(id) => id,
         Err(buffer) => return Err(Failed { resource: Some(buffer), error: full(ring) }),
@@ -57,8 +64,7 @@ pub(super) fn post_one(
     })
 }
 
-/// Posts buffers to the queue of this ring, which was granted `granted` scatter entries, as [`post_one`] does, and takes those
-/// out that are posted.
+/// Posts buffers to the queue of this ring, as [`post_one`] does, and takes those out that are posted.
 pub(super) fn post_all(
     ring: &mut Ring,
     domain: usize,
@@ -68,21 +74,21 @@ pub(super) fn post_all(
     mut call: impl FnMut(*mut ffi::ibv_recv_wr, &mut *mut ffi::ibv_recv_wr) -> i32,
 ) -> Result<()> {
     let requested = receives.len();
-    while !receives.is_empty() {
+    // The first is the first to be taken.
+    receives.reverse();
+    let mut result = Ok(());
+    while !receives.is_empty() && result.is_ok() {
         let posted = requested - receives.len();
-        post_some(ring, domain, granted, receives, verb, &mut call).map_err(
-            |error| match error {
-                Error::PostReceive { verb, accepted, source, .. } => {
-                    Error::PostReceive { verb, accepted: posted + accepted, requested, source }
-                }
-                other => other,
-            },
-        )?;
+        result = post_some(ring, domain, granted, receives, verb, &mut call);
+        if let Err(Error::PostReceive { accepted, requested: of, .. }) = &mut result {
+            (*accepted, *of) = (*accepted + posted, requested);
+        }
     }
-    Ok(())
+    receives.reverse();
+    result
 }
 
-/// Posts as many of the buffers as go into one chain, at least one.
+/// Posts as many of the buffers, from the last, as go into one chain, at least one.
 fn post_some(
     ring: &mut Ring,
     domain: usize,
@@ -91,33 +97,42 @@ fn post_some(
     verb: &'static str,
     call: impl PostCall,
 ) -> Result<()> {
-    let room = ring.room(MAX_CHAIN);
-    let is_ours = |(_, buffer): &&(u64, Buffer)| buffer.domain() == domain;
-    let len = receives.iter().take(room).take_while(is_ours).count();
-    if len == 0 {
-        return Err(match receives.first() {
-            Some((_, buffer)) if room > 0 => check(buffer, domain).err().unwrap_or(full(ring)),
-            _ => full(ring),
-        });
+    let mut entries = [const { MaybeUninit::<ffi::ibv_sge>::uninit() }; MAX_CHAIN];
+    let mut chain = [const { MaybeUninit::<ffi::ibv_recv_wr>::uninit() }; MAX_CHAIN];
+    let (mut len, mut refused) = (0, None);
+    for (entry, request) in entries.iter_mut().zip(&mut chain) {
+        let Some((user, buffer)) = receives.pop() else { break };
+        if let Err(error) = check(&buffer, domain, granted) {
+            receives.push((user, buffer));
+            refused = Some(error);
+            break;
+        }
+        let described = buffer.entry(buffer.size());
+        match ring.stage(user, true, buffer) {
+            Ok(id) => request.write(describe(id, entry.write(described))),
+            Err(buffer) => {
+                receives.push((user, buffer));
+                refused = Some(full(ring));
+                break;
+            }
+        };
+        len += 1;
     }
-    let mut entries = [ffi::ibv_sge::default(); MAX_CHAIN];
-    let mut chain = [ffi::ibv_recv_wr::default(); MAX_CHAIN];
-    for ((user, buffer), (entry, request)) in
-        receives.drain(..len).zip(entries.iter_mut().zip(&mut chain))
-    {
-        *entry = buffer.entry(buffer.len() as u32);
-        let id = ring.stage(user, true, buffer).expect("there is room for as many as were counted");
-        *request = describe(id, entry);
+    if len > 0 {
+        // From here on the chain is accessed through this pointer alone.
+        let first = chain.as_mut_ptr().cast::<ffi::ibv_recv_wr>();
+        // SAFETY: they are the first `len` of the chain, which were written, and which nobody else has.
+        unsafe { link(first, len, granted) }?;
+        call_and_explain(first, len, verb, call).inspect_err(|error| {
+            let Error::PostReceive { accepted, .. } = error else { return };
+            let refused = (*accepted..len).map(|index| {
+                let request = first.wrapping_add(index);
+                // SAFETY: it is of the first `len` of the chain, and the provider does not write identifiers.
+                unsafe { (*request).wr_id }
+            });
+            // SAFETY: the provider says that it has not taken these requests, which were staged last.
+            receives.extend(unsafe { ring.unstage(refused) }.into_iter().rev());
+        })?;
     }
-    let ids = chain.map(|request| request.wr_id);
-    // From here on the chain is accessed through this pointer alone.
-    let first = chain.as_mut_ptr();
-    // SAFETY: they are the first `len` of the chain, which nobody else has.
-    unsafe { link(first, len, granted) }?;
-    call_and_explain(first, len, verb, call).inspect_err(|error| {
-        let Error::PostReceive { accepted, .. } = error else { return };
-        let refused = ids[*accepted..len].iter().copied();
-        // SAFETY: the provider says that it has not taken these requests, which were staged last.
-        receives.splice(0..0, unsafe { ring.unstage(refused) });
-    })
+    refused.map_or(Ok(()), Err)
 }

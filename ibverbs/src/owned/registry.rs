@@ -69,7 +69,7 @@ impl<B> Default for Index<B> {
 impl<B> Index<B> {
     /// The table of the block that the identifier is of.
     #[inline]
-    pub(super) fn find(&self, id: u64) -> Option<&Arc<Table<B>>> {
+    pub(super) fn find(&self, id: u64) -> Option<&Table<B>> {
         let block = block_of(id);
         let mask = self.entries.len().wrapping_sub(1);
         let mut place = block as usize & mask;
@@ -101,10 +101,9 @@ impl<B> Index<B> {
         self.stale.clear();
     }
 
-    /// Whether the registry has changed, or a poll has left something behind.
-    #[inline]
-    pub(super) fn is_outdated(&self, registry: &Registry<B>) -> bool {
-        registry.generation() != self.generation || !self.stale.is_empty()
+    /// The generation of the registry that it is a copy of.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     fn copy(&mut self, registry: &Registry<B>) {

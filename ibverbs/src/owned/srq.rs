@@ -68,11 +68,19 @@ impl OwnedSharedReceiveQueue {
     #[inline]
     pub fn post_recv(&mut self, user: u64, buffer: Buffer) -> Result<(), Failed<Option<Buffer>>> {
         let domain = identity(self.srq.handle().pd());
-        post_one(&mut self.ring, domain, user, buffer, "ibv_post_srq_recv", |first, bad| {
-            // SAFETY: the queue is alive; the chain is valid, as `PostCall` says. The buffers are of the queue's domain,
-            // and in a table that it keeps until it is destroyed.
-            unsafe { ffi::ibv_post_srq_recv(self.srq.as_raw(), first, bad) }
-        })
+        post_one(
+            &mut self.ring,
+            domain,
+            self.srq.max_sge(),
+            user,
+            buffer,
+            "ibv_post_srq_recv",
+            |first, bad| {
+                // SAFETY: the queue is alive; the chain is valid, as `PostCall` says. The buffers are of the queue's domain,
+                // and in a table that it keeps until it is destroyed.
+                unsafe { ffi::ibv_post_srq_recv(self.srq.as_raw(), first, bad) }
+            },
+        )
     }
 
     /// Posts buffers to receive into: as [`post_recv_all`](crate::OwnedQueuePair::post_recv_all) of a queue pair.

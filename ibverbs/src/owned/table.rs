@@ -52,6 +52,8 @@ pub(crate) enum Kind {
 /// (What is in it is a parameter for the tests.)
 pub(crate) struct Table<B = Buffer> {
     places: Box<[Place<B>]>,
+    /// One less than the number of places, which is a power of two.
+    mask: usize,
     kind: Kind,
     /// Of ordered sends, the place behind the last one that is known to be done. Written and read by the one poller.
     swept_to: AtomicUsize,
@@ -89,6 +91,7 @@ impl<B> Table<B> {
         assert!(places as u64 <= NUMBERS, "no device has a queue of {places} places");
         Table {
             places: (0..places).map(|_| place()).collect(),
+            mask: places - 1,
             kind,
             swept_to: AtomicUsize::new(0),
             registered: Mutex::new(Registered { blocks: Vec::new(), registries: Vec::new() }),
@@ -99,9 +102,16 @@ impl<B> Table<B> {
         self.kind
     }
 
+    /// The place of an identifier.
     #[inline]
     fn index(&self, id: u64) -> usize {
-        id as usize & (self.places.len() - 1)
+        id as usize & self.mask
+    }
+
+    #[inline]
+    fn place(&self, id: u64) -> &Place<B> {
+        // SAFETY: the mask is one less than the number of places.
+        unsafe { self.places.get_unchecked(self.index(id)) }
     }
 
     /// Empties the place of this identifier, if it has it.
@@ -112,7 +122,7 @@ impl<B> Table<B> {
     /// the request done; or the request is not known to a device, nor will be.
     #[inline]
     pub(super) unsafe fn claim(&self, id: u64) -> Option<(u64, B)> {
-        let place = &self.places[self.index(id)];
+        let place = self.place(id);
         if id == 0 || place.id.load(Ordering::Acquire) != id {
             return None;
         }
@@ -143,7 +153,7 @@ impl<B> Table<B> {
     /// Takes note that the sends up to this place are done.
     #[inline]
     fn sweep_to(&self, place: usize) {
-        self.swept_to.store((place + 1) & (self.places.len() - 1), Ordering::Relaxed);
+        self.swept_to.store((place + 1) & self.mask, Ordering::Relaxed);
     }
 
     fn registered(&self) -> MutexGuard<'_, Registered<B>> {
@@ -215,6 +225,7 @@ impl<B> Drop for Table<B> {
 }
 
 /// Places that the completion of an ordered send tells to be done.
+#[derive(Default)]
 pub(super) struct Earlier {
     place: usize,
     end: usize,
@@ -240,11 +251,10 @@ impl Earlier {
     /// # Safety
     ///
     /// The table is the one that this is of, and the caller its one poller.
-    #[cold]
     pub(super) unsafe fn next<B>(&mut self, table: &Table<B>) -> Option<B> {
         while self.place != self.end {
-            let place = &table.places[self.place];
-            self.place = (self.place + 1) & (table.places.len() - 1);
+            let place = table.place(self.place as u64);
+            self.place = (self.place + 1) & table.mask;
             if self.place == self.end {
                 table.sweep_to(self.end);
             }
@@ -305,13 +315,13 @@ impl<B> Ring<B> {
     #[inline]
     pub(crate) fn stage(&mut self, user: u64, is_signaled: bool, buffer: B) -> Result<u64, B> {
         let mut id = self.next;
-        let mut place = &self.table.places[self.table.index(id)];
+        let mut place = self.table.place(id);
         if place.id.load(Ordering::Acquire) != 0 {
             match self.find_empty() {
                 Some(other) => id = other,
                 None => return Err(buffer),
             }
-            place = &self.table.places[self.table.index(id)];
+            place = self.table.place(id);
         }
         // SAFETY: the place is empty, and then nobody but this ring, which is borrowed exclusively, looks at its content.
         unsafe {
@@ -328,20 +338,6 @@ impl<B> Ring<B> {
     #[inline]
     pub(crate) fn needs_signal(&self) -> bool {
         self.unsignaled + 1 >= self.capacity() / 2
-    }
-
-    /// How many buffers can be staged now, if that is less than `max`.
-    pub(super) fn room(&self, max: usize) -> usize {
-        let places = &self.table.places;
-        let first = self.table.index(self.next);
-        let is_empty = |index: &usize| {
-            places[(first + index) & (places.len() - 1)].id.load(Ordering::Acquire) == 0
-        };
-        let indices = 0..places.len();
-        match self.table.kind {
-            Kind::OrderedSends => indices.take(max).take_while(|index| is_empty(index)).count(),
-            Kind::Sends | Kind::Receives => indices.filter(is_empty).take(max).count(),
-        }
     }
 
     /// The identifier `count` further on.
@@ -370,7 +366,7 @@ impl<B> Ring<B> {
         }
         for _ in 1..self.table.places.len() {
             self.next = self.after(self.next, 1);
-            let place = &self.table.places[self.table.index(self.next)];
+            let place = self.table.place(self.next);
             if place.id.load(Ordering::Acquire) == 0 {
                 return Some(self.next);
             }

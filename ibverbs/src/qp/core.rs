@@ -309,11 +309,25 @@ impl Core {
         self.make_free();
     }
 
+    /// Makes sure that requests can be posted, and no batch is open.
+    #[inline]
+    pub(crate) fn make_ready(&mut self) -> Result<(), Box<Error>> {
+        if self.make_free() {
+            Ok(())
+        } else {
+            Err(self.inner.explain())
+        }
+    }
+
+    /// What can be posted.
+    #[inline]
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Makes sure that a request of this operation can be posted by a call of its own, without a batch.
     pub(crate) fn prepare_send(&mut self, op: SendOps) -> Result<()> {
-        if !self.make_free() {
-            return Err(*self.inner.explain());
-        }
+        self.make_ready().map_err(|error| *error)?;
         self.limits.check(op).map_err(|refusal| self.explain_refusal(refusal))
     }
 
