@@ -229,10 +229,9 @@ impl Connection<'_> {
             Head::Request { id, acked } => Some(Call { id, acked, request: message.payload }),
             _ => None,
         });
-        if calls.clone().next().is_some() {
-            // All of them are in the journal, with one write, before the first is answered.
-            self.server.store().execute(self.lease, calls, &mut self.replies)?;
-        }
+        // All of them are in the journal, with one write, before the first is answered. If there are none, this tells
+        // whether the client has another connection, and this one may be left over from a machine that is gone.
+        self.server.store().execute(self.lease, calls, &mut self.replies)?;
         for Message { head, .. } in &messages {
             match *head {
                 Head::Request { .. } | Head::Credits => {}

@@ -80,7 +80,8 @@ impl Store {
         Ok((session.map_err(Trouble::Fatal)?, &mut self.journal))
     }
 
-    /// Executes requests, those that are new, and adds all replies to `replies`.
+    /// Executes requests, those that are new, and adds all replies to `replies`. There may be none: an error tells then
+    /// that the lease is over.
     pub(crate) fn execute<'a>(
         &mut self,
         lease: Lease,
@@ -299,6 +300,8 @@ mod tests {
         let call = [Call { id: 1, acked: 0, request: b"" }];
         let mut replies = Vec::new();
         let ended = store.execute(old, call.into_iter(), &mut replies);
+        assert!(matches!(ended, Err(Trouble::Lost(_))));
+        let ended = store.execute(old, [].into_iter(), &mut replies);
         assert!(matches!(ended, Err(Trouble::Lost(_))));
         assert!(matches!(store.report(old, 0), Err(Trouble::Lost(_))));
         assert_eq!(store.sessions()[&9], Session::default());
