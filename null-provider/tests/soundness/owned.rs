@@ -304,6 +304,11 @@ fn what_a_queue_pair_cannot_carry_out_does_not_reach_the_provider() {
     }
     assert_eq!(posted(&null), []);
     assert_eq!(pool.available(), 40);
+    let stranger = ctx.alloc_pd().unwrap().buffer_pool(2, 8).unwrap();
+    let failed = full.post_recv(1, stranger.take().unwrap()).unwrap_err();
+    assert!(failed.resource.is_some(), "{}", failed.error);
+    let mut receives = vec![(2, stranger.take().unwrap())];
+    assert!(full.post_recv_all(&mut receives).is_err() && receives.len() == 1);
     // A datagram to a handle of another domain.
     let ah = some_handle(&ctx.alloc_pd().unwrap());
     let mut datagrams =
@@ -425,9 +430,9 @@ fn a_queue_pair_that_comes_within_a_poll_completes_there() {
     post(&mut second, &pool, [2]);
     let ids = posted(&null);
     assert_eq!(completions.next().unwrap().user(), 1);
-    drop(completions);
     ids.iter().for_each(|id| complete(&null, &cq, *id));
-    assert_eq!(poll(&cq), [(2, vec![2])]);
+    let mut completion = completions.next().expect("it is found within the poll");
+    assert_eq!((completion.user(), completion.take().unwrap()[0]), (2, 2));
 }
 
 #[test]
@@ -513,6 +518,22 @@ fn lens(payload: &Payload) -> Vec<u32> {
         Payload::Scatter(entries) => entries.iter().map(|entry| entry.1).collect(),
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_drain_takes_every_queue_that_may_be_polled() {
+    let null = null();
+    let Parts { ctx, pd, cq, pool } = parts();
+    let other = ctx.create_cq(4).build_owned().unwrap();
+    let mut qp = again(pd.create_owned_qp::<Rc>(&cq, &other, 1).unwrap().build().unwrap());
+    post(&mut qp, &pool, [1]);
+    for queues in [&[][..], &[&cq], &[&other]] {
+        let failed = qp.drain(queues).unwrap_err();
+        assert!(matches!(failed.error, Error::CompletionQueueNeeded), "{}", failed.error);
+        qp = failed.resource;
+    }
+    assert_eq!(null.count(Verb::DestroyQp), 0);
+    assert_eq!(qp.drain(&[&other, &cq]).unwrap().len(), 1);
 }
 
 #[test]
@@ -613,10 +634,21 @@ fn a_batch_that_is_forgotten_is_taken_back_by_the_next() {
         (0..3).for_each(|_| batch.op().send(n, take(&pool, 1), 1));
         forget(batch);
         assert_eq!(pool.available(), 37);
-        drop(qp.start_send());
+        match n % 3 {
+            0 => drop(qp.start_send()),
+            1 => {
+                let mut batch = qp.start_send();
+                batch.op().send(n, take(&pool, 2), 1);
+                batch.submit().unwrap();
+            }
+            _ => qp.send(n, take(&pool, 2), 1).unwrap(),
+        }
+        let ids = posted(&null);
+        assert_eq!(pool.available(), 40 - ids.len());
+        ids.iter().for_each(|id| complete(&null, &cq, *id));
+        assert!(poll(&cq).iter().all(|done| *done == (n, vec![2])));
         assert_eq!(pool.available(), 40);
     }
-    assert_eq!(posted(&null), []);
     // Or goes with the queue pair.
     let mut batch = qp.start_send();
     batch.op().send(1, take(&pool, 1), 1);
@@ -655,5 +687,17 @@ fn shared_queues_that_are_too_deep_are_refused() {
     let Parts { pd, .. } = parts();
     for depth in [0, 1 << 28, u32::MAX] {
         assert!(pd.create_srq(depth).build_owned().is_err());
+    }
+}
+
+#[test]
+fn buffers_have_no_remote_rights() {
+    let null = null();
+    let Parts { pd, .. } = parts();
+    drop(pd.buffer_pool(3, 100).unwrap());
+    let registrations = null.registrations();
+    assert_eq!(registrations.len(), 2);
+    for registration in registrations {
+        assert_eq!(registration.access, AccessFlags::LOCAL_WRITE.bits());
     }
 }
