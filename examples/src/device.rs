@@ -25,6 +25,7 @@ pub struct Local {
 }
 
 /// What [`Local`] chose.
+#[derive(Clone)]
 pub struct Opened {
     /// The opened device.
     pub context: Context,

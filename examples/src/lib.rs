@@ -19,7 +19,7 @@ pub use data::{check, fill};
 pub use device::{devices, find, Local, Opened};
 pub use inbox::Inbox;
 pub use options::Common;
-pub use peer::{Peer, Terms};
+pub use peer::{Listener, Peer, Terms};
 pub use show::{row, Progress, Rate};
 pub use talk::{Hello, Talk};
 pub use transfer::{Arrived, Message, Ring, Wire, MAX_CHUNK, SLOTS};

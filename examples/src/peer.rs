@@ -34,21 +34,62 @@ pub struct Terms {
     pub mtu: Mtu,
 }
 
+/// Where a server waits for its clients.
+pub struct Listener {
+    listener: TcpListener,
+}
+
+impl Listener {
+    /// Waits on this port for clients of any network.
+    pub fn bind(port: u16) -> Result<Listener> {
+        // Not every machine has IPv6; one that has takes IPv4 clients with it as well.
+        let any: [SocketAddr; 2] =
+            [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
+        let listener = TcpListener::bind(&any[..])
+            .with_context(|| format!("cannot listen on TCP port {port}"))?;
+        Ok(Listener { listener })
+    }
+
+    /// The port.
+    pub fn port(&self) -> Result<u16> {
+        Ok(self.listener.local_addr()?.port())
+    }
+
+    /// The next client.
+    pub fn accept(&self) -> Result<Peer> {
+        Peer::new(self.listener.accept().context("no client could be accepted")?.0)
+    }
+}
+
 impl Peer {
     /// Connects to the server on `host`, or without one is the server and waits for a client.
     pub fn connect(host: Option<&str>, port: u16) -> Result<Peer> {
         match host {
             Some(host) => Self::new(find_server(host, port)?),
             None => {
-                // Not every machine has IPv6; one that has takes IPv4 clients with it as well.
-                let any: [SocketAddr; 2] =
-                    [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
-                let listener = TcpListener::bind(&any[..])
-                    .with_context(|| format!("cannot listen on TCP port {port}"))?;
-                println!("waiting for a client on TCP port {}", listener.local_addr()?.port());
-                Self::new(listener.accept().context("no client could be accepted")?.0)
+                let listener = Listener::bind(port)?;
+                println!("waiting for a client on TCP port {}", listener.port()?);
+                listener.accept()
             }
         }
+    }
+
+    /// Two ends of one connection, for two threads of this process.
+    pub fn pair() -> Result<(Peer, Peer)> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let here = TcpStream::connect(listener.local_addr()?)?;
+        loop {
+            let (there, address) = listener.accept()?;
+            // Anybody on this machine can connect.
+            if address == here.local_addr()? {
+                return Ok((Self::new(here)?, Self::new(there)?));
+            }
+        }
+    }
+
+    /// The address of the other side.
+    pub fn address(&self) -> Result<SocketAddr> {
+        Ok(self.stream.peer_addr()?)
     }
 
     fn new(stream: TcpStream) -> Result<Peer> {
