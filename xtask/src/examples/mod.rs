@@ -3,6 +3,7 @@
 
 mod connected;
 mod pair;
+mod perf;
 mod soft;
 
 use std::ffi::OsString;
@@ -81,7 +82,9 @@ pub(crate) fn run(args: &ExamplesArgs) -> Result<u8> {
         timeout: Some(script.timeout()),
         keep_stdout: true,
     })?;
-    Ok(report(&script.results(&String::from_utf8_lossy(&outcome.stdout))))
+    let mut ended = script.results(&String::from_utf8_lossy(&outcome.stdout));
+    perf::check(&mut ended, args.iters);
+    Ok(report(&ended))
 }
 
 /// What cargo is to build.
@@ -123,22 +126,27 @@ fn check_complete(folder: &Path, programs: &[Program]) -> Result<()> {
     Ok(())
 }
 
+/// Where two processes are in a guest that find each other over TCP.
+const ONE_DEVICE: (&str, [Option<&str>; 2]) = ("one device", [Some("rxe0"); 2]);
+const TWO_DEVICES: (&str, [Option<&str>; 2]) = ("two devices", [Some("wired0"), Some("wired1")]);
+
 /// How an example is run: as any that moves data, unless it is named here.
 fn runs(program: &Program, iters: u64, networks: &[Network]) -> Vec<Run> {
     let iters = iters.to_string();
     if let Some(runs) = connected::runs(program, &iters, networks) {
         return runs;
     }
+    if program.name == "perf" {
+        return perf::runs(program, &iters, &[ONE_DEVICE, TWO_DEVICES]);
+    }
     let iters = ["--iters", &iters];
+    let two_processes = |(place, devices)| over_tcp(program, place, devices, &iters);
     match program.name.as_str() {
         "devinfo" => vec![alone(program, &["--verbose"])],
         "first" => vec![alone(program, &[])],
         // There is no such device here, which it must say.
         "efa_srd" => vec![refused(program, "is no EFA device")],
-        "rc_pingpong" => vec![
-            over_tcp(program, "one device", [Some("rxe0"); 2], &iters),
-            over_tcp(program, "two devices", [Some("wired0"), Some("wired1")], &iters),
-        ],
+        "rc_pingpong" => vec![two_processes(ONE_DEVICE), two_processes(TWO_DEVICES)],
         "safe_rpc" => {
             let wired = ["--device", "wired0", "--server-device", "wired1"];
             let trial = |place: &str, devices: &[&str]| {

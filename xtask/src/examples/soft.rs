@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::pair::over_tcp;
-use super::{alone, build_all, refused, report, ExamplesArgs, BUILD};
+use super::{alone, build_all, perf, refused, report, ExamplesArgs, BUILD};
 use crate::artifacts::Program;
 use crate::progress::say;
 use crate::script::{Run, Script};
@@ -25,13 +25,15 @@ pub(super) fn run(args: &ExamplesArgs) -> Result<u8> {
     let script = Script { runs: &runs, timeout: Duration::from_secs(args.timeout) };
     say(format_args!("running {} examples on the software device", programs.len()));
     let (_, output) = process::relay(Command::new("bash").arg("-c").arg(script.text()))?;
-    Ok(report(&script.results(&output)))
+    let mut ended = script.results(&output);
+    perf::check(&mut ended, args.iters);
+    Ok(report(&ended))
 }
 
 /// How an example is run: as any that moves data, unless it is named here.
 fn runs(program: &Program, iters: u64, loopback: &str) -> Vec<Run> {
-    let iters = iters.to_string();
-    let iters = ["--iters", &iters];
+    let each = iters.to_string();
+    let iters = ["--iters", &each];
     let runs = match program.name.as_str() {
         "devinfo" => vec![alone(program, &["--verbose"])],
         "first" => vec![alone(program, &[])],
@@ -40,11 +42,12 @@ fn runs(program: &Program, iters: u64, loopback: &str) -> Vec<Run> {
         "cm_time" | "file_copy" | "rdmacm_async" | "rdmacm_connect" => {
             vec![refused(program, "no connection manager")]
         }
-        "safe_rpc" => vec![alone(program, &["--seconds", "8", "--kills", "3"])],
+        "perf" => perf::runs(program, &each, &[("two processes", [None, None])]),
         "rc_pingpong" => vec![
             over_tcp(program, "two processes", [None, None], &iters),
             over_tcp(program, "by name", [Some("soft0"), Some("soft0")], &iters),
         ],
+        "safe_rpc" => vec![alone(program, &["--seconds", "8", "--kills", "3"])],
         _ => vec![alone(program, &iters)],
     };
     runs.into_iter().map(|run| on(loopback, run)).collect()
