@@ -43,13 +43,14 @@
 //! |---|---|---|
 //! | devices | `ibv_get_device_list` | [`devices`], [`Device`], [`Context`] |
 //! | queries | `ibv_query_*` | [`DeviceAttr`], [`DeviceAttrEx`], [`PortAttr`], [`GidEntry`] |
-//! | memory | `ibv_reg_mr` | [`ProtectionDomain::allocate`], [`MemoryRegion`], [`SharedRegion`], [`RemoteMemorySlice`] |
+//! | memory | `ibv_reg_mr` | [`ProtectionDomain::allocate`], [`MemoryRegion`], [`SharedRegion`], [`BufferPool`], [`RemoteMemorySlice`] |
 //! | completion queues | `ibv_create_cq_ex` | [`CompletionQueue`], [`Completions`], [`WorkCompletion`], [`Wc`] |
 //! | completion events | `ibv_create_comp_channel` | [`CompletionChannel`], [`CompletionQueue::wait`] |
 //! | queue pairs | `ibv_create_qp_ex` | [`QueuePairBuilder`], [`QueuePair`], [`QueuePairEndpoint`] |
 //! | shared receive queues | `ibv_create_srq` | [`SharedReceiveQueue`] |
 //! | datagrams | `ibv_create_ah`, `ibv_attach_mcast` | [`Ud`], [`AddressHandle`], [`Grh`], [`QueuePair::attach_mcast`] |
 //! | posting | `ibv_wr_*`, `ibv_post_send`, `ibv_post_recv` | [`SendBatch`], [`SharedBatch`], [`SendOp`], [`Payload`], [`RecvRequest`], [`RecvChain`] |
+//! | posting what is moved | the same | [`OwnedQueuePair`], [`OwnedCompletionQueue`], [`OwnedSharedReceiveQueue`], [`Buffer`] |
 //! | memory windows | `ibv_alloc_mw` | [`MemoryWindow`] |
 //! | memory on the device | `ibv_alloc_dm` | [`DeviceMemory`] |
 //! | asynchronous events | `ibv_get_async_event` | [`Context::poll_async_event`], [`AsyncEvent`] |
@@ -67,7 +68,7 @@
 //! [`QueuePair::post_recv`] and their like), those that give memory to peers ([`MemoryRegion::remote`],
 //! [`SendOp::bind_window`]), and [`ProtectionDomain::register_from_raw`]. Nothing of this is needed for a
 //! [`SharedRegion`], which is posted on the level [`Shared`]: there is no reference to it, and it stays registered for
-//! as long as anything could reach it.
+//! as long as anything could reach it; nor for a [`Buffer`], which is moved to an [`OwnedQueuePair`] and back.
 //!
 //! **The data path is thin.** It calls the driver as the inline functions of the C header do, with no
 //! allocation, lock or reference count per operation.
