@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use ibverbs_soft::transport::{
-    Completion, CqId, Host, MemoryError, PdId, QpEvent, RecvRequest, RemoteAccess, Sge, SrqId,
+    Bind, Completion, CqId, Host, MemoryError, PdId, QpEvent, RecvRequest, RemoteAccess, Sge,
+    SrqId, Through,
 };
 
 pub const PD: PdId = PdId(3);
@@ -17,9 +18,14 @@ pub const BASE: u64 = 0x7000_0000;
 pub const LEN: usize = 16 << 10;
 pub const KEY: u32 = 0x55;
 
+/// The first key of a window.
+pub const WINDOW: u32 = 0xa00;
+
 pub struct FuzzHost {
     qp_num: u32,
     memory: RefCell<Vec<u8>>,
+    /// A window: its key, and what it is bound to.
+    window: (u32, Option<Bind>),
     /// What peers may do through the queue pair now.
     pub access: RemoteAccess,
     /// Whether the queue pair may do something for a peer now.
@@ -37,6 +43,7 @@ impl FuzzHost {
         FuzzHost {
             qp_num,
             memory: RefCell::new(vec![0xa5; LEN]),
+            window: (WINDOW, None),
             access: RemoteAccess::default(),
             receives: false,
             answers: false,
@@ -66,25 +73,47 @@ impl FuzzHost {
 
     fn remote(
         &self,
-        pd: PdId,
+        through: Through,
         key: u32,
         addr: u64,
         len: usize,
         allowed: bool,
     ) -> Result<usize, MemoryError> {
         assert!(allowed, "a peer gets what the queue pair does not allow");
-        self.place(pd, key, addr, len)
+        self.behind(through, key, addr, len)
+    }
+
+    /// The place of memory that a peer's key covers: the region's own, or the window's.
+    fn behind(
+        &self,
+        through: Through,
+        key: u32,
+        addr: u64,
+        len: usize,
+    ) -> Result<usize, MemoryError> {
+        assert_eq!(through.qp_num, self.qp_num);
+        let key = match self.window {
+            (window, Some(bind)) if window == key => {
+                let offset = addr.checked_sub(bind.addr).ok_or(MemoryError)?;
+                if u128::from(offset) + len as u128 > u128::from(bind.len) {
+                    return Err(MemoryError);
+                }
+                KEY
+            }
+            _ => key,
+        };
+        self.place(through.pd, key, addr, len)
     }
 
     fn atomic(
         &self,
-        pd: PdId,
+        through: Through,
         rkey: u32,
         addr: u64,
         change: impl Fn(u64) -> u64,
     ) -> Result<u64, MemoryError> {
         assert_eq!(addr % 8, 0);
-        let at = self.remote(pd, rkey, addr, 8, self.receives && self.access.atomic)?;
+        let at = self.remote(through, rkey, addr, 8, self.receives && self.access.atomic)?;
         let mut memory = self.memory.borrow_mut();
         let word: &mut [u8; 8] = memory[at..].first_chunk_mut().expect("it fits");
         let original = u64::from_ne_bytes(*word);
@@ -124,7 +153,7 @@ impl Host for FuzzHost {
 
     fn check_remote(
         &self,
-        pd: PdId,
+        through: Through,
         rkey: u32,
         addr: u64,
         len: u32,
@@ -133,40 +162,58 @@ impl Host for FuzzHost {
         if len == 0 {
             return Ok(());
         }
-        self.place(pd, rkey, addr, len as usize).map(drop)
+        self.behind(through, rkey, addr, len as usize).map(drop)
     }
 
     fn read_remote(
         &self,
-        pd: PdId,
+        through: Through,
         rkey: u32,
         addr: u64,
         to: &mut [u8],
     ) -> Result<(), MemoryError> {
-        let at = self.remote(pd, rkey, addr, to.len(), self.answers && self.access.read)?;
+        let at = self.remote(through, rkey, addr, to.len(), self.answers && self.access.read)?;
         to.copy_from_slice(&self.memory.borrow()[at..][..to.len()]);
         Ok(())
     }
 
-    fn write_remote(&self, pd: PdId, rkey: u32, addr: u64, from: &[u8]) -> Result<(), MemoryError> {
-        let at = self.remote(pd, rkey, addr, from.len(), self.receives && self.access.write)?;
+    fn write_remote(&self, through: Through, rkey: u32, addr: u64, from: &[u8]) -> Result<(), MemoryError> {
+        let at = self.remote(through, rkey, addr, from.len(), self.receives && self.access.write)?;
         self.memory.borrow_mut()[at..][..from.len()].copy_from_slice(from);
         Ok(())
     }
 
     fn compare_swap(
         &self,
-        pd: PdId,
+        through: Through,
         rkey: u32,
         addr: u64,
         compare: u64,
         swap: u64,
     ) -> Result<u64, MemoryError> {
-        self.atomic(pd, rkey, addr, |value| if value == compare { swap } else { value })
+        self.atomic(through, rkey, addr, |value| if value == compare { swap } else { value })
     }
 
-    fn fetch_add(&self, pd: PdId, rkey: u32, addr: u64, add: u64) -> Result<u64, MemoryError> {
-        self.atomic(pd, rkey, addr, |value| value.wrapping_add(add))
+    fn fetch_add(&self, through: Through, rkey: u32, addr: u64, add: u64) -> Result<u64, MemoryError> {
+        self.atomic(through, rkey, addr, |value| value.wrapping_add(add))
+    }
+
+    fn bind_window(&mut self, through: Through, bind: &Bind) -> Result<(), MemoryError> {
+        let len = usize::try_from(bind.len).map_err(|_| MemoryError)?;
+        self.place(through.pd, bind.region.ok_or(MemoryError)?, bind.addr, len)?;
+        if self.window.0 != bind.old_rkey || self.window.1.is_some() {
+            return Err(MemoryError);
+        }
+        self.window = (bind.rkey, Some(*bind));
+        Ok(())
+    }
+
+    fn invalidate(&mut self, through: Through, rkey: u32) -> Result<(), MemoryError> {
+        assert_eq!(through.qp_num, self.qp_num);
+        match &mut self.window {
+            (key, bound) if *key == rkey => bound.take().map(drop).ok_or(MemoryError),
+            _ => Err(MemoryError),
+        }
     }
 
     fn complete(&mut self, cq: CqId, completion: Completion) {

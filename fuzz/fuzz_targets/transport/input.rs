@@ -1,14 +1,14 @@
 //! What is tried: two queue pairs, and what is done to them and to their packets.
 
 use ibverbs_soft::transport::{
-    Payload, RecvRequest, RemoteAccess, SendOperation, SendRequest, Sge, State,
+    Bind, Payload, RecvRequest, RemoteAccess, SendOperation, SendRequest, Sge, State,
 };
 use ibverbs_soft::wire::{
     Aeth, AtomicEth, Bth, Deth, NakCode, Operation, Packet, Position, Psn, Reth, Service, Syndrome,
 };
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 
-use crate::host::{BASE, KEY, LEN};
+use crate::host::{BASE, KEY, LEN, WINDOW};
 use crate::pair::{path, NUMBERS};
 
 #[derive(Debug, Arbitrary)]
@@ -217,6 +217,20 @@ enum AnyOperation {
     Read { addr: Address, key: Key },
     CompareSwap { addr: Address, key: Key, compare: u64, swap: u64 },
     FetchAdd { addr: Address, key: Key, add: u64 },
+    SendWithInvalidate { key: WindowKey },
+    Bind { old: WindowKey, new: WindowKey, addr: Address, key: Key, len: Length },
+    LocalInvalidate { key: WindowKey },
+}
+
+/// A key of the window.
+#[derive(Clone, Copy, Debug, Arbitrary)]
+struct WindowKey(u8);
+
+impl WindowKey {
+    /// Few, so that they are found again.
+    fn get(self) -> u32 {
+        WINDOW + u32::from(self.0 % 4)
+    }
 }
 
 impl Request {
@@ -243,11 +257,28 @@ impl Request {
             (Service::Rc, AnyOperation::FetchAdd { addr, key, add }) => {
                 SendOperation::FetchAdd { addr: addr.get(), rkey: key.get(), add }
             }
+            (Service::Rc, AnyOperation::SendWithInvalidate { key }) => {
+                SendOperation::SendWithInvalidate { rkey: key.get() }
+            }
+            (Service::Rc | Service::Uc, AnyOperation::Bind { old, new, addr, key, len }) => {
+                let access = RemoteAccess { write: true, read: true, atomic: true };
+                let (old_rkey, rkey, region) = (old.get(), new.get(), Some(key.get()));
+                let (addr, len) = (addr.get(), len.get().into());
+                SendOperation::Bind(Bind { old_rkey, rkey, region, addr, len, access })
+            }
+            (Service::Rc | Service::Uc, AnyOperation::LocalInvalidate { key }) => {
+                SendOperation::LocalInvalidate { rkey: key.get() }
+            }
             _ => return None,
         };
-        let can_be_inline =
-            matches!(self.operation, AnyOperation::Send { .. } | AnyOperation::Write { .. });
+        let can_be_inline = matches!(
+            self.operation,
+            AnyOperation::Send { .. }
+                | AnyOperation::SendWithInvalidate { .. }
+                | AnyOperation::Write { .. }
+        );
         let payload = match self.inline {
+            _ if operation.is_local() => Payload::Sges(Vec::new()),
             Some(bytes) if can_be_inline => Payload::Inline(bytes),
             _ => Payload::Sges(sges(&self.entries)),
         };

@@ -10,7 +10,7 @@ use crate::memory;
 use crate::objects::{created, pick, verb, Cq, Mr, Objects, Qp, Room, PORT};
 
 /// Flags of `ibv_reg_mr` that are rights.
-const RIGHTS: u32 = 0xf;
+const RIGHTS: u32 = 0x1f;
 
 impl Objects {
     pub fn open(&mut self, number: usize) {

@@ -81,6 +81,15 @@ pub enum Call {
         iova: Option<u32>,
         access: Access,
     },
+    AllocMw {
+        pd: Place,
+        two: bool,
+    },
+    BindMw {
+        qp: Place,
+        bind: NewBind,
+        flags: u8,
+    },
     CreateChannel {
         context: Place,
     },
@@ -194,6 +203,7 @@ pub enum Kind {
     Cq,
     Channel,
     Ah,
+    Mw,
     Mr,
     Pd,
     Context,
@@ -240,7 +250,8 @@ pub struct Access(Option<u32>);
 
 impl Access {
     pub fn get(self) -> u32 {
-        self.0.unwrap_or(0xf)
+        // Those of `ibv_reg_mr` that it does not refuse, and that windows may be bound.
+        self.0.unwrap_or(0x1f)
     }
 }
 
@@ -303,6 +314,8 @@ pub struct Entry {
 pub enum Key {
     /// The address is meant from the region's beginning.
     Of(Place),
+    /// The key of a window; the address is meant from the beginning of the memory.
+    OfWindow(Place),
     Any(u32),
 }
 
@@ -322,6 +335,7 @@ pub struct Send {
 pub struct Target {
     pub memory: Entry,
     pub values: [u64; 2],
+    pub bind: Option<NewBind>,
     pub ah: Place,
     pub qp: Place,
     pub qkey: Option<u32>,
@@ -336,4 +350,16 @@ pub enum Step {
     Entries(Vec<Entry>),
     Inline { offset: u16, len: u16 },
     Inlines(Vec<(u16, u16)>),
+    BindMw { bind: NewBind, flags: u8 },
+}
+
+/// What a window is bound to.
+#[derive(Clone, Copy, Debug, Arbitrary)]
+pub struct NewBind {
+    pub window: Place,
+    /// Of which region, if of one.
+    pub region: Option<Place>,
+    pub offset: u16,
+    pub len: u16,
+    pub access: Option<u32>,
 }

@@ -33,6 +33,13 @@ impl Machine {
                     objects.reg_mr(pd, range, iova, access.get());
                 }
             }
+            Call::AllocMw { pd, two } => {
+                if let Some(&pd) = pick(&objects.pds, pd) {
+                    let kind = if two { ffi::IBV_MW_TYPE_2 } else { ffi::IBV_MW_TYPE_1 };
+                    objects.mws.extend(created(verb!(ibv_alloc_mw(pd, kind))));
+                }
+            }
+            Call::BindMw { qp, bind, flags } => objects.bind_mw(qp, &bind, flags),
             Call::CreateChannel { context } => {
                 if let Some(context) = pick(&objects.contexts, context) {
                     let channel = created(verb!(ibv_create_comp_channel(*context)));
@@ -256,6 +263,7 @@ impl Machine {
             Kind::Cq,
             Kind::Channel,
             Kind::Ah,
+            Kind::Mw,
             Kind::Mr,
             Kind::Pd,
             Kind::Context,
@@ -334,6 +342,7 @@ impl Objects {
                 verb!(ibv_destroy_comp_channel(*channel))
             }),
             Kind::Ah => destroyed(&mut self.ahs, place, |ah| verb!(ibv_destroy_ah(*ah))),
+            Kind::Mw => destroyed(&mut self.mws, place, |mw| verb!(ibv_dealloc_mw(*mw))),
             Kind::Mr => destroyed(&mut self.mrs, place, |mr| verb!(ibv_dereg_mr(mr.raw))),
             Kind::Pd => destroyed(&mut self.pds, place, |pd| verb!(ibv_dealloc_pd(*pd))),
             Kind::Context => {

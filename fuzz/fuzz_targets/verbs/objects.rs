@@ -87,6 +87,7 @@ pub struct Objects {
     pub contexts: Vec<*mut ffi::ibv_context>,
     pub pds: Vec<*mut ffi::ibv_pd>,
     pub mrs: Vec<Mr>,
+    pub mws: Vec<*mut ffi::ibv_mw>,
     pub channels: Vec<*mut ffi::ibv_comp_channel>,
     pub cqs: Vec<Cq>,
     pub srqs: Vec<*mut ffi::ibv_srq>,

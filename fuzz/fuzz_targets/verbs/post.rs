@@ -5,7 +5,7 @@ use std::ptr::null_mut;
 
 use ibverbs_sys as ffi;
 
-use crate::input::{Entry, Key, Send, Step, Target};
+use crate::input::{Entry, Key, NewBind, Send, Step, Target};
 use crate::memory;
 use crate::objects::{pick, verb, Objects, Qp, QKEY};
 
@@ -41,6 +41,14 @@ impl Objects {
             wr.__bindgen_anon_1.imm_data = send.imm;
             let target = &send.target;
             let remote = self.sge(&target.memory);
+            if [ffi::IBV_WR_LOCAL_INV, ffi::IBV_WR_SEND_WITH_INV].contains(&opcode) {
+                wr.__bindgen_anon_1.invalidate_rkey = remote.lkey;
+            }
+            if let Some((mw, bind_info)) = target.bind.and_then(|bind| self.bind_info(&bind)) {
+                let rkey = ffi::ibv_inc_rkey(key_of(mw));
+                wr.__bindgen_anon_2.bind_mw =
+                    ffi::ibv_send_wr__bindgen_ty_4__bindgen_ty_1 { mw, rkey, bind_info };
+            }
             wr.wr = match opcode {
                 _ if datagram => self.datagram(target),
                 ffi::IBV_WR_ATOMIC_CMP_AND_SWP | ffi::IBV_WR_ATOMIC_FETCH_AND_ADD => {
@@ -76,6 +84,12 @@ impl Objects {
         let mut bad = null_mut();
         let code = verb!(ibv_post_send(qp.raw, first, &mut bad));
         for wr in &wrs[..taken(code, bad, first, wrs.len())] {
+            if wr.opcode == ffi::IBV_WR_BIND_MW {
+                // SAFETY: it was taken, and so is one that binds a window.
+                let bind = unsafe { wr.__bindgen_anon_2.bind_mw };
+                // SAFETY: the window is alive.
+                unsafe { (*bind.mw).rkey = bind.rkey };
+            }
             self.requests.posted(wr.wr_id, qp, 0);
             if !qp.signal_all && wr.send_flags & SIGNALED == 0 {
                 self.requests.silent(wr.wr_id);
@@ -126,10 +140,45 @@ impl Objects {
     pub fn sge(&self, entry: &Entry) -> ffi::ibv_sge {
         let (start, lkey) = match entry.key {
             Key::Of(place) => pick(&self.mrs, place).map_or((0, 0), |mr| (mr.addr, mr.key)),
+            Key::OfWindow(place) => {
+                (memory::base() as u64, pick(&self.mws, place).map_or(0, |&mw| key_of(mw)))
+            }
             Key::Any(key) => (memory::base() as u64, key),
         };
         let addr = start.wrapping_add(entry.offset.into());
         ffi::ibv_sge { addr, length: entry.len.get(), lkey }
+    }
+
+    /// A window, and what it is to be bound to.
+    fn bind_info(&self, bind: &NewBind) -> Option<(*mut ffi::ibv_mw, ffi::ibv_mw_bind_info)> {
+        let mw = *pick(&self.mws, bind.window)?;
+        let region = bind.region.and_then(|place| pick(&self.mrs, place));
+        let info = ffi::ibv_mw_bind_info {
+            mr: region.map_or(null_mut(), |mr| mr.raw),
+            addr: region.map_or(0, |mr| mr.addr).wrapping_add(bind.offset.into()),
+            length: bind.len.into(),
+            mw_access_flags: bind.access.unwrap_or(0xe),
+        };
+        Some((mw, info))
+    }
+
+    pub fn bind_mw(&mut self, place: u8, bind: &NewBind, flags: u8) {
+        let Some((mw, bind_info)) = self.bind_info(bind) else { return };
+        let Some(qp) = pick(&self.qps, place) else { return };
+        let wr_id = self.requests.next_id();
+        let send_flags = flags.into();
+        let mut bind = ffi::ibv_mw_bind { wr_id, send_flags, bind_info };
+        match verb!(ibv_bind_mw(qp.raw, mw, &mut bind)) {
+            0 => {
+                self.requests.posted(wr_id, qp, 0);
+                if !qp.signal_all && send_flags & SIGNALED == 0 {
+                    self.requests.silent(wr_id);
+                }
+            }
+            // The region is of another domain.
+            libc::EPERM | libc::EINVAL | libc::ENOMEM => {}
+            code => panic!("a bind answers {code}"),
+        }
     }
 
     /// The extended interface.
@@ -181,7 +230,7 @@ impl Objects {
                         verb!($name(raw $(, $argument)*))
                     }};
                 }
-                match operation % 8 {
+                match operation % 9 {
                     0 => begin!(ibv_wr_send wr_send()),
                     1 => begin!(ibv_wr_send_imm wr_send_imm(*imm)),
                     2 => begin!(ibv_wr_rdma_write wr_rdma_write(rkey, addr)),
@@ -189,8 +238,22 @@ impl Objects {
                     4 => begin!(ibv_wr_rdma_read wr_rdma_read(rkey, addr)),
                     5 => begin!(ibv_wr_atomic_cmp_swp wr_atomic_cmp_swp(rkey, addr, first, second)),
                     6 => begin!(ibv_wr_atomic_fetch_add wr_atomic_fetch_add(rkey, addr, first)),
-                    _ => begin!(ibv_wr_send_inv wr_send_inv(rkey)),
+                    7 => begin!(ibv_wr_send_inv wr_send_inv(rkey)),
+                    _ => begin!(ibv_wr_local_inv wr_local_inv(rkey)),
                 }
+                return Some(qp.signal_all || u32::from(*flags) & SIGNALED != 0);
+            }
+            Step::BindMw { bind, flags } => {
+                functions.wr_bind_mw?;
+                let (mw, info) = self.bind_info(bind)?;
+                // SAFETY: as above.
+                unsafe { (*raw).wr_id = id };
+                // SAFETY: as above.
+                unsafe { (*raw).wr_flags = (*flags).into() };
+                let rkey = ffi::ibv_inc_rkey(key_of(mw));
+                verb!(ibv_wr_bind_mw(raw, mw, rkey, &info));
+                // SAFETY: the window is alive. What is not posted makes the key one that the device does not know.
+                unsafe { (*mw).rkey = rkey };
                 return Some(qp.signal_all || u32::from(*flags) & SIGNALED != 0);
             }
             Step::Address(target) => {
@@ -220,6 +283,12 @@ impl Objects {
         }
         None
     }
+}
+
+/// The key that a window has, as far as the program knows.
+fn key_of(mw: *mut ffi::ibv_mw) -> u32 {
+    // SAFETY: the window is alive.
+    unsafe { (*mw).rkey }
 }
 
 /// Memory that is copied from at once: it must be there.

@@ -6,6 +6,7 @@ use ibverbs_sys as ffi;
 use rustix::io::Errno;
 
 use super::ah::path_of;
+use super::mw;
 use super::object::object;
 use super::qp::Qp;
 use super::send::{bytes_of, check, sge, sges_of};
@@ -28,9 +29,10 @@ pub(super) fn operations(service: Service) -> u64 {
     const READ: u32 = ffi::IBV_QP_EX_WITH_RDMA_READ
         | ffi::IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP
         | ffi::IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD;
+    const WINDOWS: u32 = ffi::IBV_QP_EX_WITH_BIND_MW | ffi::IBV_QP_EX_WITH_LOCAL_INV;
     u64::from(match service {
-        Service::Rc => SEND | WRITE | READ,
-        Service::Uc => SEND | WRITE,
+        Service::Rc => SEND | WRITE | READ | WINDOWS | ffi::IBV_QP_EX_WITH_SEND_WITH_INV,
+        Service::Uc => SEND | WRITE | WINDOWS,
         Service::Ud => SEND,
     })
 }
@@ -51,8 +53,11 @@ pub(super) fn set_functions(qp: &mut ffi::ibv_qp_ex, service: Service) {
     } else {
         qp.wr_rdma_write = Some(wr_rdma_write);
         qp.wr_rdma_write_imm = Some(wr_rdma_write_imm);
+        qp.wr_bind_mw = Some(wr_bind_mw);
+        qp.wr_local_inv = Some(wr_local_inv);
     }
     if service == Service::Rc {
+        qp.wr_send_inv = Some(wr_send_inv);
         qp.wr_rdma_read = Some(wr_rdma_read);
         qp.wr_atomic_cmp_swp = Some(wr_atomic_cmp_swp);
         qp.wr_atomic_fetch_add = Some(wr_atomic_fetch_add);
@@ -148,6 +153,8 @@ macro_rules! beginners {
 beginners! {
     fn wr_send() => SendOperation::Send { imm: None };
     fn wr_send_imm(imm: ffi::__be32) => SendOperation::Send { imm: Some(u32::from_be(imm)) };
+    fn wr_send_inv(rkey: u32) => SendOperation::SendWithInvalidate { rkey };
+    fn wr_local_inv(rkey: u32) => SendOperation::LocalInvalidate { rkey };
     fn wr_rdma_write(rkey: u32, addr: u64) => SendOperation::Write { addr, rkey, imm: None };
     fn wr_rdma_write_imm(rkey: u32, addr: u64, imm: ffi::__be32) => {
         SendOperation::Write { addr, rkey, imm: Some(u32::from_be(imm)) }
@@ -159,6 +166,30 @@ beginners! {
     fn wr_atomic_fetch_add(rkey: u32, addr: u64, add: u64) => {
         SendOperation::FetchAdd { addr, rkey, add }
     };
+}
+
+unsafe extern "C" fn wr_bind_mw(
+    qp: *mut ffi::ibv_qp_ex,
+    window: *mut ffi::ibv_mw,
+    rkey: u32,
+    info: *const ffi::ibv_mw_bind_info,
+) {
+    // SAFETY: it points to a whole structure (ibv_wr_post(3)).
+    let info = unsafe { info.read() };
+    // SAFETY: the queue pair is alive (ibv_wr_post(3)).
+    let its = unsafe { object::<Qp>(qp) };
+    // SAFETY: the window and the region are alive (ibv_wr_post(3)).
+    match unsafe { mw::of_type_2(its, window, rkey, &info) } {
+        // SAFETY: the queue pair is alive, and a batch is open (ibv_wr_post(3)).
+        Ok(operation) => unsafe { begin(qp, operation) },
+        Err(errno) => {
+            let note = |_: &Qp, batch: &mut Batch| {
+                batch.error.get_or_insert(errno);
+            };
+            // SAFETY: as above.
+            unsafe { with_batch(qp, note) };
+        }
+    }
 }
 
 /// Changes the request that was begun last.

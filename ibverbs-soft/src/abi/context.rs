@@ -10,7 +10,7 @@ use ibverbs_sys as ffi;
 use rustix::io::Errno;
 
 use super::object::{object, reclaim, Object, Place};
-use super::{code, cq, device, mr, pointer, poll, port, qp, query, recv, send, srq};
+use super::{code, cq, device, mw, pointer, poll, port, qp, query, recv, send, srq};
 use crate::device::{limits, AsyncQueue, Device, Result};
 
 /// What `abi_compat` is in a context that lies in a `verbs_context`.
@@ -83,9 +83,9 @@ unsafe fn open(listed: *mut ffi::ibv_device) -> Result<*mut ffi::ibv_context> {
         post_send: Some(send::post_send),
         post_recv: Some(recv::post_recv),
         post_srq_recv: Some(recv::post_srq_recv),
-        alloc_mw: Some(mr::alloc_mw),
-        bind_mw: Some(mr::bind_mw),
-        dealloc_mw: Some(mr::dealloc_mw),
+        alloc_mw: Some(mw::alloc_mw),
+        bind_mw: Some(mw::bind_mw),
+        dealloc_mw: Some(mw::dealloc_mw),
         ..Default::default()
     };
     raw.context.cmd_fd = -1;

@@ -13,6 +13,7 @@ mod event;
 mod lock;
 mod modify;
 mod mr;
+mod mw;
 mod names;
 mod object;
 mod pd;

@@ -1,4 +1,4 @@
-//! Memory regions. There are no memory windows.
+//! Memory regions. Memory windows are in `mw`.
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_uint, c_void};
@@ -9,15 +9,15 @@ use rustix::io::Errno;
 
 use super::object::{object, reclaim, unless_dead, Object, Place};
 use super::pd::{context_of, domain, Domain};
-use super::{code, pointer, set_errno};
+use super::{code, pointer};
 use crate::device::{Access, Result};
 
 /// A memory region.
 #[repr(C)]
-struct Mr {
+pub(super) struct Mr {
     raw: UnsafeCell<ffi::ibv_mr>,
-    key: u32,
-    domain: Arc<Domain>,
+    pub(super) key: u32,
+    pub(super) domain: Arc<Domain>,
 }
 
 // SAFETY: `repr(C)`, and the structure for C comes first, in an `UnsafeCell`. The rest is `Sync` and never written.
@@ -92,14 +92,15 @@ pub(super) const PAGE: u64 = 4096;
 
 /// What the flags mean; those that may be ignored are.
 fn parse_access(flags: c_uint) -> Result<Access> {
-    // Pinned memory may be in pages of any size; and there are no windows that could be bound.
-    const HARMLESS: c_uint = ffi::IBV_ACCESS_HUGETLB | ffi::IBV_ACCESS_MW_BIND;
+    // Pinned memory may be in pages of any size.
+    const HARMLESS: c_uint = ffi::IBV_ACCESS_HUGETLB;
     const LACKING: c_uint =
         ffi::IBV_ACCESS_ON_DEMAND | ffi::IBV_ACCESS_FLUSH_GLOBAL | ffi::IBV_ACCESS_FLUSH_PERSISTENT;
     const RIGHTS: c_uint = ffi::IBV_ACCESS_LOCAL_WRITE
         | ffi::IBV_ACCESS_REMOTE_WRITE
         | ffi::IBV_ACCESS_REMOTE_READ
-        | ffi::IBV_ACCESS_REMOTE_ATOMIC;
+        | ffi::IBV_ACCESS_REMOTE_ATOMIC
+        | ffi::IBV_ACCESS_MW_BIND;
     let flags = flags & !ffi::IB_UVERBS_ACCESS_OPTIONAL_RANGE & !HARMLESS;
     if flags & LACKING != 0 {
         return Err(Errno::OPNOTSUPP);
@@ -114,6 +115,7 @@ fn parse_access(flags: c_uint) -> Result<Access> {
         remote_write: has(ffi::IBV_ACCESS_REMOTE_WRITE),
         remote_read: has(ffi::IBV_ACCESS_REMOTE_READ),
         remote_atomic: has(ffi::IBV_ACCESS_REMOTE_ATOMIC),
+        windows: has(ffi::IBV_ACCESS_MW_BIND),
     })
 }
 
@@ -126,25 +128,4 @@ pub(super) unsafe extern "C" fn dereg_mr(mr: *mut ffi::ibv_mr) -> c_int {
         drop(unsafe { reclaim::<Mr>(mr) });
     }
     code(result)
-}
-
-/// There are none; but programs call the operations of windows without looking whether they are there.
-pub(super) unsafe extern "C" fn alloc_mw(
-    _pd: *mut ffi::ibv_pd,
-    _mw_type: ffi::ibv_mw_type,
-) -> *mut ffi::ibv_mw {
-    set_errno(Errno::OPNOTSUPP);
-    std::ptr::null_mut()
-}
-
-pub(super) unsafe extern "C" fn bind_mw(
-    _qp: *mut ffi::ibv_qp,
-    _mw: *mut ffi::ibv_mw,
-    _bind: *mut ffi::ibv_mw_bind,
-) -> c_int {
-    libc::EOPNOTSUPP
-}
-
-pub(super) unsafe extern "C" fn dealloc_mw(_mw: *mut ffi::ibv_mw) -> c_int {
-    libc::EOPNOTSUPP
 }

@@ -166,6 +166,7 @@ fn status(status: Status) -> ffi::ibv_wc_status {
         Status::LocalQpOperation => ffi::IBV_WC_LOC_QP_OP_ERR,
         Status::LocalProtection => ffi::IBV_WC_LOC_PROT_ERR,
         Status::WorkRequestFlushed => ffi::IBV_WC_WR_FLUSH_ERR,
+        Status::WindowBind => ffi::IBV_WC_MW_BIND_ERR,
         Status::BadResponse => ffi::IBV_WC_BAD_RESP_ERR,
         Status::LocalAccess => ffi::IBV_WC_LOC_ACCESS_ERR,
         Status::RemoteInvalidRequest => ffi::IBV_WC_REM_INV_REQ_ERR,
@@ -183,6 +184,8 @@ fn opcode(kind: CompletionKind) -> ffi::ibv_wc_opcode {
         CompletionKind::Read => ffi::IBV_WC_RDMA_READ,
         CompletionKind::CompareSwap => ffi::IBV_WC_COMP_SWAP,
         CompletionKind::FetchAdd => ffi::IBV_WC_FETCH_ADD,
+        CompletionKind::Bind => ffi::IBV_WC_BIND_MW,
+        CompletionKind::LocalInvalidate => ffi::IBV_WC_LOCAL_INV,
         CompletionKind::Recv => ffi::IBV_WC_RECV,
         CompletionKind::RecvWriteWithImm => ffi::IBV_WC_RECV_RDMA_WITH_IMM,
     }

@@ -19,6 +19,8 @@ const VENDOR_PART: u32 = 1;
 const CAPABILITIES: u32 = ffi::IBV_DEVICE_CURR_QP_STATE_MOD
     | ffi::IBV_DEVICE_SYS_IMAGE_GUID
     | ffi::IBV_DEVICE_RC_RNR_NAK_GEN
+    | ffi::IBV_DEVICE_MEM_WINDOW
+    | ffi::IBV_DEVICE_MEM_WINDOW_TYPE_2B
     | ffi::IBV_DEVICE_SRQ_RESIZE;
 
 /// Ticks of the devices' clocks in a millisecond: they count nanoseconds.
@@ -45,6 +47,7 @@ fn attr(shared: &Shared) -> Result<ffi::ibv_device_attr> {
         max_cq: limits::MAX_CQ as c_int,
         max_cqe: limits::MAX_CQE as c_int,
         max_mr: limits::MAX_MR as c_int,
+        max_mw: limits::MAX_MW as c_int,
         max_pd: limits::MAX_PD as c_int,
         max_qp_rd_atom: limits::MAX_RD_ATOMIC.into(),
         max_qp_init_rd_atom: limits::MAX_RD_ATOMIC.into(),

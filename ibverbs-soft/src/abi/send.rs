@@ -6,6 +6,7 @@ use ibverbs_sys as ffi;
 use rustix::io::Errno;
 
 use super::ah::path_of;
+use super::mw;
 use super::object::object;
 use super::qp::Qp;
 use crate::device::{Posted, Result};
@@ -120,8 +121,9 @@ unsafe fn request(qp: &Qp, wr: *mut ffi::ibv_send_wr) -> Result<SendRequest> {
 ///
 /// It is one of `ibv_post_send`.
 unsafe fn operation(qp: &Qp, wr: &ffi::ibv_send_wr) -> Result<SendOperation> {
-    // SAFETY: every bit pattern is valid for a number, used or not.
-    let imm = u32::from_be(unsafe { wr.__bindgen_anon_1.imm_data });
+    // SAFETY: every bit pattern is valid for a number, used or not; a key to withdraw stands in the same place.
+    let number = unsafe { wr.__bindgen_anon_1.imm_data };
+    let imm = u32::from_be(number);
     let imm = match wr.opcode {
         ffi::IBV_WR_SEND_WITH_IMM | ffi::IBV_WR_RDMA_WRITE_WITH_IMM => Some(imm),
         _ => None,
@@ -140,6 +142,14 @@ unsafe fn operation(qp: &Qp, wr: &ffi::ibv_send_wr) -> Result<SendOperation> {
             SendOperation::Datagram { path, remote_qpn, qkey, imm }
         }
         ffi::IBV_WR_SEND | ffi::IBV_WR_SEND_WITH_IMM => SendOperation::Send { imm },
+        ffi::IBV_WR_SEND_WITH_INV => SendOperation::SendWithInvalidate { rkey: number },
+        ffi::IBV_WR_LOCAL_INV => SendOperation::LocalInvalidate { rkey: number },
+        ffi::IBV_WR_BIND_MW => {
+            // SAFETY: as above.
+            let bind = unsafe { wr.__bindgen_anon_2.bind_mw };
+            // SAFETY: the window and the region are alive, by the caller's promise.
+            unsafe { mw::of_type_2(qp, bind.mw, bind.rkey, &bind.bind_info) }?
+        }
         ffi::IBV_WR_RDMA_WRITE | ffi::IBV_WR_RDMA_WRITE_WITH_IMM => {
             SendOperation::Write { addr: rdma.remote_addr, rkey: rdma.rkey, imm }
         }
@@ -169,6 +179,11 @@ pub(super) fn check(qp: &Qp, request: &SendRequest) -> Result<()> {
         (Service::Rc | Service::Uc, SendOperation::Send { .. } | SendOperation::Write { .. }) => {
             true
         }
+        (Service::Rc, SendOperation::SendWithInvalidate { .. }) => true,
+        (
+            Service::Rc | Service::Uc,
+            SendOperation::Bind(_) | SendOperation::LocalInvalidate { .. },
+        ) => payload.is_empty(),
         (Service::Rc, SendOperation::Read { .. }) => !inline,
         (
             Service::Rc,

@@ -3,7 +3,9 @@
 use rustix::io::Errno;
 
 use super::memory::Region;
-use super::{limits, parts, probe, Access, CqOwner, Device, Entry, Owner, Posted, Result};
+use super::{
+    limits, parts, probe, Access, CqOwner, Device, Entry, Owner, Posted, Result, WindowType,
+};
 use crate::transport::{
     Attributes, Config, CqId, PdId, QueuePair, RecvRequest, SendRequest, SrqId, State,
 };
@@ -46,10 +48,20 @@ impl Device {
         unsafe { self.lock()?.parts.register(region) }
     }
 
-    /// Returns when no copy into the region is running.
+    /// Returns when no copy into the region is running. `EBUSY` while a window is bound to it.
     pub(crate) fn deregister(&self, key: u32) -> Result<()> {
         // All copies are made under the lock.
         self.lock()?.parts.deregister(key)
+    }
+
+    /// Allocates a memory window that is bound to nothing; returns its key.
+    pub(crate) fn alloc_window(&self, pd: PdId, kind: WindowType) -> Result<u32> {
+        self.lock()?.parts.alloc_window(pd, kind)
+    }
+
+    /// Frees the window that has this key or had it. Its key is withdrawn when this returns, and no copy is running by it.
+    pub(crate) fn free_window(&self, key: u32) -> Result<()> {
+        self.lock()?.parts.free_window(key)
     }
 
     pub(crate) fn create_cq(&self, entries: u32, owner: CqOwner) -> Result<CqId> {

@@ -6,8 +6,9 @@ use ibverbs_sys::registered;
 use rustix::io::Errno;
 
 use super::numbers::Numbered;
+use super::windows::{Bound, WindowType, Windows};
 use super::{atomic, limits, Access, Result};
-use crate::transport::{MemoryError, PdId, RemoteAccess};
+use crate::transport::{Bind, MemoryError, PdId, RemoteAccess, Through};
 
 /// The result of an access that was checked.
 pub(crate) type Checked<T> = std::result::Result<T, MemoryError>;
@@ -15,8 +16,9 @@ pub(crate) type Checked<T> = std::result::Result<T, MemoryError>;
 /// Whose request it is that accesses memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
-    Program,
-    Peer,
+    /// The program, through a queue pair of this domain.
+    Program(PdId),
+    Peer(Through),
 }
 
 /// What an access needs of a region.
@@ -82,17 +84,26 @@ impl Region {
     }
 }
 
-/// The memory table: a key is a place in it and a random tag.
+/// A region in the table.
+#[derive(Debug)]
+struct Registered {
+    region: Region,
+    /// How many windows are bound to it.
+    windows: u32,
+}
+
+/// The memory table. A region's key is a place in it and a random tag; no key is one of a region and of a window.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    regions: Numbered<Region, 32, 16>,
+    regions: Numbered<Registered, 32, 16>,
+    windows: Windows,
 }
 
 const _: () = assert!(limits::MAX_MR == 1 << 16, "the places of the table are the limit");
 
 impl Memory {
     pub(crate) fn new() -> Memory {
-        Memory { regions: Numbered::new() }
+        Memory { regions: Numbered::new(), windows: Windows::new() }
     }
 
     /// Takes a region in, and returns its key.
@@ -102,40 +113,122 @@ impl Memory {
     /// The memory must be mapped, readable, and writable if the access writes, until the region is removed.
     pub(crate) unsafe fn insert(&mut self, region: Region) -> Result<u32> {
         region.check()?;
-        self.regions.insert(|key| key == 0, |_| region).ok_or(Errno::NOMEM)
+        let is_reserved = |key| key == 0 || self.windows.has(key);
+        let registered = Registered { region, windows: 0 };
+        self.regions.insert(is_reserved, |_| registered).ok_or(Errno::NOMEM)
     }
 
-    pub(crate) fn remove(&mut self, key: u32) -> Option<Region> {
-        self.regions.remove(key)
+    /// `EBUSY` while a window is bound to it.
+    pub(crate) fn remove(&mut self, key: u32) -> Result<Region> {
+        match self.regions.get(key) {
+            Some(Registered { windows: 1.., .. }) => Err(Errno::BUSY),
+            _ => self.regions.remove(key).map(|it| it.region).ok_or(Errno::INVAL),
+        }
+    }
+
+    /// Allocates a window that is not bound, and returns its key.
+    pub(crate) fn alloc_window(&mut self, pd: PdId, kind: WindowType) -> Result<u32> {
+        self.windows.insert(pd, kind, |key| self.regions.get(key).is_some())
+    }
+
+    /// Frees the window that has this key or had it. Returns its domain.
+    pub(crate) fn free_window(&mut self, key: u32) -> Result<PdId> {
+        let window = self.windows.remove(key).ok_or(Errno::INVAL)?;
+        self.count(window.bound, |windows| *windows -= 1);
+        Ok(window.pd)
+    }
+
+    /// Counts a window of the region to which it is bound, or was.
+    fn count(&mut self, bound: Option<Bound>, count: impl FnOnce(&mut u32)) {
+        // It is there: it cannot be removed while there is a window.
+        if let Some(it) = bound.and_then(|bound| self.regions.get_mut(bound.region)) {
+            count(&mut it.windows);
+        }
+    }
+
+    /// Binds a window.
+    pub(crate) fn bind(&mut self, through: Through, bind: &Bind) -> Checked<()> {
+        const BYTE: u32 = 0xff;
+        let window = self.windows.get(bind.old_rkey).ok_or(MemoryError)?;
+        let is_free = window.kind == WindowType::One || window.bound.is_none();
+        let is_same = (bind.old_rkey ^ bind.rkey) & !BYTE == 0;
+        if window.pd != through.pd || !is_free || !is_same {
+            return Err(MemoryError);
+        }
+        let bound = match bind.len {
+            // Only those of type 1 are unbound like this.
+            0 if window.kind == WindowType::One => None,
+            0 => return Err(MemoryError),
+            _ => Some(self.piece(through, bind)?),
+        };
+        let before = self.windows.bind(bind.old_rkey, bind.rkey, bound);
+        self.count(bound, |windows| *windows += 1);
+        self.count(before, |windows| *windows -= 1);
+        Ok(())
+    }
+
+    /// What a window is to be bound to, if it can be.
+    fn piece(&self, through: Through, bind: &Bind) -> Checked<Bound> {
+        let Bind { addr, len, access, .. } = *bind;
+        let key = bind.region.ok_or(MemoryError)?;
+        let right =
+            if access.write || access.atomic { Right::LocalWrite } else { Right::LocalRead };
+        self.find(Who::Program(through.pd), key, addr, len, right)?;
+        let region = &self.regions.get(key).ok_or(MemoryError)?.region;
+        if !region.access.windows {
+            return Err(MemoryError);
+        }
+        Ok(Bound { region: key, addr, len, access, qp_num: through.qp_num })
+    }
+
+    /// Withdraws the key of a window of type 2.
+    pub(crate) fn invalidate(&mut self, through: Through, rkey: u32) -> Checked<()> {
+        let bound = self.windows.invalidate(through, rkey)?;
+        self.count(Some(bound), |windows| *windows -= 1);
+        Ok(())
+    }
+
+    /// Withdraws the keys of all windows of type 2 that a queue pair has bound: it is no more.
+    pub(crate) fn invalidate_all_of(&mut self, qp_num: u32) {
+        let Memory { windows, regions } = self;
+        windows.unbind_all_of(qp_num, |bound| {
+            if let Some(it) = regions.get_mut(bound.region) {
+                it.windows -= 1;
+            }
+        });
     }
 
     /// Where `len` bytes at `addr` are, if the key covers them and allows it.
     #[inline]
-    fn find(&self, pd: PdId, key: u32, addr: u64, len: u64, right: Right) -> Checked<*mut u8> {
-        let region = self.regions.get(key).ok_or(MemoryError)?;
+    fn find(&self, who: Who, key: u32, addr: u64, len: u64, right: Right) -> Checked<*mut u8> {
+        let pd = match who {
+            Who::Program(pd) | Who::Peer(Through { pd, .. }) => pd,
+        };
+        let (region, allowed) = match (self.regions.get(key), who, right) {
+            (Some(it), ..) => (&it.region, it.region.access.allows(right)),
+            (None, Who::Peer(through), Right::Remote(access)) => {
+                let bound = self.windows.find(through, key, addr, len, access);
+                let it = bound.and_then(|bound| self.regions.get(bound.region));
+                (&it.ok_or(MemoryError)?.region, true)
+            }
+            _ => return Err(MemoryError),
+        };
         let offset = addr.checked_sub(region.iova).ok_or(MemoryError)?;
         let end = offset.checked_add(len).ok_or(MemoryError)?;
-        if region.pd != pd || end > region.len || !region.access.allows(right) {
+        if region.pd != pd || end > region.len || !allowed {
             return Err(MemoryError);
         }
         Ok((region.addr + offset) as *mut u8)
     }
 
     /// Copies from memory.
-    pub(crate) fn read(
-        &self,
-        who: Who,
-        pd: PdId,
-        key: u32,
-        addr: u64,
-        to: &mut [u8],
-    ) -> Checked<()> {
+    pub(crate) fn read(&self, who: Who, key: u32, addr: u64, to: &mut [u8]) -> Checked<()> {
         if !to.is_empty() {
             let right = match who {
-                Who::Program => Right::LocalRead,
-                Who::Peer => Right::READ,
+                Who::Program(_) => Right::LocalRead,
+                Who::Peer(_) => Right::READ,
             };
-            let from = self.find(pd, key, addr, to.len() as u64, right)?;
+            let from = self.find(who, key, addr, to.len() as u64, right)?;
             // SAFETY: within a region that is in the table, and so mapped and readable.
             unsafe { registered::from_registered(from, to) };
         }
@@ -143,21 +236,15 @@ impl Memory {
     }
 
     /// Copies into memory.
-    pub(crate) fn write(
-        &self,
-        who: Who,
-        pd: PdId,
-        key: u32,
-        addr: u64,
-        from: &[u8],
-    ) -> Checked<()> {
+    pub(crate) fn write(&self, who: Who, key: u32, addr: u64, from: &[u8]) -> Checked<()> {
         if !from.is_empty() {
             let right = match who {
-                Who::Program => Right::LocalWrite,
-                Who::Peer => Right::WRITE,
+                Who::Program(_) => Right::LocalWrite,
+                Who::Peer(_) => Right::WRITE,
             };
-            let to = self.find(pd, key, addr, from.len() as u64, right)?;
-            // SAFETY: within a region that is in the table and allows writes, and so is mapped and writable.
+            let to = self.find(who, key, addr, from.len() as u64, right)?;
+            // SAFETY: within a region that is in the table and allows writes (or has a window that does, which could not be bound to
+            // another one), and so is mapped and writable.
             unsafe { registered::to_registered(to, from) };
         }
         Ok(())
@@ -166,14 +253,14 @@ impl Memory {
     /// Whether a key covers `len` bytes and allows an access. Nothing is checked for no bytes.
     pub(crate) fn check(
         &self,
+        who: Who,
         right: Right,
-        pd: PdId,
         key: u32,
         addr: u64,
         len: u32,
     ) -> Checked<()> {
         if len > 0 {
-            self.find(pd, key, addr, u64::from(len), right)?;
+            self.find(who, key, addr, u64::from(len), right)?;
         }
         Ok(())
     }
@@ -182,16 +269,16 @@ impl Memory {
     /// they are not: then they cannot be changed.
     pub(crate) fn change(
         &self,
-        pd: PdId,
+        through: Through,
         rkey: u32,
         addr: u64,
         change: impl FnOnce(&AtomicU64) -> u64,
     ) -> Checked<u64> {
-        let at = self.find(pd, rkey, addr, 8, Right::ATOMIC)?;
+        let at = self.find(Who::Peer(through), rkey, addr, 8, Right::ATOMIC)?;
         if at as usize % 8 != 0 {
             return Err(MemoryError);
         }
-        // SAFETY: aligned, within a region that is in the table and allows writes.
+        // SAFETY: aligned, within a region that is in the table and allows writes, or has a window that does.
         Ok(unsafe { atomic::change(at, change) })
     }
 }
@@ -204,13 +291,22 @@ mod tests {
 
     const PD: PdId = PdId(3);
     const OTHER: PdId = PdId(4);
-    const ALL: Access =
-        Access { local_write: true, remote_write: true, remote_read: true, remote_atomic: true };
+    const THROUGH: Through = Through { pd: PD, qp_num: 9 };
+    const PROGRAM: Who = Who::Program(PD);
+    const PEER: Who = Who::Peer(THROUGH);
+    const ALL: Access = Access {
+        local_write: true,
+        remote_write: true,
+        remote_read: true,
+        remote_atomic: true,
+        windows: true,
+    };
     const NOTHING: Access = Access {
         local_write: false,
         remote_write: false,
         remote_read: false,
         remote_atomic: false,
+        windows: false,
     };
     const IOVA: u64 = 0x1000;
 
@@ -233,22 +329,23 @@ mod tests {
 
     impl Registered {
         fn read(&self, who: Who, addr: u64, to: &mut [u8]) -> Checked<()> {
-            self.memory.read(who, PD, self.key, addr, to)
+            self.memory.read(who, self.key, addr, to)
         }
 
         fn write(&self, who: Who, addr: u64, from: &[u8]) -> Checked<()> {
-            self.memory.write(who, PD, self.key, addr, from)
+            self.memory.write(who, self.key, addr, from)
         }
 
         fn add(&self, addr: u64, add: u64) -> Checked<u64> {
-            self.memory.change(PD, self.key, addr, |word| word.fetch_add(add, Ordering::SeqCst))
+            self.memory
+                .change(THROUGH, self.key, addr, |word| word.fetch_add(add, Ordering::SeqCst))
         }
     }
 
     #[test]
     fn bytes_go_in_and_out_within_the_bounds() {
         let it = registered(ALL);
-        for (who, other) in [(Who::Program, Who::Peer), (Who::Peer, Who::Program)] {
+        for (who, other) in [(PROGRAM, PEER), (PEER, PROGRAM)] {
             assert_eq!(it.write(who, IOVA + 11, &[1, 2, 3]), Ok(()));
             let mut back = [7; 5];
             assert_eq!(it.read(other, IOVA + 10, &mut back), Ok(()));
@@ -258,7 +355,7 @@ mod tests {
             for (addr, len) in [(IOVA + 31, 2), (IOVA - 1, 1), (IOVA + 32, 1), (u64::MAX, 2)] {
                 assert_eq!(it.write(who, addr, &vec![8; len]), Err(MemoryError));
                 assert_eq!(it.read(who, addr, &mut vec![8; len]), Err(MemoryError));
-                let checked = it.memory.check(Right::LocalRead, PD, it.key, addr, len as u32);
+                let checked = it.memory.check(PROGRAM, Right::LocalRead, it.key, addr, len as u32);
                 assert_eq!(checked, Err(MemoryError));
             }
         }
@@ -268,14 +365,14 @@ mod tests {
     fn the_domain_and_the_whole_key_count() {
         let mut it = registered(ALL);
         let check = |it: &Registered, pd, key| {
-            it.memory.check(Right::LocalWrite, pd, key, IOVA, 32).is_ok()
+            it.memory.check(Who::Program(pd), Right::LocalWrite, key, IOVA, 32).is_ok()
         };
         assert!(check(&it, PD, it.key));
         assert!(!check(&it, OTHER, it.key));
         assert!((0..32).all(|bit| !check(&it, PD, it.key ^ (1 << bit))));
-        assert!(it.memory.remove(it.key).is_some());
+        assert!(it.memory.remove(it.key).is_ok());
         assert!(!check(&it, PD, it.key));
-        assert!(it.memory.remove(it.key).is_none());
+        assert_eq!(it.memory.remove(it.key).err(), Some(Errno::INVAL));
     }
 
     #[test]
@@ -283,11 +380,11 @@ mod tests {
         let results = |access: Access| {
             let it = registered(access);
             [
-                it.read(Who::Program, IOVA, &mut [0]).is_ok(),
-                it.write(Who::Program, IOVA, &[0]).is_ok(),
-                it.memory.check(Right::LocalWrite, PD, it.key, IOVA, 1).is_ok(),
-                it.read(Who::Peer, IOVA, &mut [0]).is_ok(),
-                it.write(Who::Peer, IOVA, &[0]).is_ok(),
+                it.read(PROGRAM, IOVA, &mut [0]).is_ok(),
+                it.write(PROGRAM, IOVA, &[0]).is_ok(),
+                it.memory.check(PROGRAM, Right::LocalWrite, it.key, IOVA, 1).is_ok(),
+                it.read(PEER, IOVA, &mut [0]).is_ok(),
+                it.write(PEER, IOVA, &[0]).is_ok(),
                 it.add(IOVA, 0).is_ok(),
             ]
         };
@@ -308,7 +405,7 @@ mod tests {
         let it = registered(Access { remote_read: true, ..NOTHING });
         let check = |write, read, atomic, len| {
             let right = Right::Remote(RemoteAccess { write, read, atomic });
-            it.memory.check(right, PD, it.key, IOVA, len)
+            it.memory.check(PEER, right, it.key, IOVA, len)
         };
         assert_eq!(check(false, true, false, 32), Ok(()));
         assert_eq!(check(true, true, false, 32), Err(MemoryError));
@@ -319,12 +416,13 @@ mod tests {
     #[test]
     fn no_bytes_need_no_key() {
         let it = registered(NOTHING);
-        for who in [Who::Program, Who::Peer] {
-            assert_eq!(it.memory.read(who, OTHER, !it.key, 7, &mut []), Ok(()));
-            assert_eq!(it.memory.write(who, OTHER, !it.key, 7, &[]), Ok(()));
+        let other = Through { pd: OTHER, qp_num: 9 };
+        for who in [Who::Program(OTHER), Who::Peer(other)] {
+            assert_eq!(it.memory.read(who, !it.key, 7, &mut []), Ok(()));
+            assert_eq!(it.memory.write(who, !it.key, 7, &[]), Ok(()));
         }
-        assert_eq!(it.memory.check(Right::WRITE, OTHER, !it.key, 7, 0), Ok(()));
-        assert_eq!(it.memory.check(Right::WRITE, PD, it.key, IOVA, 1), Err(MemoryError));
+        assert_eq!(it.memory.check(Who::Peer(other), Right::WRITE, !it.key, 7, 0), Ok(()));
+        assert_eq!(it.memory.check(PEER, Right::WRITE, it.key, IOVA, 1), Err(MemoryError));
     }
 
     #[test]
@@ -339,7 +437,7 @@ mod tests {
         let region = Region { pd: PD, addr, len: 16, iova: IOVA, access: ALL };
         // SAFETY: within the box, which lives longer.
         let key = unsafe { memory.insert(region) }.unwrap();
-        assert_eq!(memory.change(PD, key, IOVA, |_| 0), Err(MemoryError));
+        assert_eq!(memory.change(THROUGH, key, IOVA, |_| 0), Err(MemoryError));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod open;
 mod parts;
 mod probe;
 mod shared_receives;
+mod windows;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub(crate) use events::{AsyncEvent, AsyncQueue, Channel};
 pub(crate) use numbers::Numbered;
 pub(crate) use open::{configure, count, Device};
 pub(crate) use parts::Parts;
+pub(crate) use windows::WindowType;
 
 pub(crate) type Result<T> = std::result::Result<T, Errno>;
 
@@ -40,6 +42,8 @@ pub(crate) struct Access {
     pub(crate) remote_write: bool,
     pub(crate) remote_read: bool,
     pub(crate) remote_atomic: bool,
+    /// Memory windows may be bound to it.
+    pub(crate) windows: bool,
 }
 
 /// Where a completion queue tells what happens to it.
@@ -66,6 +70,7 @@ pub(crate) mod limits {
     pub(crate) const MAX_CQ: u32 = 16_384;
     pub(crate) const MAX_CQE: u32 = 1 << 20;
     pub(crate) const MAX_MR: u32 = 1 << 16;
+    pub(crate) const MAX_MW: u32 = 1 << 14;
     pub(crate) const MAX_MR_SIZE: u64 = 1 << 47;
     pub(crate) const MAX_PD: u32 = 16_384;
     pub(crate) const MAX_AH: u32 = 1 << 16;

@@ -92,6 +92,10 @@ impl<T, const BITS: u32, const PLACE: u32> Numbered<T, BITS, PLACE> {
         (*it == number).then_some(thing)
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.things.iter_mut().map(|(_, (_, thing))| thing)
+    }
+
     pub(crate) fn remove(&mut self, number: u32) -> Option<T> {
         self.get(number)?;
         Some(self.things.remove(self.place(number)).1)

@@ -11,10 +11,10 @@ use slab::Slab;
 use super::completions::CompletionQueue;
 use super::memory::{Checked, Memory, Region, Right, Who};
 use super::shared_receives::SharedReceiveQueue;
-use super::{limits, AsyncEvent, CqOwner, Owner, Result};
+use super::{limits, AsyncEvent, CqOwner, Owner, Result, WindowType};
 use crate::transport::{
-    Completion, Config, CqId, Host, MemoryError, PdId, QpEvent, RecvRequest, RemoteAccess, Sge,
-    SrqId,
+    Bind, Completion, Config, CqId, Host, MemoryError, PdId, QpEvent, RecvRequest, RemoteAccess,
+    Sge, SrqId, Through,
 };
 
 /// The tables of a device, and the time.
@@ -124,8 +124,21 @@ impl Parts {
     }
 
     pub(crate) fn deregister(&mut self, key: u32) -> Result<()> {
-        let region = self.memory.remove(key).ok_or(Errno::INVAL)?;
+        let region = self.memory.remove(key)?;
         *self.pd_users(region.pd)? -= 1;
+        Ok(())
+    }
+
+    pub(crate) fn alloc_window(&mut self, pd: PdId, kind: WindowType) -> Result<u32> {
+        self.pd_users(pd)?;
+        let key = self.memory.alloc_window(pd, kind)?;
+        *self.pd_users(pd)? += 1;
+        Ok(key)
+    }
+
+    pub(crate) fn free_window(&mut self, key: u32) -> Result<()> {
+        let pd = self.memory.free_window(key)?;
+        *self.pd_users(pd)? -= 1;
         Ok(())
     }
 
@@ -198,9 +211,10 @@ impl Parts {
         self.count_qp(config, |users| *users += 1)
     }
 
-    /// Gives up what a queue pair refers to, and takes its completions away.
+    /// Gives up what a queue pair refers to, withdraws the keys of its windows, and takes its completions away.
     pub(crate) fn remove_qp(&mut self, config: &Config) -> Result<()> {
         self.qp_owners.remove(&config.qp_num);
+        self.memory.invalidate_all_of(config.qp_num);
         self.clean_qp(config)?;
         self.count_qp(config, |users| *users -= 1)
     }
@@ -238,53 +252,61 @@ fn within(sge: &Sge, offset: u32) -> Checked<u64> {
 
 impl Host for Parts {
     fn read_local(&self, pd: PdId, sge: &Sge, offset: u32, to: &mut [u8]) -> Checked<()> {
-        self.memory.read(Who::Program, pd, sge.lkey, within(sge, offset)?, to)
+        self.memory.read(Who::Program(pd), sge.lkey, within(sge, offset)?, to)
     }
 
     fn write_local(&self, pd: PdId, sge: &Sge, offset: u32, from: &[u8]) -> Checked<()> {
-        self.memory.write(Who::Program, pd, sge.lkey, within(sge, offset)?, from)
+        self.memory.write(Who::Program(pd), sge.lkey, within(sge, offset)?, from)
     }
 
     fn check_local(&self, pd: PdId, sge: &Sge, write: bool) -> Checked<()> {
         let right = if write { Right::LocalWrite } else { Right::LocalRead };
-        self.memory.check(right, pd, sge.lkey, sge.addr, sge.len)
+        self.memory.check(Who::Program(pd), right, sge.lkey, sge.addr, sge.len)
     }
 
     fn check_remote(
         &self,
-        pd: PdId,
+        through: Through,
         rkey: u32,
         addr: u64,
         len: u32,
         access: RemoteAccess,
     ) -> Checked<()> {
-        self.memory.check(Right::Remote(access), pd, rkey, addr, len)
+        self.memory.check(Who::Peer(through), Right::Remote(access), rkey, addr, len)
     }
 
-    fn read_remote(&self, pd: PdId, rkey: u32, addr: u64, to: &mut [u8]) -> Checked<()> {
-        self.memory.read(Who::Peer, pd, rkey, addr, to)
+    fn read_remote(&self, through: Through, rkey: u32, addr: u64, to: &mut [u8]) -> Checked<()> {
+        self.memory.read(Who::Peer(through), rkey, addr, to)
     }
 
-    fn write_remote(&self, pd: PdId, rkey: u32, addr: u64, from: &[u8]) -> Checked<()> {
-        self.memory.write(Who::Peer, pd, rkey, addr, from)
+    fn write_remote(&self, through: Through, rkey: u32, addr: u64, from: &[u8]) -> Checked<()> {
+        self.memory.write(Who::Peer(through), rkey, addr, from)
     }
 
     fn compare_swap(
         &self,
-        pd: PdId,
+        through: Through,
         rkey: u32,
         addr: u64,
         compare: u64,
         swap: u64,
     ) -> Checked<u64> {
         let order = Ordering::SeqCst;
-        self.memory.change(pd, rkey, addr, |word| {
+        self.memory.change(through, rkey, addr, |word| {
             word.compare_exchange(compare, swap, order, order).unwrap_or_else(|before| before)
         })
     }
 
-    fn fetch_add(&self, pd: PdId, rkey: u32, addr: u64, add: u64) -> Checked<u64> {
-        self.memory.change(pd, rkey, addr, |word| word.fetch_add(add, Ordering::SeqCst))
+    fn fetch_add(&self, through: Through, rkey: u32, addr: u64, add: u64) -> Checked<u64> {
+        self.memory.change(through, rkey, addr, |word| word.fetch_add(add, Ordering::SeqCst))
+    }
+
+    fn bind_window(&mut self, through: Through, bind: &Bind) -> Checked<()> {
+        self.memory.bind(through, bind)
+    }
+
+    fn invalidate(&mut self, through: Through, rkey: u32) -> Checked<()> {
+        self.memory.invalidate(through, rkey)
     }
 
     fn complete(&mut self, cq: CqId, completion: Completion) {

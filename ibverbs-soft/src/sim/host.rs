@@ -4,7 +4,8 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use crate::transport::{
-    Completion, CqId, Host, MemoryError, PdId, QpEvent, RecvRequest, RemoteAccess, Sge, SrqId,
+    Bind, Completion, CqId, Host, MemoryError, PdId, QpEvent, RecvRequest, RemoteAccess, Sge,
+    SrqId, Through,
 };
 
 /// Something that a queue pair has done to its device.
@@ -20,6 +21,10 @@ pub(crate) enum Record {
     RemoteRead { addr: u64, len: u32 },
     /// Changed 8 bytes for a peer.
     Atomic { addr: u64, original: u64, new: u64 },
+    /// Bound a window, which has this key now.
+    Bind(u32),
+    /// Withdrew a window's key.
+    Invalidate(u32),
     /// Raised an event.
     Event(u32, QpEvent),
     /// Took a shared receive, after which there were fewer than the limit.
@@ -48,11 +53,23 @@ struct Srq {
     limit: usize,
 }
 
+/// A window: its key, and what it is bound to, through which queue pair.
+#[derive(Debug)]
+struct SimWindow {
+    key: u32,
+    bound: Option<(Through, Bind)>,
+}
+
+const READ: RemoteAccess = RemoteAccess { write: false, read: true, atomic: false };
+const WRITE: RemoteAccess = RemoteAccess { write: true, read: false, atomic: false };
+const ATOMIC: RemoteAccess = RemoteAccess { write: false, read: false, atomic: true };
+
 /// A device in memory.
 #[derive(Debug, Default)]
 pub(crate) struct SimHost {
     regions: Vec<Region>,
     srqs: Vec<Srq>,
+    windows: Vec<SimWindow>,
     log: RefCell<Vec<Record>>,
 }
 
@@ -72,6 +89,13 @@ impl SimHost {
             // No key that was given out.
             region.key = 0;
         }
+    }
+
+    /// A window of type 2 that is bound to nothing; returns its key.
+    pub(crate) fn alloc_window(&mut self) -> u32 {
+        let key = 0xdd_0000 + ((self.windows.len() as u32 + 1) << 8);
+        self.windows.push(SimWindow { key, bound: None });
+        key
     }
 
     /// A shared receive queue, with a limit (0 for none).
@@ -117,15 +141,38 @@ impl SimHost {
             .ok_or(MemoryError)
     }
 
+    /// The region behind a peer's key: its own one, or that of a window.
+    fn remote(
+        &self,
+        through: Through,
+        rkey: u32,
+        addr: u64,
+        len: usize,
+        access: RemoteAccess,
+    ) -> Result<&Region, MemoryError> {
+        let allows = |rights: RemoteAccess| {
+            (rights.write || !access.write)
+                && (rights.read || !access.read)
+                && (rights.atomic || !access.atomic)
+        };
+        let Some(window) = self.windows.iter().find(|window| window.key == rkey) else {
+            return self.region(through.pd, rkey, |rights| allows(rights.remote));
+        };
+        let (owner, bind) = window.bound.ok_or(MemoryError)?;
+        let inside = addr >= bind.addr && addr + len as u64 <= bind.addr + bind.len;
+        let key = bind.region.filter(|_| owner == through && inside && allows(bind.access));
+        self.region(through.pd, key.ok_or(MemoryError)?, |_| true)
+    }
+
     fn atomic(
         &self,
-        pd: PdId,
+        through: Through,
         rkey: u32,
         addr: u64,
         change: impl Fn(u64) -> u64,
     ) -> Result<u64, MemoryError> {
         assert_eq!(addr % 8, 0, "an atomic operation at an address that is no multiple of 8");
-        let region = self.region(pd, rkey, |rights| rights.remote.atomic)?;
+        let region = self.remote(through, rkey, addr, 8, ATOMIC)?;
         let offset = region.offset(addr, 8).ok_or(MemoryError)?;
         let mut bytes = region.bytes.borrow_mut();
         let place = &mut bytes[offset..offset + 8];
@@ -191,7 +238,7 @@ impl Host for SimHost {
 
     fn check_remote(
         &self,
-        pd: PdId,
+        through: Through,
         rkey: u32,
         addr: u64,
         len: u32,
@@ -200,30 +247,32 @@ impl Host for SimHost {
         if len == 0 {
             return Ok(());
         }
-        let region = self.region(pd, rkey, |Rights { remote, .. }| {
-            (remote.write || !access.write)
-                && (remote.read || !access.read)
-                && (remote.atomic || !access.atomic)
-        })?;
+        let region = self.remote(through, rkey, addr, len as usize, access)?;
         region.offset(addr, len as usize).map(drop).ok_or(MemoryError)
     }
 
     fn read_remote(
         &self,
-        pd: PdId,
+        through: Through,
         rkey: u32,
         addr: u64,
         to: &mut [u8],
     ) -> Result<(), MemoryError> {
-        let region = self.region(pd, rkey, |rights| rights.remote.read)?;
+        let region = self.remote(through, rkey, addr, to.len(), READ)?;
         let start = region.offset(addr, to.len()).ok_or(MemoryError)?;
         to.copy_from_slice(&region.bytes.borrow()[start..start + to.len()]);
         self.log.borrow_mut().push(Record::RemoteRead { addr, len: to.len() as u32 });
         Ok(())
     }
 
-    fn write_remote(&self, pd: PdId, rkey: u32, addr: u64, from: &[u8]) -> Result<(), MemoryError> {
-        let region = self.region(pd, rkey, |rights| rights.remote.write)?;
+    fn write_remote(
+        &self,
+        through: Through,
+        rkey: u32,
+        addr: u64,
+        from: &[u8],
+    ) -> Result<(), MemoryError> {
+        let region = self.remote(through, rkey, addr, from.len(), WRITE)?;
         let start = region.offset(addr, from.len()).ok_or(MemoryError)?;
         region.bytes.borrow_mut()[start..start + from.len()].copy_from_slice(from);
         self.log.borrow_mut().push(Record::RemoteWrite { addr, bytes: from.to_vec() });
@@ -232,17 +281,46 @@ impl Host for SimHost {
 
     fn compare_swap(
         &self,
-        pd: PdId,
+        through: Through,
         rkey: u32,
         addr: u64,
         compare: u64,
         swap: u64,
     ) -> Result<u64, MemoryError> {
-        self.atomic(pd, rkey, addr, |value| if value == compare { swap } else { value })
+        self.atomic(through, rkey, addr, |value| if value == compare { swap } else { value })
     }
 
-    fn fetch_add(&self, pd: PdId, rkey: u32, addr: u64, add: u64) -> Result<u64, MemoryError> {
-        self.atomic(pd, rkey, addr, |value| value.wrapping_add(add))
+    fn fetch_add(
+        &self,
+        through: Through,
+        rkey: u32,
+        addr: u64,
+        add: u64,
+    ) -> Result<u64, MemoryError> {
+        self.atomic(through, rkey, addr, |value| value.wrapping_add(add))
+    }
+
+    fn bind_window(&mut self, through: Through, bind: &Bind) -> Result<(), MemoryError> {
+        let key = bind.region.ok_or(MemoryError)?;
+        let region = self.region(through.pd, key, |rights| rights.local_write)?;
+        region.offset(bind.addr, bind.len as usize).ok_or(MemoryError)?;
+        let place = self.windows.iter().position(|window| window.key == bind.old_rkey);
+        let window = &mut self.windows[place.ok_or(MemoryError)?];
+        if window.bound.is_some() {
+            return Err(MemoryError);
+        }
+        *window = SimWindow { key: bind.rkey, bound: Some((through, *bind)) };
+        self.log.get_mut().push(Record::Bind(bind.rkey));
+        Ok(())
+    }
+
+    fn invalidate(&mut self, through: Through, rkey: u32) -> Result<(), MemoryError> {
+        let is_it = |window: &&mut SimWindow| {
+            window.key == rkey && window.bound.is_some_and(|(owner, _)| owner == through)
+        };
+        self.windows.iter_mut().find(is_it).ok_or(MemoryError)?.bound = None;
+        self.log.get_mut().push(Record::Invalidate(rkey));
+        Ok(())
     }
 
     fn complete(&mut self, cq: CqId, completion: Completion) {

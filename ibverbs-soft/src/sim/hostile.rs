@@ -93,6 +93,11 @@ impl Observer for Guard {
                 assert!(access.read && is_shared(addr, len as usize));
             }
             Record::Atomic { addr, .. } => assert!(access.atomic && is_shared(addr, 8)),
+            Record::Bind(key) => assert!(!side.memory.is_lent(key), "{node}: {key:#x}"),
+            Record::Invalidate(key) => {
+                let own = side.plan[..side.posted.len()].iter().any(|it| it.withdraws_here(key));
+                assert!(own || side.memory.is_lent(key), "{node}: {key:#x}");
+            }
             Record::Event(..) | Record::SrqLimit(_) | Record::Complete(..) => {}
         }
     }
@@ -115,6 +120,7 @@ impl View {
 fn run(seed: u64, trace: &Trace, service: Service) {
     let mut scenario = Scenario::draw(&mut Rng::new(seed ^ 0x66), service);
     scenario.impatient = true;
+    scenario.windows = service == Service::Rc && seed % 2 == 0;
     let (mut pair, _) = scenario.build(seed, trace);
     let mut rng = Rng::new(seed ^ 0xbad);
     for node in 0..2 {

@@ -7,7 +7,8 @@ use super::host::{Rights, SimHost};
 use super::link::Faults;
 use super::rng::Rng;
 use crate::transport::{
-    Attributes, Path, Payload, RecvRequest, RemoteAccess, SendOperation, SendRequest, Sge, Status,
+    Attributes, Bind, Host, Path, Payload, RecvRequest, RemoteAccess, SendOperation, SendRequest,
+    Sge, Status, Through,
 };
 use crate::wire::Psn;
 
@@ -26,7 +27,14 @@ pub(crate) struct Memory {
     /// What the peer may do anything with, and how much it is.
     shared: (u64, u32),
     shared_len: u64,
+    /// The keys of windows that are bound to that: the peer may use and withdraw them.
+    lent: [u32; LENT],
+    /// The keys of windows that are bound and withdrawn at this side.
+    own: [u32; OWN],
 }
+
+const LENT: usize = 6;
+const OWN: usize = 3;
 
 const SOURCE_LEN: u64 = 48 << 10;
 
@@ -39,7 +47,25 @@ impl Memory {
         let shared_len = 8 * WORDS + 2 * u64::from(sizes.max_len);
         let rights = Rights { local_write: true, remote: all };
         let shared = host.register(PD, rng.bytes(shared_len as usize), rights);
-        Memory { source, sink, sink_used: 0, shared, shared_len }
+        let (lent, own) = ([0; LENT], [0; OWN]);
+        Memory { source, sink, sink_used: 0, shared, shared_len, lent, own }
+    }
+
+    /// Allocates the windows, and binds those that are lent, as the queue pair with this number would.
+    pub(crate) fn lend(&mut self, host: &mut SimHost, qp_num: u32) {
+        let through = Through { pd: PD, qp_num };
+        for key in &mut self.lent {
+            let old_rkey = host.alloc_window();
+            *key = old_rkey + 1;
+            let bind = bind(old_rkey, *key, self.shared, self.shared_len);
+            host.bind_window(through, &bind).expect("it can be bound to that");
+        }
+        self.own = self.own.map(|_| host.alloc_window());
+        host.take_log();
+    }
+
+    pub(crate) fn is_lent(&self, key: u32) -> bool {
+        self.lent.contains(&key)
     }
 
     /// What the peer may do anything with: the address and the length.
@@ -72,6 +98,12 @@ impl Memory {
         }
         (sges, bytes)
     }
+}
+
+/// What binds a window to a region as a whole, with all rights.
+fn bind(old_rkey: u32, rkey: u32, (addr, key): (u64, u32), len: u64) -> Bind {
+    let access = RemoteAccess { write: true, read: true, atomic: true };
+    Bind { old_rkey, rkey, region: Some(key), addr, len, access }
 }
 
 /// Cuts a length into one to three pieces, some of which may be empty.
@@ -122,10 +154,30 @@ impl Planned {
         }
     }
 
+    /// The key of the peer's that it withdraws.
+    pub(crate) fn withdraws(&self) -> Option<u32> {
+        match self.request.operation {
+            SendOperation::SendWithInvalidate { rkey } => Some(rkey),
+            _ => None,
+        }
+    }
+
+    /// Whether it withdraws this key of its own side.
+    pub(crate) fn withdraws_here(&self, key: u32) -> bool {
+        self.request.operation == SendOperation::LocalInvalidate { rkey: key }
+    }
+
+    /// Whether it gives a window of its own side this key.
+    pub(crate) fn binds(&self, key: u32) -> bool {
+        matches!(self.request.operation, SendOperation::Bind(bind) if bind.rkey == key)
+    }
+
     /// Whether it takes a receive.
     pub(crate) fn takes_receive(&self) -> bool {
         match self.request.operation {
-            SendOperation::Send { .. } | SendOperation::Datagram { .. } => true,
+            SendOperation::Send { .. }
+            | SendOperation::SendWithInvalidate { .. }
+            | SendOperation::Datagram { .. } => true,
             _ => self.imm().is_some(),
         }
     }
@@ -139,6 +191,7 @@ impl Planned {
     pub(crate) fn leaves_a_mark(&self) -> bool {
         match self.request.operation {
             SendOperation::Read { .. } => false,
+            operation if operation.is_local() => false,
             SendOperation::Write { imm, .. } => imm.is_some() || !self.data.is_empty(),
             _ => true,
         }
@@ -150,6 +203,8 @@ impl Planned {
 pub(crate) enum Mixture {
     /// Everything that a reliable connection can.
     Reliable,
+    /// That, and memory windows.
+    Windows,
     /// Sends and writes.
     Unreliable,
 }
@@ -164,7 +219,13 @@ pub(crate) fn draw(
 ) -> Vec<Planned> {
     let count = rng.below(sizes.operations + 1);
     // Some plans have operations of one kind only.
-    let only = rng.chance(200).then(|| rng.below(6));
+    let kinds = match mixture {
+        Mixture::Unreliable => 4,
+        Mixture::Reliable => 6,
+        Mixture::Windows => 9,
+    };
+    let only = rng.chance(200).then(|| rng.below(kinds.max(6)));
+    let (mut lent, mut own) = (peer.lent.to_vec(), memory.own.map(|key| (key, false)));
     let unsignaled = rng.pick(&[0, 0, 300, 900]);
     let fenced = rng.pick(&[0, 100, 500]);
     let mut words: Vec<u64> = (0..WORDS)
@@ -176,15 +237,32 @@ pub(crate) fn draw(
     let mut plan = Vec::new();
     for index in 0..count {
         let len = draw_len(rng, sizes.max_len);
-        let rkey = peer.shared.1;
+        let rkey = match lent.last() {
+            Some(&key) if mixture == Mixture::Windows && rng.chance(500) => key,
+            _ => peer.shared.1,
+        };
         let slots = peer.shared_len - 8 * WORDS - u64::from(len);
         let addr = peer.shared.0 + 8 * WORDS + rng.below(slots + 1);
         let word = rng.below(WORDS) as usize;
         let word_addr = peer.shared.0 + 8 * word as u64;
         let imm = rng.chance(300).then(|| rng.next() as u32);
-        let kinds = if mixture == Mixture::Reliable { 6 } else { 4 };
-        let kind = only.unwrap_or_else(|| rng.below(6)) % kinds;
+        let kind = only.unwrap_or_else(|| rng.below(kinds.max(6))) % kinds;
         let operation = match kind {
+            6 => match lent.pop() {
+                Some(rkey) => SendOperation::SendWithInvalidate { rkey },
+                None => SendOperation::Send { imm },
+            },
+            7 | 8 => {
+                let (key, bound) = &mut own[rng.below(OWN as u64) as usize];
+                let old_rkey = *key;
+                *bound = !*bound;
+                if *bound {
+                    *key = old_rkey & !0xff | (old_rkey + 1) & 0xff;
+                    SendOperation::Bind(bind(old_rkey, *key, memory.shared, memory.shared_len))
+                } else {
+                    SendOperation::LocalInvalidate { rkey: old_rkey }
+                }
+            }
             0 | 1 => SendOperation::Send { imm },
             2 => SendOperation::Write { addr, rkey, imm },
             3 if mixture == Mixture::Unreliable => SendOperation::Write { addr, rkey, imm },
@@ -216,6 +294,7 @@ pub(crate) fn draw(
                 Vec::new(),
             ),
             _ if original.is_some() => (Payload::Sges(memory.place(rng, 8)), Vec::new()),
+            _ if operation.is_local() => (Payload::Sges(Vec::new()), Vec::new()),
             _ if rng.chance(200) => {
                 let data = rng.bytes(len as usize);
                 (Payload::Inline(data.clone()), data)
@@ -231,7 +310,9 @@ pub(crate) fn draw(
             payload,
             signaled: !rng.chance(unsignaled),
             solicited: rng.chance(200),
-            fenced: rng.chance(fenced),
+            // A read that is repeated needs its key: it must be done before that is withdrawn.
+            fenced: rng.chance(fenced)
+                || matches!(operation, SendOperation::SendWithInvalidate { .. }),
         };
         plan.push(Planned { request, data, original });
     }
@@ -347,6 +428,12 @@ pub(crate) fn poison(
     let planned = &mut plan[index];
     let at_peer = |status| Poison { side, index, status, fails_peer: true, receive: None };
     let here = Poison { fails_peer: false, ..at_peer(Status::LocalProtection) };
+    if let SendOperation::Bind(Bind { old_rkey: key, .. })
+    | SendOperation::LocalInvalidate { rkey: key } = &mut planned.request.operation
+    {
+        *key ^= 0x80;
+        return Some(Poison { status: Status::WindowBind, ..here });
+    }
     if planned.request.payload.is_empty() {
         return None;
     }
@@ -396,6 +483,13 @@ pub(crate) fn poison(
             }
             Some(at_peer(Status::RemoteAccess))
         }
-        SendOperation::Datagram { .. } => None,
+        SendOperation::SendWithInvalidate { rkey } => {
+            *rkey ^= 0x80;
+            let receive = Some(Status::RemoteInvalidRequest);
+            Some(Poison { receive, ..at_peer(Status::RemoteInvalidRequest) })
+        }
+        SendOperation::Datagram { .. }
+        | SendOperation::Bind(_)
+        | SendOperation::LocalInvalidate { .. } => None,
     }
 }

@@ -75,6 +75,7 @@ fn packets_of(side: &Side, index: usize, attributes: &Attributes) -> impl Iterat
         let request = &side.plan[index].request;
         match request.operation {
             SendOperation::CompareSwap { .. } | SendOperation::FetchAdd { .. } => 1,
+            operation if operation.is_local() => 0,
             _ => request.payload.len().div_ceil(mtu).max(1) as u32,
         }
     };
@@ -151,6 +152,28 @@ fn a_request_that_cannot_be_carried_out_fails_as_it_must_and_nothing_after_it_is
     for_seeds(6000, |seed, trace| run(seed, trace, &Scenario { poison: true, ..scenario(seed) }));
 }
 
+#[test]
+fn windows_are_bound_and_withdrawn_once_and_in_order() {
+    for_seeds(6000, |seed, trace| run(seed, trace, &Scenario { windows: true, ..scenario(seed) }));
+}
+
+#[test]
+fn nothing_about_windows_fails_on_a_bad_link_if_it_is_tried_often() {
+    for_seeds(3000, |seed, trace| {
+        let mut scenario = Scenario { patient: true, windows: true, ..scenario(seed) };
+        scenario.faults = scenario.faults.map(|faults| faults.at_most(50));
+        run_to_success(seed, trace, &scenario);
+    });
+}
+
+#[test]
+fn what_cannot_be_bound_or_withdrawn_fails_as_it_must_and_nothing_after_it_is_done() {
+    for_seeds(6000, |seed, trace| {
+        let scenario = Scenario { poison: true, windows: true, ..scenario(seed) };
+        run(seed, trace, &scenario);
+    });
+}
+
 /// Lets both programs run for a while.
 fn run_for(pair: &mut Pair, seen: &mut Reliable, rng: &mut Rng) {
     let most = rng.pick(&[10_000, 1_000_000, 100_000_000]);
@@ -182,7 +205,7 @@ fn work_towards_a_peer_that_is_gone_fails_in_time() {
 #[test]
 fn a_queue_pair_that_is_stopped_flushes_everything_and_its_peer_fails_in_time() {
     for_seeds(3000, |seed, trace| {
-        let scenario = scenario(seed);
+        let scenario = Scenario { windows: seed % 2 == 0, ..scenario(seed) };
         let (mut pair, _) = scenario.build(seed, trace);
         let mut rng = Rng::new(seed ^ 0x570b);
         let node = rng.below(2) as usize;
@@ -198,7 +221,7 @@ fn a_queue_pair_that_is_stopped_flushes_everything_and_its_peer_fails_in_time() 
 #[test]
 fn draining_finishes_what_was_begun_and_begins_nothing() {
     for_seeds(3000, |seed, trace| {
-        let scenario = scenario(seed);
+        let scenario = Scenario { windows: seed % 2 == 0, ..scenario(seed) };
         let (mut pair, _) = scenario.build(seed, trace);
         let mut seen = Reliable::default();
         let mut rng = Rng::new(seed ^ 0xd7a1);

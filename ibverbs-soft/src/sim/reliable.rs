@@ -30,6 +30,8 @@ pub(crate) struct View {
     /// Which operation of the peer is carried out next, and how much of it, if it is a write, has been.
     executed: usize,
     written: usize,
+    /// All of its requests before this one that are done at this side were carried out.
+    done_here: usize,
     /// The events that it was told.
     events: Vec<QpEvent>,
 }
@@ -54,6 +56,8 @@ impl Observer for Reliable {
             Record::Complete(cq, _) => panic!("a completion in {cq:?}"),
             Record::RemoteWrite { addr, bytes } => self.written(pair, node, addr, &bytes),
             Record::Atomic { addr, original, .. } => self.changed(pair, node, addr, original),
+            Record::Bind(key) => self.done_here(pair, node, |planned| planned.binds(key)),
+            Record::Invalidate(key) => self.withdrawn(pair, node, key),
             Record::Event(_, event) => self.views[node].events.push(event),
             Record::LocalWrite { .. } | Record::RemoteRead { .. } | Record::SrqLimit(_) => {}
         }
@@ -89,10 +93,15 @@ impl Reliable {
         assert!(planned.request.signaled || signal_all, "{completion:?} is unsignaled");
         assert!(peer_executed > index, "{completion:?} before it was carried out");
         self.check_unpoisoned(node, index);
+        if planned.request.operation.is_local() {
+            assert!(self.views[node].done_here > index, "{completion:?} before it was done");
+        }
         let (kind, len) = match planned.request.operation {
-            SendOperation::Send { .. } | SendOperation::Datagram { .. } => {
-                (CompletionKind::Send, None)
-            }
+            SendOperation::Send { .. }
+            | SendOperation::SendWithInvalidate { .. }
+            | SendOperation::Datagram { .. } => (CompletionKind::Send, None),
+            SendOperation::Bind(_) => (CompletionKind::Bind, Some(0)),
+            SendOperation::LocalInvalidate { .. } => (CompletionKind::LocalInvalidate, Some(0)),
             SendOperation::Write { .. } => (CompletionKind::Write, None),
             SendOperation::Read { .. } => {
                 (CompletionKind::Read, Some(planned.request.payload.len() as u32))
@@ -133,15 +142,21 @@ impl Reliable {
         let planned = self.executing(pair, node, executed);
         assert!(planned.takes_receive(), "{completion:?} before {planned:?}");
         assert_eq!(completion.imm, planned.imm());
+        assert_eq!(completion.invalidated, planned.withdraws());
         assert_eq!(completion.len as usize, planned.data.len());
         assert_eq!(completion.solicited, planned.request.solicited);
         let view = &mut self.views[node];
-        if matches!(planned.request.operation, SendOperation::Send { .. }) {
-            assert_eq!(completion.kind, CompletionKind::Recv);
+        if completion.kind == CompletionKind::Recv {
+            let is_send = matches!(
+                planned.request.operation,
+                SendOperation::Send { .. } | SendOperation::SendWithInvalidate { .. }
+            );
+            assert!(is_send, "{completion:?} of {planned:?}");
             let bytes = pair.scattered(node, &receive.sges);
             assert_eq!(bytes[..planned.data.len()], planned.data, "receive {}", receive.wr_id);
         } else {
             assert_eq!(completion.kind, CompletionKind::RecvWriteWithImm);
+            assert!(matches!(planned.request.operation, SendOperation::Write { .. }));
             assert_eq!(view.written, planned.data.len(), "completed before it was written");
         }
         view.executed += 1;
@@ -181,6 +196,32 @@ impl Reliable {
         assert_eq!(Some(original), planned.original, "an operation was carried out twice, or none");
         self.views[node].executed += 1;
         self.check_unpoisoned(1 - node, executed);
+    }
+
+    /// A request of this side has bound or withdrawn a key of this side.
+    fn done_here(&mut self, pair: &Pair, node: usize, is_it: impl Fn(&Planned) -> bool) {
+        let side = &pair.sides[node];
+        let view = &mut self.views[node];
+        let left = side.plan[..side.posted.len()].iter().enumerate().skip(view.done_here);
+        let mut left = left.filter(|(_, planned)| planned.request.operation.is_local());
+        let (index, planned) = left.next().expect("there is a request for that");
+        assert!(is_it(planned), "{node}: something else is done than {planned:?}");
+        view.done_here = index + 1;
+        // What the peer is going to refuse does not hold up what is done here.
+        if self.poison.is_some_and(|poison| !poison.fails_peer) {
+            self.check_unpoisoned(node, index);
+        }
+    }
+
+    /// A key of this device was withdrawn: by a request of this side, or by the peer with the key that it was lent.
+    fn withdrawn(&mut self, pair: &Pair, node: usize, key: u32) {
+        if !pair.sides[node].memory.is_lent(key) {
+            self.done_here(pair, node, |planned| planned.withdraws_here(key));
+            return;
+        }
+        let executed = self.skip_unmarked(pair, node);
+        let planned = self.executing(pair, node, executed);
+        assert_eq!(planned.withdraws(), Some(key), "withdrawn before {planned:?}");
     }
 
     /// The operation of the peer that is carried out here.
@@ -236,6 +277,9 @@ impl Reliable {
                     assert!(unsignaled, "{node}: {planned:?} has not completed");
                 }
                 assert!(peer_executed >= side.posted.len(), "{node}: not all was carried out");
+                let here = side.plan[..side.posted.len()].iter().skip(view.done_here);
+                let left = here.filter(|planned| planned.request.operation.is_local()).count();
+                assert_eq!(left, 0, "{node}: not all was done here");
             }
             if let Some(srq) = side.srq {
                 let left = pair.net.nodes[node].host.srq_len(srq);

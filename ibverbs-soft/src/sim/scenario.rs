@@ -28,6 +28,8 @@ pub(crate) struct Scenario {
     pub(crate) impatient: bool,
     /// Whether a request cannot be carried out.
     pub(crate) poison: bool,
+    /// Whether memory windows are bound and withdrawn, too.
+    pub(crate) windows: bool,
 }
 
 impl Scenario {
@@ -47,6 +49,7 @@ impl Scenario {
             impatient: false,
             patient: false,
             poison: false,
+            windows: false,
         }
     }
 
@@ -62,11 +65,17 @@ impl Scenario {
         let max_len = path_mtu * packets + rng.pick(&[0, 3]);
         let sizes = Sizes { operations: self.operations, max_len };
         let mixture = match self.service {
+            Service::Rc if self.windows => Mixture::Windows,
             Service::Rc => Mixture::Reliable,
             _ => Mixture::Unreliable,
         };
 
         let mut memories = [0, 1].map(|node| Memory::new(&mut net.nodes[node].host, rng, &sizes));
+        if self.windows {
+            for node in 0..2 {
+                memories[node].lend(&mut net.nodes[node].host, NUMBERS[node]);
+            }
+        }
         let [a, b] = &mut memories;
         let hosts = [&net.nodes[0].host, &net.nodes[1].host];
         let mut plans = [

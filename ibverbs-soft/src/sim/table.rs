@@ -45,6 +45,7 @@ impl Row {
             impatient: false,
             patient: false,
             poison: false,
+            windows: false,
         };
         let mut row = Row::default();
         for seed in 0..RUNS {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::transport::work::{CqId, PdId, SrqId};
+use crate::transport::work::{CqId, PdId, SrqId, Through};
 use crate::wire::{Psn, Service};
 
 /// The states of a queue pair (`enum ibv_qp_state`).
@@ -45,6 +45,13 @@ pub struct Config {
     pub max_recv_wr: u32,
     /// Whether every send makes a completion.
     pub signal_all: bool,
+}
+
+impl Config {
+    /// What keys are checked against that are used through this queue pair.
+    pub const fn through(&self) -> Through {
+        Through { pd: self.pd, qp_num: self.qp_num }
+    }
 }
 
 /// How packets get to a peer: what of an address vector a packet carries.

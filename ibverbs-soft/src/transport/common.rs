@@ -14,6 +14,8 @@ pub(super) struct Received {
     pub(super) kind: CompletionKind,
     pub(super) len: u32,
     pub(super) imm: Option<u32>,
+    /// The key that the peer has withdrawn.
+    pub(super) invalidated: Option<u32>,
     /// The queue pair that sent a datagram; else 0.
     pub(super) src_qp: u32,
     /// Whether the first 40 bytes are a GRH.
@@ -134,11 +136,15 @@ impl Common {
             return;
         }
         let kind = match request.operation {
-            SendOperation::Send { .. } | SendOperation::Datagram { .. } => CompletionKind::Send,
+            SendOperation::Send { .. }
+            | SendOperation::SendWithInvalidate { .. }
+            | SendOperation::Datagram { .. } => CompletionKind::Send,
             SendOperation::Write { .. } => CompletionKind::Write,
             SendOperation::Read { .. } => CompletionKind::Read,
             SendOperation::CompareSwap { .. } => CompletionKind::CompareSwap,
             SendOperation::FetchAdd { .. } => CompletionKind::FetchAdd,
+            SendOperation::Bind(_) => CompletionKind::Bind,
+            SendOperation::LocalInvalidate { .. } => CompletionKind::LocalInvalidate,
         };
         let completion = Completion {
             wr_id: request.wr_id,
@@ -176,7 +182,7 @@ impl Common {
         received: Received,
         host: &mut impl Host,
     ) {
-        let Received { kind, len, imm, src_qp, grh, solicited } = received;
+        let Received { kind, len, imm, invalidated, src_qp, grh, solicited } = received;
         let completion = Completion {
             wr_id: request.wr_id,
             status,
@@ -184,12 +190,31 @@ impl Common {
             qp_num: self.config.qp_num,
             len,
             imm,
-            invalidated: None,
+            invalidated,
             src_qp,
             grh,
             solicited,
         };
         host.complete(self.config.recv_cq, completion);
+    }
+
+    /// Carries out a request that is done here.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be, or is one that is sent.
+    pub(super) fn carry_out(
+        &self,
+        request: &SendRequest,
+        host: &mut impl Host,
+    ) -> Result<(), Status> {
+        let through = self.config.through();
+        let done = match &request.operation {
+            SendOperation::Bind(bind) => host.bind_window(through, bind),
+            SendOperation::LocalInvalidate { rkey } => host.invalidate(through, *rkey),
+            _ => return Err(Status::LocalQpOperation),
+        };
+        done.map_err(|_| Status::WindowBind)
     }
 
     /// Posts a receive: in `Error` it is flushed.
@@ -288,6 +313,7 @@ const NOTHING: Received = Received {
     kind: CompletionKind::Recv,
     len: 0,
     imm: None,
+    invalidated: None,
     src_qp: 0,
     grh: false,
     solicited: false,

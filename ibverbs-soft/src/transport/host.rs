@@ -1,6 +1,6 @@
 //! What a queue pair needs of the device around it.
 
-use super::work::{Completion, CqId, PdId, RecvRequest, Sge, SrqId};
+use super::work::{Bind, Completion, CqId, PdId, RecvRequest, Sge, SrqId, Through};
 use super::RemoteAccess;
 
 /// Memory that a key does not cover, or an access that it does not allow.
@@ -24,8 +24,8 @@ pub enum QpEvent {
     LastRequestReached,
 }
 
-/// The device around a queue pair: memory, queues and events. Every access to memory checks the key, its domain, its rights and
-/// the bounds, each time.
+/// The device around a queue pair: memory, queues and events. Every access to memory checks the key, whose it is, its rights and
+/// the bounds, each time. A peer's key is that of a region, or of a memory window that is bound.
 pub trait Host {
     /// Copies from local memory into `to`: the bytes from `offset` of the entry on.
     ///
@@ -62,7 +62,7 @@ pub trait Host {
     /// If not.
     fn check_remote(
         &self,
-        pd: PdId,
+        through: Through,
         rkey: u32,
         addr: u64,
         len: u32,
@@ -74,15 +74,26 @@ pub trait Host {
     /// # Errors
     ///
     /// If the key does not cover it, or does not allow remote reads.
-    fn read_remote(&self, pd: PdId, rkey: u32, addr: u64, to: &mut [u8])
-        -> Result<(), MemoryError>;
+    fn read_remote(
+        &self,
+        through: Through,
+        rkey: u32,
+        addr: u64,
+        to: &mut [u8],
+    ) -> Result<(), MemoryError>;
 
     /// Copies into memory that a peer writes.
     ///
     /// # Errors
     ///
     /// If the key does not cover it, or does not allow remote writes.
-    fn write_remote(&self, pd: PdId, rkey: u32, addr: u64, from: &[u8]) -> Result<(), MemoryError>;
+    fn write_remote(
+        &self,
+        through: Through,
+        rkey: u32,
+        addr: u64,
+        from: &[u8],
+    ) -> Result<(), MemoryError>;
 
     /// Compares 8 bytes that a peer may change and swaps them if they are equal; returns what was there. The address is a
     /// multiple of 8.
@@ -92,7 +103,7 @@ pub trait Host {
     /// If the key does not cover it, or does not allow remote atomics.
     fn compare_swap(
         &self,
-        pd: PdId,
+        through: Through,
         rkey: u32,
         addr: u64,
         compare: u64,
@@ -104,7 +115,27 @@ pub trait Host {
     /// # Errors
     ///
     /// If the key does not cover it, or does not allow remote atomics.
-    fn fetch_add(&self, pd: PdId, rkey: u32, addr: u64, add: u64) -> Result<u64, MemoryError>;
+    fn fetch_add(
+        &self,
+        through: Through,
+        rkey: u32,
+        addr: u64,
+        add: u64,
+    ) -> Result<u64, MemoryError>;
+
+    /// Binds a memory window for a request of a queue pair.
+    ///
+    /// # Errors
+    ///
+    /// If the window does not have the old key, or must not be bound now, or not to that. It is what it was then.
+    fn bind_window(&mut self, through: Through, bind: &Bind) -> Result<(), MemoryError>;
+
+    /// Withdraws the key of a window, for a request of this side or of the peer.
+    ///
+    /// # Errors
+    ///
+    /// If it is not that of a window of type 2 which this queue pair has bound.
+    fn invalidate(&mut self, through: Through, rkey: u32) -> Result<(), MemoryError>;
 
     /// Puts a completion into a queue, and raises its event if it is armed for such a one.
     fn complete(&mut self, cq: CqId, completion: Completion);

@@ -4,7 +4,7 @@ use super::common::{Common, Received};
 use super::segment::MAX_MESSAGE;
 use super::work::CompletionKind;
 use super::{Host, RemoteAccess};
-use crate::wire::{Bth, Operation, Packet, Position, Reth};
+use crate::wire::{Bth, Operation, Packet, Position, Reth, Service};
 
 /// Why a packet is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(super) enum Fault {
     RemoteAccess,
     /// The receive's memory cannot be written.
     LocalProtection,
+    /// There is no such key here that the peer could withdraw.
+    Invalidation,
 }
 
 /// The message of which more packets are to come, if there is one.
@@ -61,14 +63,15 @@ impl Incoming {
     ) -> Result<bool, Fault> {
         let payload = &packet.payload[..];
         let (position, next) = match packet.operation {
-            Operation::Send { position, imm, invalidate: None } => {
-                (position, self.accept_send(common, &packet.bth, position, imm, payload, host)?)
+            Operation::Send { position, imm, invalidate } => {
+                let bth = &packet.bth;
+                let end = (imm, invalidate);
+                (position, self.accept_send(common, bth, position, end, payload, host)?)
             }
             Operation::Write { position, reth, imm } => {
                 let bth = &packet.bth;
                 (position, self.accept_write(common, bth, position, reth, imm, payload, host)?)
             }
-            // There is nothing here that a peer could invalidate.
             _ => return Err(Fault::Invalid),
         };
         let ends = position.ends();
@@ -81,10 +84,14 @@ impl Incoming {
         common: &mut Common,
         bth: &Bth,
         position: Position,
-        imm: Option<u32>,
+        (imm, invalidate): (Option<u32>, Option<u32>),
         payload: &[u8],
         host: &mut impl Host,
     ) -> Result<Message, Fault> {
+        // Unreliable connections have no such packets.
+        if invalidate.is_some() && common.config.service != Service::Rc {
+            return Err(Fault::Invalid);
+        }
         let done = match (self.message, position.begins()) {
             (None, true) => 0,
             (Some(Message::Send { len }), false) => len,
@@ -104,7 +111,11 @@ impl Incoming {
             .map_err(|_| Fault::LocalProtection)?;
         let len = total as u32;
         if position.ends() {
-            common.complete_receive(received(CompletionKind::Recv, len, imm, bth), host);
+            if let Some(rkey) = invalidate {
+                host.invalidate(common.config.through(), rkey).map_err(|_| Fault::Invalidation)?;
+            }
+            let received = received(CompletionKind::Recv, len, imm, bth);
+            common.complete_receive(Received { invalidated: invalidate, ..received }, host);
         }
         Ok(Message::Send { len })
     }
@@ -134,9 +145,9 @@ impl Incoming {
         if !fits || u64::from(reth.len) > MAX_MESSAGE || !common.attributes.access.write {
             return Err(Fault::Invalid);
         }
-        let pd = common.config.pd;
+        let through = common.config.through();
         if position.begins() && reth.len > 0 {
-            host.check_remote(pd, reth.rkey, reth.addr, reth.len, WRITE)
+            host.check_remote(through, reth.rkey, reth.addr, reth.len, WRITE)
                 .map_err(|_| Fault::RemoteAccess)?;
         }
         if imm.is_some() {
@@ -144,7 +155,8 @@ impl Incoming {
         }
         if !payload.is_empty() {
             let addr = reth.addr.wrapping_add(u64::from(done));
-            host.write_remote(pd, reth.rkey, addr, payload).map_err(|_| Fault::RemoteAccess)?;
+            host.write_remote(through, reth.rkey, addr, payload)
+                .map_err(|_| Fault::RemoteAccess)?;
         }
         let done = total as u32;
         if imm.is_some() {
@@ -156,7 +168,7 @@ impl Incoming {
 }
 
 fn received(kind: CompletionKind, len: u32, imm: Option<u32>, bth: &Bth) -> Received {
-    Received { kind, len, imm, src_qp: 0, grh: false, solicited: bth.solicited }
+    Received { kind, len, imm, invalidated: None, src_qp: 0, grh: false, solicited: bth.solicited }
 }
 
 /// All packets but the last of a message are full, and none that follows another is empty.

@@ -21,6 +21,6 @@ pub use attributes::{Attributes, Config, Path, RemoteAccess, State};
 pub use host::{Host, MemoryError, QpEvent};
 pub use queue_pair::{QueuePair, Transmit};
 pub use work::{
-    Completion, CompletionKind, CqId, Payload, PdId, RecvRequest, SendOperation, SendRequest, Sge,
-    SrqId, Status,
+    Bind, Completion, CompletionKind, CqId, Payload, PdId, RecvRequest, SendOperation, SendRequest,
+    Sge, SrqId, Status, Through,
 };

@@ -13,6 +13,10 @@ fn operation(request: &SendRequest, position: Position, len: u64) -> Option<Oper
             let imm = imm.filter(|_| position.ends());
             Operation::Send { position, imm, invalidate: None }
         }
+        SendOperation::SendWithInvalidate { rkey } => {
+            let invalidate = position.ends().then_some(rkey);
+            Operation::Send { position, imm: None, invalidate }
+        }
         SendOperation::Write { addr, rkey, imm } => {
             // Longer ones are refused before.
             let len = u32::try_from(len).unwrap_or(u32::MAX);

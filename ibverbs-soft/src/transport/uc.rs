@@ -103,7 +103,7 @@ impl Uc {
         self.incoming.abandon();
         let status = match fault {
             // The message is dropped, and nobody is told.
-            Fault::NotReady | Fault::Invalid | Fault::RemoteAccess => return,
+            Fault::NotReady | Fault::Invalid | Fault::RemoteAccess | Fault::Invalidation => return,
             Fault::TooLong => Status::LocalLength,
             Fault::LocalProtection => Status::LocalProtection,
         };
@@ -120,6 +120,15 @@ impl Uc {
     ) -> Option<Transmit> {
         if !common.starts_sends() && (common.state != State::SendQueueDrain || self.sent == 0) {
             return None;
+        }
+        while let Some(request) = self.sends.front().filter(|it| it.operation.is_local()) {
+            match common.carry_out(request, host) {
+                Ok(()) => self.sends.finish(common, host),
+                Err(status) => {
+                    self.sends.fail(status, common, host);
+                    return None;
+                }
+            }
         }
         let request = self.sends.front()?;
         let len = request.payload.len();

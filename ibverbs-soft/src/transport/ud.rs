@@ -97,6 +97,7 @@ impl Ud {
             // Not more than a packet and a header.
             len: len as u32,
             imm,
+            invalidated: None,
             src_qp: deth.src_qp,
             grh: true,
             solicited: packet.bth.solicited,

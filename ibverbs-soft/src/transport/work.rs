@@ -1,10 +1,20 @@
 //! Work requests, and what is said when they are done.
 
 use super::attributes::Path;
+use super::RemoteAccess;
 
 /// A protection domain, by its place in the device's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PdId(pub usize);
+
+/// Through which queue pair a peer uses a key: what it belongs to is checked against that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Through {
+    /// The queue pair's protection domain.
+    pub pd: PdId,
+    /// Its number.
+    pub qp_num: u32,
+}
 
 /// A completion queue, by its place in the device's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,13 +59,35 @@ impl Payload {
     }
 }
 
-/// What is to be sent.
+/// What a memory window is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bind {
+    /// The key that the window has.
+    pub old_rkey: u32,
+    /// The key that it gets: all but the lowest 8 bits are the same.
+    pub rkey: u32,
+    /// The local key of the region; nothing to end the binding of a window of type 1.
+    pub region: Option<u32>,
+    /// The address.
+    pub addr: u64,
+    /// The length in bytes.
+    pub len: u64,
+    /// What a peer may do.
+    pub access: RemoteAccess,
+}
+
+/// What is to be sent, or done here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOperation {
     /// A message for a receive of the peer.
     Send {
         /// Immediate data, in host order.
         imm: Option<u32>,
+    },
+    /// A message for a receive of the peer, which withdraws a key of the peer's.
+    SendWithInvalidate {
+        /// The key: that of a window of type 2 which the peer's queue pair has bound.
+        rkey: u32,
     },
     /// Bytes for memory of the peer.
     Write {
@@ -93,6 +125,13 @@ pub enum SendOperation {
         /// What is added.
         add: u64,
     },
+    /// Binds a memory window. Nothing is sent.
+    Bind(Bind),
+    /// Withdraws the key of a window of type 2 that this queue pair has bound. Nothing is sent.
+    LocalInvalidate {
+        /// The key.
+        rkey: u32,
+    },
     /// A datagram.
     Datagram {
         /// Where to.
@@ -104,6 +143,13 @@ pub enum SendOperation {
         /// Immediate data, in host order.
         imm: Option<u32>,
     },
+}
+
+impl SendOperation {
+    /// Whether it is done here, without that anything is sent.
+    pub const fn is_local(&self) -> bool {
+        matches!(self, SendOperation::Bind(_) | SendOperation::LocalInvalidate { .. })
+    }
 }
 
 /// A request of the send queue.
@@ -145,6 +191,8 @@ pub enum Status {
     LocalProtection,
     /// The queue pair had failed before.
     WorkRequestFlushed,
+    /// A window could not be bound, or a key not be withdrawn.
+    WindowBind,
     /// The peer answered what makes no sense.
     BadResponse,
     /// A peer's request could not be carried out in local memory.
@@ -174,6 +222,10 @@ pub enum CompletionKind {
     CompareSwap,
     /// A fetch and add.
     FetchAdd,
+    /// The binding of a memory window.
+    Bind,
+    /// The withdrawal of a key.
+    LocalInvalidate,
     /// A receive of a send.
     Recv,
     /// A receive that an RDMA write with immediate data has taken.

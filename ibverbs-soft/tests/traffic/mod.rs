@@ -5,3 +5,4 @@ mod datagrams;
 mod events;
 mod extended;
 mod shared;
+mod windows;

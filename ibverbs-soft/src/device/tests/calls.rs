@@ -2,9 +2,9 @@
 
 use rustix::io::Errno;
 
-use super::super::limits;
+use super::super::{limits, WindowType};
 use super::*;
-use crate::transport::Status;
+use crate::transport::{Bind, Status};
 
 fn side() -> Side {
     Side::new(&new_device(Loopback::Memory), Service::Rc, 64)
@@ -34,7 +34,23 @@ fn what_is_in_use_is_not_destroyed() {
     assert_eq!(it.device.destroy_qp(qp_num), Err(Errno::INVAL));
     it.device.destroy_srq(srq).unwrap();
     assert_eq!(it.device.destroy_srq(srq), Err(Errno::INVAL));
-    it.close();
+    let [free, bound] = [(); 2].map(|()| it.device.alloc_window(it.pd, WindowType::Two).unwrap());
+    it.bring_to_rts(Some(it.path_to(&it)), it.qp_num);
+    let access = RemoteAccess { read: true, ..RemoteAccess::default() };
+    let (addr, region, rkey) = (it.addr(), Some(it.key), bound + 1);
+    let bind = Bind { old_rkey: bound, rkey, region, addr, len: 8, access };
+    it.post_send(1, SendOperation::Bind(bind), Vec::new());
+    assert_eq!(it.wait().completion.status, Status::Success);
+    assert_eq!(it.device.deregister(it.key), Err(Errno::BUSY));
+    it.device.destroy_qp(it.qp_num).unwrap();
+    it.device.deregister(it.key).unwrap();
+    it.device.destroy_cq(it.cq).unwrap();
+    for key in [free, rkey] {
+        assert_eq!(it.device.dealloc_pd(it.pd), Err(Errno::BUSY));
+        it.device.free_window(key).unwrap();
+        assert_eq!(it.device.free_window(key), Err(Errno::INVAL));
+    }
+    it.device.dealloc_pd(it.pd).unwrap();
     assert_eq!(it.device.dealloc_pd(it.pd), Err(Errno::INVAL));
     assert_eq!(it.device.destroy_cq(it.cq), Err(Errno::INVAL));
     assert_eq!(it.device.deregister(it.key), Err(Errno::INVAL));

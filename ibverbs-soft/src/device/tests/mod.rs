@@ -17,8 +17,13 @@ use crate::transport::{
 };
 use crate::wire::{Psn, Service};
 
-const ALL: Access =
-    Access { local_write: true, remote_write: true, remote_read: true, remote_atomic: true };
+const ALL: Access = Access {
+    local_write: true,
+    remote_write: true,
+    remote_read: true,
+    remote_atomic: true,
+    windows: true,
+};
 const QKEY: u32 = 0x1234_5678;
 const CQ_TOKEN: usize = 41;
 const QP_TOKEN: usize = 42;

@@ -119,7 +119,7 @@ impl Answers {
                 let mut payload = vec![0; len];
                 if len > 0 {
                     let addr = reth.addr.wrapping_add(offset);
-                    host.read_remote(common.config.pd, reth.rkey, addr, &mut payload)?;
+                    host.read_remote(common.config.through(), reth.rkey, addr, &mut payload)?;
                 }
                 let position = position(answer.sent, answer.packets);
                 let aeth = (position != Position::Middle).then_some(aeth);

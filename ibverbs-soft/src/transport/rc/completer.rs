@@ -100,6 +100,7 @@ impl Requester {
     fn done(&mut self, common: &Common, to: u64, host: &mut impl Host) {
         if let Some(send) = self.advance(to) {
             common.complete_send(&send.request, send.len, Status::Success, host);
+            self.complete_local(common, host);
         }
     }
 

@@ -31,7 +31,10 @@ pub(super) struct Send {
     pub(super) request: SendRequest,
     pub(super) len: u64,
     pub(super) first: u64,
+    /// None, of one that is done here.
     pub(super) packets: u64,
+    /// Whether it is one that is done here, and was.
+    carried_out: bool,
 }
 
 impl Send {
@@ -110,10 +113,12 @@ impl Requester {
     pub(super) fn post(&mut self, common: &Common, request: SendRequest) {
         let len = request.payload.len();
         let first = self.tail;
-        let mut send = Send { request, len, first, packets: 1 };
+        let mut send = Send { request, len, first, packets: 1, carried_out: false };
         let atomic =
             send.has_response() && !matches!(send.request.operation, SendOperation::Read { .. });
-        if !atomic && len <= MAX_MESSAGE {
+        if send.request.operation.is_local() {
+            send.packets = 0;
+        } else if !atomic && len <= MAX_MESSAGE {
             send.packets = packets(len, common.mtu());
         }
         self.tail = send.end();
@@ -249,7 +254,7 @@ impl Requester {
         &mut self,
         common: &Common,
         now: Instant,
-        host: &impl Host,
+        host: &mut impl Host,
     ) -> Result<Option<Packet>, Status> {
         if !matches!(common.state, State::ReadyToSend | State::SendQueueDrain) {
             return Ok(None);
@@ -258,11 +263,12 @@ impl Requester {
             return Ok(None);
         }
         self.wait = None;
+        self.carry_out(common, host)?;
         if self.stops_at(common, self.current) && !self.ask_again() {
             return Ok(None);
         }
         let Some(send) = self.sends.get(self.current) else { return Ok(None) };
-        if !self.may_send(common, send) {
+        if send.packets == 0 || !self.may_send(common, send) {
             return Ok(None);
         }
         match self.packet(common, send, host) {
@@ -275,6 +281,50 @@ impl Requester {
                 self.poll_transmit(common, now, host)
             }
         }
+    }
+
+    /// Carries out what comes next and is done here.
+    ///
+    /// # Errors
+    ///
+    /// If the oldest request cannot be carried out.
+    fn carry_out(&mut self, common: &Common, host: &mut impl Host) -> Result<(), Status> {
+        while !self.stops_at(common, self.current) {
+            let Some(send) = self.sends.get_mut(self.current) else { break };
+            if !send.request.operation.is_local() {
+                break;
+            }
+            if !send.carried_out {
+                if send.request.fenced && !self.reads.is_empty() {
+                    break;
+                }
+                if let Err(status) = common.carry_out(&send.request, host) {
+                    if self.current == 0 {
+                        return Err(status);
+                    }
+                    self.broken = Some((send.first, status));
+                    break;
+                }
+                send.carried_out = true;
+            }
+            self.current += 1;
+            self.complete_local(common, host);
+        }
+        Ok(())
+    }
+
+    /// Completes what is done here and was, if all before it is done.
+    pub(super) fn complete_local(&mut self, common: &Common, host: &mut impl Host) {
+        while self.sends.front().is_some_and(|send| send.carried_out) {
+            let Some(send) = self.sends.pop_front() else { break };
+            self.current = self.current.saturating_sub(1);
+            common.complete_send(&send.request, 0, Status::Success, host);
+        }
+    }
+
+    /// Whether the request at this place of the queue is done here.
+    fn is_local(&self, place: usize) -> bool {
+        self.sends.get(place).is_some_and(|send| send.request.operation.is_local())
     }
 
     /// Whether sending does not go on with the request at this place of the queue.
@@ -372,8 +422,10 @@ impl Requester {
         if is_last {
             self.current += 1;
         }
+        // What is done here asks for nothing, and completes after this.
+        let before_local = self.is_local(self.current);
         packet.bth.ack_request = !has_response
-            && ((is_last && (wanted || self.stops_at(common, self.current)))
+            && ((is_last && (wanted || self.stops_at(common, self.current) || before_local))
                 || next - self.asked >= ASK_EVERY);
         if has_response {
             self.reads.push_back(next);

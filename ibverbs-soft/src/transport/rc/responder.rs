@@ -175,10 +175,12 @@ impl Responder {
         if addr % 8 != 0 {
             return Err(Fault::Invalid);
         }
-        let pd = common.config.pd;
+        let through = common.config.through();
         let found = match operation {
-            Operation::CompareSwap(_) => host.compare_swap(pd, rkey, addr, compare, swap_or_add),
-            _ => host.fetch_add(pd, rkey, addr, swap_or_add),
+            Operation::CompareSwap(_) => {
+                host.compare_swap(through, rkey, addr, compare, swap_or_add)
+            }
+            _ => host.fetch_add(through, rkey, addr, swap_or_add),
         };
         let original = found.map_err(|_| Fault::RemoteAccess)?;
         while self.atomics.len() >= usize::from(common.attributes.max_dest_rd_atomic) {
@@ -219,6 +221,10 @@ impl Responder {
             Fault::LocalProtection => {
                 common.fail_receive(Status::LocalProtection, host);
                 (NakCode::RemoteOperationalError, None)
+            }
+            Fault::Invalidation => {
+                common.fail_receive(Status::RemoteInvalidRequest, host);
+                (NakCode::InvalidRequest, None)
             }
         };
         self.refusal = Some(Syndrome::Nak(code));
@@ -324,6 +330,6 @@ fn check_read(common: &Common, reth: Reth, host: &impl Host) -> Result<(), Fault
     if reth.len == 0 {
         return Ok(());
     }
-    host.check_remote(common.config.pd, reth.rkey, reth.addr, reth.len, READ)
+    host.check_remote(common.config.through(), reth.rkey, reth.addr, reth.len, READ)
         .map_err(|_| Fault::RemoteAccess)
 }

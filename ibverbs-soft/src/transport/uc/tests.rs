@@ -1,7 +1,7 @@
 use super::super::{CompletionKind, QpEvent};
 use super::*;
 use crate::sim::fixture::{Fixture, MTU, PSNS};
-use crate::transport::{Payload, SendRequest};
+use crate::transport::{Bind, Payload, SendRequest};
 use crate::wire::{Position, Reth, Service};
 
 const SEND: SendOperation = SendOperation::Send { imm: None };
@@ -280,4 +280,48 @@ fn an_error_flushes_both_queues() {
     fixture.modify(0, State::Error);
     fixture.post(2, SEND, vec![sge]);
     assert_eq!(fixture.ended(0), [(1, flushed), (2, flushed)]);
+}
+
+#[test]
+fn windows_are_bound_and_withdrawn_in_order_and_a_failure_stops_the_sends() {
+    let mut fixture = fixture();
+    let host = &mut fixture.net.nodes[0].host;
+    let key = host.alloc_window();
+    let (addr, region) = fixture.memory[0];
+    let access = crate::transport::RemoteAccess { write: true, read: false, atomic: false };
+    let bind = Bind { old_rkey: key, rkey: key + 1, region: Some(region), addr, len: 9, access };
+    fixture.post(1, SEND, vec![fixture.sge(0, 0, 600)]);
+    fixture.post(2, SendOperation::Bind(bind), vec![]);
+    fixture.post(3, SendOperation::LocalInvalidate { rkey: key + 1 }, vec![]);
+    fixture.post(4, SEND, vec![]);
+    let kinds = |it: &mut Fixture| -> Vec<_> {
+        it.completions(0).iter().map(|it| (it.wr_id, it.status, it.kind)).collect()
+    };
+    let ok = Status::Success;
+    let expected = [
+        (1, ok, CompletionKind::Send),
+        (2, ok, CompletionKind::Bind),
+        (3, ok, CompletionKind::LocalInvalidate),
+        (4, ok, CompletionKind::Send),
+    ];
+    assert_eq!(kinds(&mut fixture), expected);
+    fixture.post(5, SendOperation::LocalInvalidate { rkey: key + 1 }, vec![]);
+    fixture.post(6, SEND, vec![]);
+    let expected = [(5, Status::WindowBind), (6, Status::WorkRequestFlushed)];
+    assert_eq!(fixture.ended(0), expected);
+    assert_eq!(fixture.state(0), State::SendQueueError);
+}
+
+#[test]
+fn a_peer_withdraws_no_keys() {
+    let mut fixture = fixture();
+    fixture.receive(7, vec![]);
+    let operation = Operation::Send { position: Position::Only, imm: None, invalidate: Some(1) };
+    let packet = fixture.packet(PSNS[0], operation, &[]);
+    let path = fixture.net.path(0, 1);
+    let now = fixture.net.now();
+    let (endpoint, host) = fixture.net.endpoint(1, 0);
+    endpoint.qp.handle_packet(now, &path, packet, host);
+    assert!(fixture.completions(1).is_empty());
+    assert_eq!(fixture.state(1), State::ReadyToSend);
 }

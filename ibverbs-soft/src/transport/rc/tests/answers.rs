@@ -46,7 +46,8 @@ fn a_repeated_read_reads_again() {
     let packets = carried_out(&mut bed);
     // Meanwhile memory has changed.
     let (addr, key) = (bed.b().addr, bed.b().key);
-    bed.b().host.write_remote(PD, key, addr, &[0x99; 16]).unwrap();
+    let through = bed.b().qp.config().through();
+    bed.b().host.write_remote(through, key, addr, &[0x99; 16]).unwrap();
     bed.deliver(B, packets[3].clone());
     let answers = bed.sent(B);
     assert_eq!(indices(A, &answers), [3, 4]);

@@ -274,17 +274,6 @@ fn a_receive_whose_memory_cannot_be_written_fails_on_both_sides() {
 }
 
 #[test]
-fn nothing_can_be_invalidated() {
-    let mut bed = Bed::new();
-    let key = bed.b().key;
-    bed.b().recv(1, &[]);
-    let operation = Operation::Send { position: Position::Only, imm: None, invalidate: Some(key) };
-    let packet = bed.forge(B, psn(A, 0), operation, Vec::new());
-    refused(&mut bed, packet, NakCode::InvalidRequest, &[QpEvent::RequestError]);
-    assert_eq!(bed.b().completions(), [(1, FLUSHED)]);
-}
-
-#[test]
 fn what_a_peer_refuses_is_told_of_the_request_that_it_refuses() {
     for (code, status) in [
         (NakCode::InvalidRequest, Status::RemoteInvalidRequest),

@@ -5,6 +5,7 @@ mod errors;
 mod requests;
 mod retries;
 mod states;
+mod windows;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
