@@ -222,24 +222,33 @@ impl OwnedCompletions<'_> {
     fn claim_next(&mut self) -> Option<(u64, NonNull<Table>)> {
         loop {
             let id = self.completions.next()?.wr_id();
-            let found = match self.found.index.find(id) {
-                Some(table) => NonNull::from(table),
-                None => match self.found.find_again(self.registry, id) {
-                    Some(table) => table,
-                    None => continue,
-                },
-            };
-            // SAFETY: the index has the table, and is not changed before the next turn.
-            let table = unsafe { found.as_ref() };
-            // SAFETY: the completion was polled just now, by the one poller of the one queue to which this request
-            // completes.
-            let Some((user, buffer)) = (unsafe { table.claim(id) }) else { continue };
-            // SAFETY: as above; other tables than those of sends, which are one poller's, tell of none.
-            self.found.left.earlier = unsafe { table.earlier(id) };
-            // There is none: nothing to be dropped.
-            std::mem::forget(self.found.left.buffer.replace(buffer));
-            return Some((user, found));
+            // SAFETY: the completion was polled just now.
+            if let Some(claimed) = unsafe { self.claim(id) } {
+                return Some(claimed);
+            }
         }
+    }
+
+    /// Takes note of what the completion of this identifier tells to be done, if its buffer is here.
+    ///
+    /// # Safety
+    ///
+    /// The completion was polled just now.
+    #[inline(always)]
+    unsafe fn claim(&mut self, id: u64) -> Option<(u64, NonNull<Table>)> {
+        let found = match self.found.index.find(id) {
+            Some(table) => NonNull::from(table),
+            None => self.found.find_again(self.registry, id)?,
+        };
+        // SAFETY: the index has the table, and is not changed before the end.
+        let table = unsafe { found.as_ref() };
+        // SAFETY: the completion was polled just now, by the one poller of the one queue to which this request completes.
+        let (user, buffer) = unsafe { table.claim(id) }?;
+        // SAFETY: as above; other tables than those of sends, which are one poller's, tell of none.
+        self.found.left.earlier = unsafe { table.earlier(id) };
+        // There is none: nothing to be dropped.
+        std::mem::forget(self.found.left.buffer.replace(buffer));
+        Some((user, found))
     }
 }
 
@@ -280,8 +289,11 @@ impl Drop for OwnedCompletions<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.completions.is_unread() {
-            // The provider has taken it out, and would not tell of it again.
-            let _ = self.claim_next();
+            // The provider has taken the first out, and would not tell of it again.
+            if let Some(id) = self.completions.next().map(|wc| wc.wr_id()) {
+                // SAFETY: the completion was polled just now.
+                let _ = unsafe { self.claim(id) };
+            }
         }
         if self.found.left.is_any() {
             self.found.give_back();

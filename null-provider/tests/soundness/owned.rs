@@ -596,6 +596,13 @@ fn what_a_poll_does_not_look_at_goes_home() {
         assert!(cq.poll().unwrap().is_some());
         assert_eq!(pool.available(), 40);
     }
+    // The first only, also if that is of a queue pair that is gone.
+    complete(&null, &cq, 12345);
+    post(&mut qp, &pool, [1]);
+    posted(&null).iter().for_each(|id| complete(&null, &cq, *id));
+    assert!(cq.poll().unwrap().is_some());
+    assert_eq!(pool.available(), 39);
+    assert_eq!(poll(&cq), [(1, vec![1])]);
     drop(qp);
 }
 
