@@ -176,7 +176,9 @@ impl Chart {
                 );
             }
             let style = format!("start\" font-weight=\"bold\" fill=\"{colour}");
-            text(svg, right + 10.0, place + 4.0, &style, &series.name);
+            if !series.name.is_empty() {
+                text(svg, right + 10.0, place + 4.0, &style, &series.name);
+            }
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Waiting for something to come, without waiting for ever.
+//!
+//! Whoever waits polls, and does not yield its processor meanwhile: the scheduler may take a thread that yields for one that
+//! has had its turn, and let it wait for a whole slice of time. Under SoftRoCE, whose work needs the same processors, that
+//! doubled the latency.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Result};
 use ibverbs_examples::Peer;
 
-/// How often is looked again at once, which on an adapter takes longer than a usual round trip. Whoever waits longer lets
-/// other threads run, which may be those that it waits for.
+/// After how many polls that found nothing is looked at the clock, which may take longer than a poll.
 const SPINS: u32 = 256;
 /// How often whoever waits looks after its peer.
 const ROUND: Duration = Duration::from_millis(10);
@@ -56,7 +59,7 @@ impl<'p> Watch<'p> {
     pub(crate) fn quiet(&mut self) -> Result<Quiet> {
         // It begins again at twice as many, for only the first ones are different.
         self.spins = self.spins.checked_add(1).unwrap_or(2 * SPINS);
-        if self.spins < SPINS {
+        if !self.spins.is_multiple_of(SPINS) {
             return Ok(Quiet::Still);
         }
         self.look()
@@ -75,11 +78,6 @@ impl<'p> Watch<'p> {
 
     #[cold]
     fn look(&mut self) -> Result<Quiet> {
-        std::thread::yield_now();
-        // Not each time: where a clock is far away, reading it takes longer than what is waited for.
-        if !self.spins.is_multiple_of(SPINS) {
-            return Ok(Quiet::Still);
-        }
         let now = Instant::now();
         if self.spins == SPINS {
             (self.began, self.lost) = (now, LOST);
