@@ -10,6 +10,7 @@ mod host;
 mod link;
 mod loopback;
 mod peers;
+mod perftest;
 mod process;
 mod progress;
 mod rdma_core;
@@ -47,6 +48,8 @@ enum Command {
     Test(test::TestArgs),
     /// Count the instructions of operations, and measure their time, beside C and raw FFI
     Bench(bench::BenchArgs),
+    /// Measure with perftest and with the example `perf`, under a real SoftRoCE kernel
+    Perftest(perftest::PerftestArgs),
     /// Generate the bindings of ibverbs-sys from the pinned rdma-core
     Bindgen(bindgen::BindgenArgs),
 }
@@ -70,6 +73,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Examples(args) => return Ok(examples::run(&args)?.into()),
         Command::Test(args) => return Ok(test::run(&args)?.into()),
         Command::Bench(args) => return Ok(bench::run(&args)?.into()),
+        Command::Perftest(args) => return Ok(perftest::run(&args)?.into()),
         Command::Bindgen(args) => bindgen::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)
