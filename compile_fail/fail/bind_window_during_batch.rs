@@ -1,0 +1,15 @@
+//! A batch has its queue pair for itself: windows are bound before or after it.
+//~ error[E0499]: cannot borrow `*qp` as mutable more than once at a time
+
+use ibverbs::{MemoryWindow, QueuePair, Rc, SharedRegion, WindowType1};
+
+type Window = MemoryWindow<WindowType1>;
+
+fn case(qp: &mut QueuePair<Rc>, window: &mut Window, region: &SharedRegion) -> ibverbs::Result<()> {
+    let batch = qp.start_shared();
+    qp.unbind_window_shared(1, window, region)?;
+    batch.submit()?;
+    Ok(())
+}
+
+fn main() {}

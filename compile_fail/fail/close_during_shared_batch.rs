@@ -1,0 +1,13 @@
+//! A shared batch has its queue pair for itself: it is not destroyed meanwhile.
+//~ error[E0505]: cannot move out of `qp` because it is borrowed
+
+use ibverbs::{QueuePair, Rc};
+
+fn case(mut qp: QueuePair<Rc>) -> ibverbs::Result<()> {
+    let batch = qp.start_shared();
+    qp.close()?;
+    batch.submit()?;
+    Ok(())
+}
+
+fn main() {}

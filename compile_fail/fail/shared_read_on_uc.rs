@@ -1,0 +1,12 @@
+//! An unreliable connection has no reads, in a shared batch either.
+//~ error[E0277]: transport `Uc` has no RDMA read
+
+use ibverbs::{RemoteMemorySlice, SendOp, Shared, SharedSlice};
+
+type Op<'b> = SendOp<'b, ibverbs::Uc, Shared>;
+
+fn case(op: Op<'_>, slice: SharedSlice<'_>, remote: RemoteMemorySlice) {
+    op.read(1, &[slice], remote);
+}
+
+fn main() {}

@@ -1,0 +1,11 @@
+//! A queue pair that cannot receive yet does not send.
+
+use ibverbs::QueuePair;
+
+type Pair = QueuePair<ibverbs::Rc, ibverbs::Rtr>;
+
+fn case(qp: Pair) {
+    let _qp = qp.ready_to_send();
+}
+
+fn main() {}

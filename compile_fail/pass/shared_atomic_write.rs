@@ -1,0 +1,11 @@
+//! The interface of a shared batch has no atomic writes.
+
+use ibverbs::{RemoteMemorySlice, SendOp};
+
+type Op<'b> = SendOp<'b, ibverbs::Rc, ibverbs::Raw>;
+
+fn case(op: Op<'_>, remote: RemoteMemorySlice) {
+    op.atomic_write(1, remote, 2);
+}
+
+fn main() {}

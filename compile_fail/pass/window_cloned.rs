@@ -1,0 +1,9 @@
+//! A window has one owner: it is freed once.
+
+use ibverbs::MemoryWindow;
+
+fn case(window: MemoryWindow) -> [MemoryWindow; 1] {
+    [window]
+}
+
+fn main() {}
