@@ -188,7 +188,7 @@ pub(crate) unsafe extern "C" fn get_cq_event(
     if !state.expect_live(Verb::GetCqEvent, event, Kind::Cq) {
         return fail(libc::EINVAL);
     }
-    let cq = event as *mut ffi::ibv_cq;
+    let cq: *mut ffi::ibv_cq = state.pointer(event);
     // SAFETY: the queue is alive, as was checked above.
     let context = unsafe { (*cq).cq_context };
     // SAFETY: it points to a pointer (ibv_get_cq_event(3)).

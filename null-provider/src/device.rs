@@ -17,7 +17,7 @@ pub(crate) const DEVICES: usize = 2;
 const FIRST_GUID: u64 = 0x0200_00ff_fe00_0001;
 
 /// What `abi_compat` is in a context that lies in a `verbs_context`.
-const ABI_IS_EXTENDED: *mut c_void = usize::MAX as *mut c_void;
+const ABI_IS_EXTENDED: *mut c_void = std::ptr::without_provenance_mut(usize::MAX);
 
 /// The device of this number, with one reference more.
 fn hold(state: &mut State, number: usize) -> *mut ffi::ibv_device {

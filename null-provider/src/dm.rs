@@ -81,7 +81,7 @@ pub(crate) unsafe extern "C" fn reg_dm_mr(
     }
     let memory = Memory::Device { dm: address, offset };
     // A region of it has no address of its own: libibverbs leaves it null.
-    let new = NewMr { verb: Verb::RegDmMr, pd, addr: 0, length, access, memory };
+    let new = NewMr { verb: Verb::RegDmMr, pd, addr: std::ptr::null_mut(), length, access, memory };
     mr::register(&mut state, new, &[address])
 }
 

@@ -1,7 +1,7 @@
 //! Asynchronous events.
 
 use std::collections::VecDeque;
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::io::{pipe, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
 
@@ -14,11 +14,14 @@ use crate::set_errno;
 /// What an asynchronous event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
-    /// The address of a queue pair, completion queue, shared receive queue or work queue.
-    Object(usize),
+    /// A queue pair, completion queue, shared receive queue or work queue. The event points to it, whatever it is.
+    Object(*mut c_void),
     /// The number of a port, or any.
     Number(c_int),
 }
+
+// SAFETY: the pointer is handed out as it came, and never followed.
+unsafe impl Send for Element {}
 
 /// The events of a context.
 pub(crate) struct Events {
@@ -73,7 +76,9 @@ impl Events {
 /// acknowledged. That they never are is a violation.
 pub(crate) fn settle(mut state: Guard, verb: Verb, address: usize) -> Guard {
     for events in state.all_events() {
-        events.queue.retain(|(_, element)| *element != Element::Object(address));
+        events.queue.retain(
+            |(_, element)| !matches!(element, Element::Object(object) if object.addr() == address),
+        );
     }
     let is_acknowledged = |state: &State| !state.unacknowledged.contains(&address);
     let (mut state, acknowledged) = wait_until(state, is_acknowledged);
@@ -118,10 +123,10 @@ pub(crate) unsafe extern "C" fn get_async_event(
     match element {
         Element::Object(object) => {
             if names_object(event_type) {
-                state.unacknowledged.push(object);
+                state.unacknowledged.push(object.addr());
             }
             // All pointers of the union have one size and place.
-            event.element.qp = object as *mut ffi::ibv_qp;
+            event.element.qp = object.cast();
         }
         Element::Number(number) => event.element.port_num = number,
     }

@@ -4,6 +4,7 @@ use std::ffi::{c_int, c_uint, c_void};
 use std::fs::File;
 use std::os::fd::FromRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::ptr;
 
 use ibverbs_sys as ffi;
 
@@ -31,7 +32,6 @@ pub(crate) unsafe extern "C" fn reg_mr_iova2(
 ) -> *mut ffi::ibv_mr {
     let mut state = lock();
     state.call(Verb::RegMr, pd as usize);
-    let addr = addr as usize;
     let memory = Memory::Process;
     register(&mut state, NewMr { verb: Verb::RegMr, pd, addr, length, access, memory }, &[])
 }
@@ -51,7 +51,8 @@ pub(crate) unsafe extern "C" fn reg_dmabuf_mr(
         Err(code) => return null(code),
     };
     let memory = Memory::Dmabuf { file, offset };
-    let (verb, addr, access) = (Verb::RegDmabufMr, iova as usize, access as c_uint);
+    let (verb, addr, access) =
+        (Verb::RegDmabufMr, ptr::without_provenance_mut(iova as usize), access as c_uint);
     register(&mut state, NewMr { verb, pd, addr, length, access, memory }, &[])
 }
 
@@ -72,7 +73,7 @@ fn file(fd: c_int) -> Result<(u64, u64), c_int> {
 pub(crate) struct NewMr {
     pub(crate) verb: Verb,
     pub(crate) pd: *mut ffi::ibv_pd,
-    pub(crate) addr: usize,
+    pub(crate) addr: *mut c_void,
     pub(crate) length: usize,
     pub(crate) access: u32,
     pub(crate) memory: Memory,
@@ -104,7 +105,8 @@ pub(crate) fn register(state: &mut State, new: NewMr, others: &[usize]) -> *mut 
     // On many adapters the two keys are one number: whoever knows one knows the other.
     let key = handle << 8;
     // Only that of memory in the process means something, and libibverbs stores others.
-    let stored = if memory == Memory::Process { addr as *mut c_void } else { std::ptr::null_mut() };
+    let stored = if memory == Memory::Process { addr } else { ptr::null_mut() };
+    let addr = addr.addr();
     let mr = ffi::ibv_mr { context, pd, addr: stored, length, handle, lkey: key, rkey: key };
     state.registrations.push(Registration { addr, length, access, key, memory });
     let block = Block::new(size_of_val(&mr));

@@ -70,8 +70,10 @@ unsafe fn read(state: &mut State, qp: usize, wr: &ffi::ibv_send_wr) -> Option<Re
     let payload = if inline {
         let mut bytes = Vec::new();
         for entry in &entries {
+            // The interface has a number where it means a pointer.
+            let addr = std::ptr::with_exposed_provenance(entry.addr as usize);
             // SAFETY: what is to be sent inline can be read, by the caller's promise.
-            bytes.extend(unsafe { read_inline(entry.addr as *const _, entry.length as usize) });
+            bytes.extend(unsafe { read_inline(addr, entry.length as usize) });
         }
         Payload::Inline(bytes)
     } else {
@@ -120,7 +122,7 @@ fn is_registered(state: &State, pd: usize, entry: &ffi::ibv_sge) -> bool {
             return false;
         }
         // SAFETY: a region is alive there.
-        let mr = unsafe { (address as *const ffi::ibv_mr).read() };
+        let mr = unsafe { state.pointer::<ffi::ibv_mr>(address).read() };
         let within = entry.addr.checked_sub(mr.addr as u64);
         let within = within.and_then(|at| at.checked_add(entry.length.into()));
         mr.lkey == entry.lkey && within.is_some_and(|end| end <= mr.length as u64)

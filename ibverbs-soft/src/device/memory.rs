@@ -313,16 +313,17 @@ mod tests {
     /// Words that are registered for as long as this lives.
     struct Registered {
         memory: Memory,
-        words: Box<[AtomicU64]>,
+        /// Not in a box: that would claim, whenever it is moved, that nobody else has a pointer to them.
+        words: Vec<AtomicU64>,
         key: u32,
     }
 
     fn registered(access: Access) -> Registered {
-        let words: Box<[AtomicU64]> = (0..4).map(|_| AtomicU64::new(0)).collect();
+        let words: Vec<_> = (0..4).map(|_| AtomicU64::new(0)).collect();
         let mut memory = Memory::new();
         let addr = words.as_ptr() as u64;
         let region = Region { pd: PD, addr, len: 32, iova: IOVA, access };
-        // SAFETY: the box lives as long as the table.
+        // SAFETY: the vector lives as long as the table.
         let key = unsafe { memory.insert(region) }.unwrap();
         Registered { memory, words, key }
     }
@@ -435,7 +436,7 @@ mod tests {
         let mut memory = Memory::new();
         let addr = it.words.as_ptr() as u64 + 4;
         let region = Region { pd: PD, addr, len: 16, iova: IOVA, access: ALL };
-        // SAFETY: within the box, which lives longer.
+        // SAFETY: within the vector, which lives longer.
         let key = unsafe { memory.insert(region) }.unwrap();
         assert_eq!(memory.change(THROUGH, key, IOVA, |_| 0), Err(MemoryError));
     }

@@ -128,6 +128,7 @@ fn reads_what_c_wrote() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "Miri knows no network devices")]
 fn names_the_network_device() {
     // Every network namespace has the loopback device, and gives it the index 1.
     let lo = GidEntry { netdev_index: Some(1), ..entry(0, GidType::ROCE_V2, "::1") };

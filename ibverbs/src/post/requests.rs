@@ -324,6 +324,7 @@ mod tests {
     /// What a provider would see.
     fn posted(requests: &mut Requests, places: &Places) -> Vec<(u64, Vec<u8>)> {
         let mut seen = Vec::new();
+        let bytes: *const u8 = requests.bytes.at(0);
         let call = |first: *mut ffi::ibv_send_wr, _: &mut _| {
             let mut next = first;
             while !next.is_null() {
@@ -335,8 +336,9 @@ mod tests {
                 };
                 let entries: Vec<_> = (0..request.num_sge).map(entry).collect();
                 let carried = if request.send_flags & ffi::IBV_SEND_INLINE != 0 {
-                    let (at, len) = (entries[0].addr as *const u8, entries[0].length as usize);
-                    // SAFETY: what is inline can be read.
+                    let offset = entries[0].addr as usize - bytes as usize;
+                    let (at, len) = (bytes.wrapping_add(offset), entries[0].length as usize);
+                    // SAFETY: what is inline is among these bytes, and can be read.
                     unsafe { std::slice::from_raw_parts(at, len) }.to_vec()
                 } else {
                     entries.iter().map(|entry| entry.length as u8 + entry.addr as u8).collect()

@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn what_is_read_writes_the_same_bytes() {
         // Whatever bytes are accepted: no two encodings of one endpoint.
-        for seed in 0..10_000u32 {
+        for seed in 0..if cfg!(miri) { 100 } else { 10_000u32 } {
             let mut bytes = endpoint(None).to_bytes();
             let place = seed as usize % bytes.len();
             bytes[place] ^= (seed / 28) as u8;

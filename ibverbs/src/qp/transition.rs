@@ -158,6 +158,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it reads a file")]
     fn the_page_in_the_docs_is_this_table() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/qp/transitions.md");
         if std::env::var_os("BLESS").is_some() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
+use std::ptr;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -34,7 +35,11 @@ fn raise_on_port(null: &Null, ctx: &Context, number: i32) {
 }
 
 fn of_queue_pair(qp: &QueuePair<Rc>) -> Element {
-    Element::Object(qp.as_raw() as usize)
+    Element::Object(qp.as_raw().cast())
+}
+
+fn nowhere(addr: usize) -> Element {
+    Element::Object(ptr::without_provenance_mut(addr))
 }
 
 fn next(ctx: &Context) -> AsyncEvent {
@@ -92,7 +97,7 @@ fn the_context_value_of_a_queue_pair_comes_with_its_events() {
     for context in [0, 1, u64::MAX] {
         let builder = pd.create_qp::<Rc>(&cq, &cq, 1).unwrap().set_context(context);
         let qp = builder.build().unwrap();
-        let element = Element::Object(qp.as_raw() as usize);
+        let element = Element::Object(qp.as_raw().cast());
         raise(&null, &ctx, EventType::COMM_EST, element);
         let qp_num = qp.qp_num();
         assert_eq!(next(&ctx).source(), EventSource::Qp { qp_num, context });
@@ -102,9 +107,11 @@ fn the_context_value_of_a_queue_pair_comes_with_its_events() {
 #[test]
 fn completion_queues() {
     let null = null();
-    null.configure(|config| config.edit_cq = Some(Box::new(|cq| cq.cq_context = 5 as _)));
+    null.configure(|config| {
+        config.edit_cq = Some(Box::new(|cq| cq.cq_context = ptr::without_provenance_mut(5)))
+    });
     let Parts { ctx, cq, .. } = parts();
-    raise(&null, &ctx, EventType::CQ_ERR, Element::Object(cq.as_raw() as usize));
+    raise(&null, &ctx, EventType::CQ_ERR, Element::Object(cq.as_raw().cast()));
     let event = next(&ctx);
     assert_eq!(event.source(), EventSource::Cq { context: 5 });
     cq.close().unwrap();
@@ -114,15 +121,15 @@ fn completion_queues() {
 fn shared_receive_queues_and_work_queues() {
     let null = null();
     let ctx = open(0);
-    let srq = ffi::ibv_srq { srq_context: 6 as _, ..Default::default() };
+    let srq = ffi::ibv_srq { srq_context: ptr::without_provenance_mut(6), ..Default::default() };
     for event_type in [EventType::SRQ_ERR, EventType::SRQ_LIMIT_REACHED] {
-        raise(&null, &ctx, event_type, Element::Object(&raw const srq as usize));
+        raise(&null, &ctx, event_type, Element::Object((&raw const srq).cast_mut().cast()));
         let event = next(&ctx);
         assert_eq!(event.event_type(), event_type);
         assert_eq!(event.source(), EventSource::Srq { context: 6 });
     }
     let wq = ffi::ibv_wq { wq_num: 7, ..Default::default() };
-    raise(&null, &ctx, EventType::WQ_FATAL, Element::Object(&raw const wq as usize));
+    raise(&null, &ctx, EventType::WQ_FATAL, Element::Object((&raw const wq).cast_mut().cast()));
     assert_eq!(next(&ctx).source(), EventSource::Wq { wq_num: 7 });
 }
 
@@ -161,7 +168,7 @@ fn an_unknown_event_is_not_looked_into_but_acknowledged() {
     let null = null();
     let ctx = open(0);
     for value in [21, 99, i32::MAX as u32, 1 << 31, u32::MAX] {
-        for element in [Element::Number(-1), Element::Object(1), Element::Object(usize::MAX)] {
+        for element in [Element::Number(-1), nowhere(1), nowhere(usize::MAX)] {
             raise(&null, &ctx, EventType(value), element);
             null.take_calls();
             let event = next(&ctx);
@@ -186,10 +193,11 @@ fn an_event_reads_as_a_sentence() {
     );
     let mut sentences = BTreeSet::new();
     for value in 0..=EventType::DEVICE_SPEED_CHANGE.0 {
-        let object = ffi::ibv_qp { qp_context: 3 as _, ..Default::default() };
+        let object =
+            ffi::ibv_qp { qp_context: ptr::without_provenance_mut(3), ..Default::default() };
         let element = match EventType(value) {
             event_type if OF_QUEUE_PAIRS.contains(&event_type) => {
-                Element::Object(&raw const object as usize)
+                Element::Object((&raw const object).cast_mut().cast())
             }
             EventType::CQ_ERR
             | EventType::SRQ_ERR
@@ -338,7 +346,7 @@ fn queues_and_contexts_with_unread_events_are_destroyed() {
     let Parts { ctx, pd, cq } = parts();
     let qp = connected(&pd, &cq);
     raise(&null, &ctx, EventType::QP_FATAL, of_queue_pair(&qp));
-    raise(&null, &ctx, EventType::CQ_ERR, Element::Object(cq.as_raw() as usize));
+    raise(&null, &ctx, EventType::CQ_ERR, Element::Object(cq.as_raw().cast()));
     raise_on_port(&null, &ctx, 1);
     qp.close().unwrap();
     cq.close().unwrap();
@@ -433,7 +441,7 @@ fn queue_pairs_are_destroyed_while_their_events_are_read() {
     for _ in 0..rounds {
         let builder = pd.create_qp::<Rc>(&cq, &cq, 1).unwrap().set_context(9);
         let qp = builder.build().unwrap();
-        raise(&null, &ctx, EventType::QP_FATAL, Element::Object(qp.as_raw() as usize));
+        raise(&null, &ctx, EventType::QP_FATAL, Element::Object(qp.as_raw().cast()));
         drop(qp);
     }
     raise(&null, &ctx, EventType::DEVICE_FATAL, Element::Number(0));

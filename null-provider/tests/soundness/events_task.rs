@@ -103,7 +103,7 @@ fn an_event_that_is_gone_when_it_is_read_is_awaited_no_more() {
     runtime().block_on(async {
         let mut events = ctx.async_events().unwrap();
         let qp = connected(&pd, &cq);
-        let element = Element::Object(qp.as_raw() as usize);
+        let element = Element::Object(qp.as_raw().cast());
         null.raise(ctx.as_raw(), ffi::IBV_EVENT_QP_FATAL, element);
         drop(qp);
         expect_none(&mut events).await;

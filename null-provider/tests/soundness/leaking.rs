@@ -2,7 +2,7 @@
 //! detector must skip them.
 
 use ibverbs::rdmacm::{CmId, EventChannel, Tcp};
-use ibverbs::{AccessFlags, Error, MemoryRegion, Rc, WindowType1, WindowType2};
+use ibverbs::{AccessFlags, Error, MemoryRegion, Rc, RecvRequest, WindowType1, WindowType2};
 use null_provider::{Kind, Verb};
 
 use crate::cm_common::group;
@@ -10,6 +10,7 @@ use crate::cm_groups::{joining, removed};
 use crate::common::{
     activated, bind, complete, connected, null, parts, some_handle, with_windows, Parts,
 };
+use crate::shared;
 
 #[test]
 fn a_queue_pair_that_cannot_be_destroyed_keeps_what_it_refers_to() {
@@ -217,6 +218,61 @@ fn memory_whose_remote_registration_cannot_be_undone_stays_mapped() {
     null.succeed(Verb::DeregMr);
     drop((ctx, pd, cq));
     null.expect_leaked(&[Kind::Mr, Kind::Mr, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+fn a_shared_region_stays_when_its_queue_pair_is_forgotten() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let (mut qp, memory) = (connected(&pd, &cq), shared::region(&pd));
+    shared::send(&mut qp, &memory).unwrap();
+    std::mem::forget(qp);
+    drop((memory, ctx, pd, cq));
+    assert_eq!(null.count(Verb::DeregMr), 0);
+    null.expect_leaked(&[Kind::Mr, Kind::Qp, Kind::Cq, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+fn a_shared_region_stays_when_its_queue_pair_or_shared_queue_cannot_be_destroyed() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let (mut qp, memory) = (connected(&pd, &cq), shared::region(&pd));
+    shared::send(&mut qp, &memory).unwrap();
+    null.fail(Verb::DestroyQp, libc::EIO);
+    drop(memory);
+    // Tried again, by the drop of what failed.
+    assert_eq!(qp.close().unwrap_err().error.os_error(), Some(libc::EIO));
+    drop((ctx, pd, cq));
+    assert_eq!((null.count(Verb::DestroyQp), null.count(Verb::DeregMr)), (2, 0));
+    null.succeed(Verb::DestroyQp);
+    null.expect_leaked(&[Kind::Mr, Kind::Qp, Kind::Cq, Kind::Pd, Kind::Context]);
+
+    let Parts { ctx, pd, .. } = parts();
+    let (srq, memory) = (pd.create_srq(4).build().unwrap(), shared::region(&pd));
+    srq.post_recv_shared([RecvRequest::shared(1, &[memory.slice(..)])]).unwrap();
+    null.fail(Verb::DestroySrq, libc::EIO);
+    drop((memory, srq, ctx, pd));
+    assert_eq!(null.count(Verb::DeregMr), 0);
+    null.succeed(Verb::DestroySrq);
+    null.expect_leaked(&[Kind::Mr, Kind::Srq, Kind::Pd, Kind::Context]);
+}
+
+#[test]
+fn shared_memory_that_cannot_be_deregistered_stays_mapped() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let (mut qp, memory) = (connected(&pd, &cq), shared::region(&pd));
+    shared::send(&mut qp, &memory).unwrap();
+    memory.write_at(0, b"here");
+    // SAFETY: the region is alive.
+    let address = unsafe { (*memory.as_raw()).addr };
+    null.fail(Verb::DeregMr, libc::EIO);
+    drop((memory, qp));
+    null.succeed(Verb::DeregMr);
+    // SAFETY: what cannot be deregistered is leaked, so that it is mapped; nobody writes to it.
+    assert_eq!(unsafe { address.cast::<[u8; 4]>().read() }, *b"here");
+    drop((cq, ctx, pd));
+    null.expect_leaked(&[Kind::Mr, Kind::Pd, Kind::Context]);
 }
 
 #[test]

@@ -188,6 +188,7 @@ fn memory_of_the_program_that_is_none_is_refused() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it opens a file")]
 fn a_dmabuf_is_given_away_after_its_descriptor_was_closed() {
     let null = null();
     let Parts { pd, .. } = parts();
@@ -210,6 +211,7 @@ fn a_dmabuf_is_given_away_after_its_descriptor_was_closed() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it opens a file")]
 fn ranges_of_a_dmabuf_do_not_wrap_around() {
     let null = null();
     let Parts { pd, .. } = parts();
@@ -226,6 +228,7 @@ fn ranges_of_a_dmabuf_do_not_wrap_around() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it opens a file")]
 fn what_is_not_in_the_process_has_fewer_flags() {
     let null = null();
     let Parts { ctx, pd, .. } = parts();
@@ -356,6 +359,7 @@ fn advice_about_much_memory_is_given_in_pieces() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it opens a file")]
 fn advice_about_pinned_memory_does_not_reach_the_provider() {
     let null = null();
     let Parts { ctx, pd, .. } = parts();
