@@ -122,6 +122,17 @@ struct Content {
     bound_by: u64,
 }
 
+impl Content {
+    /// Frees the window, unless that was done before. If it fails, the window is still there.
+    fn free(&mut self) -> Result<()> {
+        let Some(window) = self.window.take() else { return Ok(()) };
+        window.close().map_err(|Failed { resource, error }| {
+            self.window = Some(resource);
+            error
+        })
+    }
+}
+
 impl Slot {
     fn lock(&self) -> MutexGuard<'_, Content> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -216,11 +227,8 @@ impl<K: WindowType> MemoryWindow<K> {
     /// [`Error::Verb`] if the device refuses; one that was unplugged answers `EIO`.
     #[doc(alias = "ibv_dealloc_mw")]
     pub fn close(self) -> Result<(), Failed<Self>> {
-        let mut content = self.slot.lock();
-        let Some(Err(failed)) = content.window.take().map(Handle::close) else { return Ok(()) };
-        content.window = Some(failed.resource);
-        drop(content);
-        Err(Failed { resource: self, error: failed.error })
+        let freed = self.slot.lock().free();
+        freed.map_err(|error| Failed { resource: self, error })
     }
 
     /// The C structure; null if the window was freed with its queue pair.
@@ -273,7 +281,6 @@ impl BoundWindows {
 
     #[cold]
     fn adopt(&mut self, window: &mut MemoryWindow<WindowType2>) -> Result<(), Refusal> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         if self.slots.len() == self.slots.capacity() {
             self.prune();
         }
@@ -281,12 +288,10 @@ impl BoundWindows {
         if content.window.is_none() {
             return Err(Refusal::FreedWindow);
         }
-        if self.number == 0 {
-            self.number = NEXT.fetch_add(1, Ordering::Relaxed);
-        }
-        content.bound_by = self.number;
+        let number = self.number();
+        content.bound_by = number;
         drop(content);
-        window.bound_by = self.number;
+        window.bound_by = number;
         self.slots.push(Arc::downgrade(&window.slot));
         Ok(())
     }
@@ -301,23 +306,44 @@ impl BoundWindows {
         self.slots.dedup_by(|one, other| one.ptr_eq(other));
     }
 
-    /// Frees those that no other queue pair has bound since.
-    pub(crate) fn free(&mut self) {
-        for slot in self.slots.drain(..).filter_map(|slot| slot.upgrade()) {
+    /// Frees those that no other queue pair has bound since. Returns zero, or the failure code of one that could not be
+    /// freed: it may refer to the queue pair, which must not be destroyed then.
+    pub(crate) fn free(&mut self) -> i32 {
+        // Should the queue pair not be destroyed after all, it must not take these for windows that are there.
+        let number = std::mem::take(&mut self.number);
+        let mut failure = 0;
+        for weak in std::mem::take(&mut self.slots) {
+            let Some(slot) = weak.upgrade() else { continue };
             let mut content = slot.lock();
-            if content.bound_by == self.number {
-                content.window = None;
+            if content.bound_by != number {
+                continue;
+            }
+            if let Err(error) = content.free() {
+                failure = error.os_error().unwrap_or(libc::EBUSY);
+                content.bound_by = self.number();
+                self.slots.push(weak);
             }
         }
-        // Should the queue pair not be destroyed after all, it must not take these for windows that are there.
-        self.number = 0;
+        failure
+    }
+
+    /// The queue pair's number, from now on at the latest.
+    fn number(&mut self) -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        if self.number == 0 {
+            self.number = NEXT.fetch_add(1, Ordering::Relaxed);
+        }
+        self.number
     }
 }
 
 impl<K: WindowType> Drop for MemoryWindow<K> {
     fn drop(&mut self) {
         // Before the slot goes: its queue pair, which may be going as well, has to wait for this.
-        self.slot.lock().window = None;
+        if self.slot.lock().free().is_err() {
+            // It is leaked, but its queue pair, to which it may refer, still finds it.
+            std::mem::forget(self.slot.clone());
+        }
     }
 }
 

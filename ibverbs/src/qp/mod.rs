@@ -105,7 +105,10 @@ impl Destroy for QpInner {
 
     unsafe fn destroy(&mut self) -> i32 {
         self.detach_all();
-        self.windows.free();
+        let failure = self.windows.free();
+        if failure != 0 {
+            return failure;
+        }
         // SAFETY: the queue pair came from `ibv_create_qp_ex`, and is destroyed once as the caller promises.
         unsafe { ffi::ibv_destroy_qp(self.raw.as_ptr()) }
     }
@@ -228,7 +231,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
     /// # Errors
     ///
     /// - [`Error::PollInProgress`] if a poll of one of its completion queues is open.
-    /// - [`Error::Verb`] if the device refuses; one that was unplugged answers `EIO`.
+    /// - [`Error::Verb`] if the device refuses, or does not free a window that the queue pair has bound; one that was
+    ///   unplugged answers `EIO`.
     #[doc(alias = "ibv_destroy_qp")]
     pub fn close(self) -> Result<(), Failed<Self>> {
         self.core.close().map_err(|failed| failed.map(QueuePair::new))

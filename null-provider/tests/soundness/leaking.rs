@@ -108,6 +108,39 @@ fn memory_to_which_a_window_is_bound_stays_mapped() {
 }
 
 #[test]
+fn a_queue_pair_is_not_destroyed_while_a_window_may_refer_to_it() {
+    let null = null();
+    let Parts { ctx, pd, cq } = parts();
+    let region = pd.allocate(8, AccessFlags::LOCAL_WRITE | AccessFlags::MW_BIND).unwrap();
+    let [mut one, mut two] = [(); 2].map(|()| pd.alloc_window::<WindowType2>().unwrap());
+    let mut qp = with_windows(&pd, &cq);
+    bind(&mut qp, &mut one, &region);
+    bind(&mut qp, &mut two, &region);
+    null.fail(Verb::DeallocMw, libc::EIO);
+    let failed = qp.close().unwrap_err();
+    assert_eq!(failed.error.os_error(), Some(libc::EIO));
+    // It is as it was, with its windows, of which one goes and is tried again.
+    qp = failed.resource;
+    bind(&mut qp, &mut one, &region);
+    drop(one);
+    assert_eq!((null.count(Verb::DestroyQp), null.live(Kind::Mw)), (0, 2));
+    null.succeed(Verb::DeallocMw);
+    qp.close().unwrap();
+    assert_eq!((null.live(Kind::Qp), null.live(Kind::Mw)), (0, 0));
+
+    let mut qp = with_windows(&pd, &cq);
+    let mut window = pd.alloc_window::<WindowType2>().unwrap();
+    bind(&mut qp, &mut window, &region);
+    null.fail(Verb::DeallocMw, libc::EIO);
+    null.take_calls();
+    drop((window, qp, region));
+    assert_eq!(null.count(Verb::DestroyQp), 0);
+    null.succeed(Verb::DeallocMw);
+    drop((two, cq, pd, ctx));
+    null.expect_leaked(&[Kind::Mw, Kind::Qp, Kind::Mr, Kind::Cq, Kind::Pd, Kind::Context]);
+}
+
+#[test]
 fn an_address_handle_that_cannot_be_destroyed_keeps_its_domain_and_is_not_tried_again() {
     let null = null();
     let Parts { ctx, pd, cq } = parts();
