@@ -1,6 +1,6 @@
 //! How tests and benchmarks tell the provider what to do, and ask it what happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::c_int;
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -45,6 +45,9 @@ pub struct Config {
     pub complete_receives: bool,
     /// How many receives a call takes. All, if `None`.
     pub recv_limit: Option<PostLimit>,
+    /// Whether nobody says that work is done: what is posted to a queue pair or a shared receive queue is in flight until
+    /// that is destroyed or reset, and to deregister memory of it is a violation.
+    pub keeps_work: bool,
     /// How many sends a call of `ibv_post_send` takes. All, if `None`.
     pub send_limit: Option<PostLimit>,
     /// What `ibv_is_fork_initialized` says.
@@ -124,6 +127,10 @@ pub(crate) struct State {
     pub(crate) advised: Vec<Advised>,
     pub(crate) paths: Vec<Path>,
     pub(crate) requests: Vec<Request>,
+    /// The work that is kept: a queue, and the local key of memory that was posted to it.
+    pub(crate) in_flight: Vec<(usize, u32)>,
+    /// What could not be destroyed, and is still there.
+    pub(crate) refused: BTreeSet<usize>,
     pub(crate) srd: Vec<ffi::efadv_qp_init_attr>,
     /// What queue pairs were modified with: mask and attributes.
     pub(crate) modified: Vec<(u32, ffi::ibv_qp_attr)>,
@@ -257,6 +264,8 @@ impl Controls {
         state.advised.clear();
         state.paths.clear();
         state.requests.clear();
+        state.in_flight.clear();
+        state.refused.clear();
         state.srd.clear();
         state.modified.clear();
         state.unacknowledged.clear();
@@ -309,6 +318,26 @@ impl Controls {
         let objects = state.objects.iter();
         let objects = objects.filter(|(&address, _)| !state.is_of_librdmacm(address));
         objects.map(|(_, object)| object.data.kind()).collect()
+    }
+
+    /// The kinds of the objects that are alive without a reason, if the program has none any more: neither could they not be
+    /// destroyed, nor does an object that could not refer to them. A region has a reason if its domain has one: it may
+    /// be memory that the objects of that domain reach.
+    pub fn leaked_without_reason(&self) -> Vec<Kind> {
+        let state = lock();
+        let mut reasons = state.refused.clone();
+        let mut open: Vec<usize> = reasons.iter().copied().collect();
+        while let Some(address) = open.pop() {
+            let Some(object) = state.objects.get(&address) else { continue };
+            open.extend(object.refers_to.iter().filter(|&&other| reasons.insert(other)));
+        }
+        let has_reason = |(address, object): &(&usize, &Object)| {
+            reasons.contains(*address)
+                || object.data.kind() == Kind::Mr
+                    && object.refers_to.iter().any(|other| reasons.contains(other))
+        };
+        let without = state.objects.iter().filter(|object| !has_reason(object));
+        without.map(|(_, object)| object.data.kind()).collect()
     }
 
     /// The calls that reached the provider since the last [`reset`](Self::reset) or `take_calls`.

@@ -124,10 +124,16 @@ pub(crate) unsafe extern "C" fn dereg_mr(mr: *mut ffi::ibv_mr) -> c_int {
     // As SoftRoCE does.
     if state.windows().any(|mw| mw.bound_to.is_some_and(|(region, _)| region == address)) {
         state.call(Verb::DeregMr, address);
+        state.refused.insert(address);
         return libc::EINVAL;
     }
     if let Err(code) = state.may_destroy(Verb::DeregMr, address, Kind::Mr) {
         return code;
+    }
+    // SAFETY: the region is alive, as was checked above.
+    let key = unsafe { (*mr).lkey };
+    if state.in_flight.iter().any(|&(_, lkey)| lkey == key) {
+        state.violation("DeregMr: the memory is posted, and its queue is there".to_owned());
     }
     state.remove(address);
     0

@@ -7,7 +7,7 @@ use ibverbs_sys as ffi;
 
 use crate::controls::{lock, State};
 use crate::null;
-use crate::objects::{Block, Data, MwData};
+use crate::objects::{Block, Data, MwData, Object};
 use crate::record::{Completion, Kind, Operation, Payload, Request, Verb};
 
 pub(crate) unsafe extern "C" fn alloc_mw(
@@ -42,6 +42,13 @@ pub(crate) unsafe extern "C" fn dealloc_mw(mw: *mut ffi::ibv_mw) -> c_int {
     let mut state = lock();
     let address = mw as usize;
     if let Err(code) = state.may_destroy(Verb::DeallocMw, address, Kind::Mw) {
+        // A queue pair that may have bound it cannot be destroyed either.
+        let pd = state.mw(address).map(|data| data.pd);
+        let is_user = |(_, object): &(&usize, &Object)| {
+            object.data.kind() == Kind::Qp && object.refers_to.iter().any(|&to| Some(to) == pd)
+        };
+        let users: Vec<_> = state.objects.iter().filter(is_user).map(|(&user, _)| user).collect();
+        state.refused.extend(users);
         return code;
     }
     state.remove(address);

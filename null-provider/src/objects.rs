@@ -12,7 +12,7 @@ use crate::channel::{Channel, CqEvents};
 use crate::cm::{EventChannel, IdData, Reported};
 use crate::controls::{DataPath, State};
 use crate::event::Events;
-use crate::record::{Completion, Kind, Request, Verb};
+use crate::record::{Completion, Kind, Payload, Request, Verb};
 
 /// Zeroed memory of an object that C code sees. It may be shorter than the structure it stands for.
 pub(crate) struct Block {
@@ -260,7 +260,10 @@ impl State {
         if !self.expect_live(verb, address, kind) {
             return Err(libc::EINVAL);
         }
-        self.failure(verb)?;
+        if let Err(code) = self.failure(verb) {
+            self.refused.insert(address);
+            return Err(code);
+        }
         if self.is_of_librdmacm(address) {
             self.violation(format!("{verb:?}: the {kind:?} belongs to librdmacm"));
             return Err(libc::EPERM);
@@ -294,6 +297,20 @@ impl State {
     /// Frees an object.
     pub(crate) fn remove(&mut self, address: usize) {
         self.objects.remove(&address);
+        self.refused.remove(&address);
+        self.forget_work(address);
+    }
+
+    /// Takes note that memory with this local key was posted to a queue, if work is kept.
+    pub(crate) fn keep_work(&mut self, queue: usize, payload: &Payload) {
+        if let (true, Payload::Scatter(list)) = (self.config.keeps_work, payload) {
+            self.in_flight.extend(list.iter().map(|&(_, _, lkey)| (queue, lkey)));
+        }
+    }
+
+    /// Nothing of what was posted to a queue is in flight any more.
+    pub(crate) fn forget_work(&mut self, queue: usize) {
+        self.in_flight.retain(|&(found, _)| found != queue);
     }
 
     /// The number of the device of a context, and its data path.

@@ -224,6 +224,7 @@ pub(crate) unsafe extern "C" fn destroy_qp(qp: *mut ffi::ibv_qp) -> c_int {
         return code;
     }
     if state.qp(address).is_some_and(|qp| !qp.groups.is_empty()) {
+        state.refused.insert(address);
         return libc::EBUSY;
     }
     if state.windows().any(|mw| mw.bound_to.is_some_and(|(_, qp)| qp == address)) {
@@ -278,7 +279,7 @@ pub(crate) unsafe extern "C" fn modify_qp(
         if state.config.is_efa && !matches!(from, ffi::IBV_QPS_RESET | ffi::IBV_QPS_INIT) {
             state.violation("ModifyQp: EFA corrupts its queues by a reset".to_owned());
         }
-        drop(clean(state, Verb::ModifyQp, address));
+        clean(state, Verb::ModifyQp, address).forget_work(address);
     }
     // SAFETY: the queue pair is alive; that nobody else accesses the field is what libibverbs relies on
     // as well, which stores the state here without a lock.

@@ -37,6 +37,7 @@ unsafe fn collect(first: *mut ffi::ibv_recv_wr) -> Vec<(*mut ffi::ibv_recv_wr, R
 /// A queue that takes receives.
 struct Queue {
     verb: Verb,
+    address: usize,
     max_sge: usize,
     /// The number of the queue pair; zero for a shared queue.
     qp_num: u32,
@@ -55,7 +56,7 @@ unsafe fn take(
     wr: *mut ffi::ibv_recv_wr,
     bad_wr: *mut *mut ffi::ibv_recv_wr,
 ) -> c_int {
-    let Queue { verb, max_sge, qp_num, completes_to } = *queue;
+    let Queue { verb, address, max_sge, qp_num, completes_to } = *queue;
     let limit = state.config.recv_limit;
     // SAFETY: the caller's promise.
     for (place, (wr, mut request)) in unsafe { collect(wr) }.into_iter().enumerate() {
@@ -70,6 +71,7 @@ unsafe fn take(
             state.violation(format!("{verb:?}: it has more scatter entries than was granted"));
         }
         request.qp_num = qp_num;
+        state.keep_work(address, &request.payload);
         if let Some(cq) = completes_to {
             let (wr_id, opcode) = (request.wr_id, ffi::IBV_WC_RECV);
             let completion = Completion { wr_id, qp_num, opcode, ..Completion::default() };
@@ -93,7 +95,8 @@ pub(crate) unsafe extern "C" fn post_recv(
     }
     let Some(data) = state.qp(address) else { return libc::EINVAL };
     let completes_to = data.complete_receives.then_some(data.recv_cq);
-    let queue = Queue { verb, max_sge: data.max_recv_sge, qp_num: data.qp_num, completes_to };
+    let queue =
+        Queue { verb, address, max_sge: data.max_recv_sge, qp_num: data.qp_num, completes_to };
     // SAFETY: as ibv_post_recv(3) demands.
     unsafe { take(&mut state, &queue, wr, bad_wr) }
 }
@@ -115,7 +118,7 @@ pub(crate) unsafe extern "C" fn post_srq_recv(
         state.violation("PostSrqRecv: the queue has no memory".to_owned());
         return libc::EINVAL;
     }
-    let queue = Queue { verb, max_sge, qp_num: 0, completes_to: None };
+    let queue = Queue { verb, address, max_sge, qp_num: 0, completes_to: None };
     // SAFETY: as ibv_post_srq_recv(3) demands, which is the same.
     unsafe { take(&mut state, &queue, wr, bad_wr) }
 }

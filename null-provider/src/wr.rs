@@ -78,6 +78,7 @@ pub(crate) fn carry_out(state: &mut State, qp: usize, requests: Vec<Request>) {
     }
     for request in &requests {
         mw::execute(state, request.operation, qp);
+        state.keep_work(qp, &request.payload);
     }
     state.requests.extend(requests);
 }
