@@ -98,7 +98,7 @@ fn no_identifier_is_used_twice() {
     let null = null();
     let Parts { pd, cq, pool, .. } = &parts();
     let mut ids = HashSet::new();
-    for round in 0..50 {
+    for round in 0..if cfg!(miri) { 4 } else { 50 } {
         let mut qp = connected(pd, cq);
         for user in 0..3 {
             post(&mut qp, pool, [user]);
@@ -368,7 +368,7 @@ fn memory_outlives_the_queue_that_has_it() {
         }
     }
     assert_eq!(orders.len(), 24);
-    for order in orders {
+    for order in orders.into_iter().step_by(if cfg!(miri) { 5 } else { 1 }) {
         let Parts { ctx, pd, cq, pool } = parts();
         let mut qp = connected(&pd, &cq);
         post(&mut qp, &pool, [1, 2]);
@@ -570,7 +570,7 @@ fn a_queue_in_which_nothing_is_signaled_does_not_fill_up_for_good() {
     let Parts { pd, cq, pool, .. } = parts();
     let builder = pd.create_owned_qp::<Rc>(&cq, &cq, 1).unwrap();
     let mut qp = again(builder.set_max_send_wr(8).build().unwrap());
-    for n in 0..100 {
+    for n in 0..if cfg!(miri) { 12 } else { 100 } {
         let mut batch = qp.start_send();
         batch.op().unsignaled().send(n, take(&pool, 1), 1);
         batch.submit().unwrap();
@@ -636,7 +636,7 @@ fn a_batch_that_is_forgotten_is_taken_back_by_the_next() {
     let Parts { pd, cq, pool, .. } = parts();
     let builder = pd.create_owned_qp::<Rc>(&cq, &cq, 1).unwrap();
     let mut qp = again(builder.set_max_send_wr(4).build().unwrap());
-    for n in 0..50 {
+    for n in 0..if cfg!(miri) { 6 } else { 50 } {
         let mut batch = qp.start_send();
         (0..3).for_each(|_| batch.op().send(n, take(&pool, 1), 1));
         forget(batch);
