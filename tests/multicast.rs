@@ -8,8 +8,8 @@ use ibverbs::{
     RecvRequest, Ud,
 };
 use ibverbs_tests::{
-    activated, assert_silent, eventually, post_recv, prepare, submit, wait_one, Ability, Bed, Mem,
-    Prepared, Side, GRH, PORT, QKEY,
+    activated, assert_silent, eventually, hear, post_recv, prepare, role, submit, tell, wait_one,
+    Ability, Bed, Mem, PeerProcess, Prepared, Side, GRH, PORT, QKEY,
 };
 
 /// The number of the queue pair that stands for all of a group.
@@ -24,18 +24,24 @@ struct Group {
 }
 
 impl Group {
+    /// One that no other test has, nor other processes: a group is that of all who share the network.
     fn join(from: GidEntry) -> Group {
         static LAST: AtomicU8 = AtomicU8::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        Group::numbered(from, std::process::id() as u16, number)
+    }
+
+    fn numbered(from: GidEntry, process: u16, number: u8) -> Group {
+        let [high, low] = process.to_be_bytes();
         match from.gid().to_ipv4_mapped() {
             Some(local) => {
-                let group = Ipv4Addr::new(239, 7, 0, number);
+                let group = Ipv4Addr::new(239, high, low, number);
                 let member = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
                 member.join_multicast_v4(&group, &local).unwrap();
                 Group { gid: group.into(), from, _member: member }
             }
             None => {
-                let group = Ipv6Addr::new(0xff0e, 0, 0, 0, 0, 0, 7, number.into());
+                let group = Ipv6Addr::new(0xff0e, 0, 0, 0, 0, 7, process, number.into());
                 let member = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).unwrap();
                 let device = from.netdev_index().expect("a network device");
                 member.join_multicast_v6(&group, device).unwrap();
@@ -82,15 +88,23 @@ impl Receiver {
         post_recv(&mut self.side.qp, [RecvRequest::new(1, &[self.mem.slice(..)])]).unwrap();
     }
 
-    /// Waits for what was sent to the group, with this text.
+    /// Waits for what was sent to the group, with this text, by the device itself.
     #[track_caller]
     fn assert_got(&self, group: &Group, src_qp: u32, text: &[u8]) {
+        let sender = self.assert_got_from_any(group, src_qp, text);
+        assert_eq!(sender, group.from.gid());
+    }
+
+    /// Waits for what was sent to the group, with this text, and returns where it came from.
+    #[track_caller]
+    fn assert_got_from_any(&self, group: &Group, src_qp: u32, text: &[u8]) -> Gid {
         let received = wait_one(&self.side.recv_cq, 1);
         assert_eq!((received.ok, received.len as usize), (Ok(()), GRH + text.len()));
         assert_eq!((received.sender.src_qp, received.sender.has_grh), (src_qp, true));
         assert_eq!(self.mem.read(GRH..GRH + text.len()), text);
         let grh = Grh::from_bytes(&self.mem.read(..GRH)).unwrap();
-        assert_eq!((grh.sgid(), grh.dgid()), (group.from.gid(), group.gid));
+        assert_eq!(grh.dgid(), group.gid);
+        grh.sgid()
     }
 
     #[track_caller]
@@ -298,4 +312,42 @@ fn a_member_that_is_dropped_within_a_poll_goes_with_its_end() {
         recv_cq.close().unwrap();
         send_cq.close().unwrap();
     }
+}
+
+#[test]
+fn members_in_another_process_receive_as_well() {
+    const TEST: &str = "members_in_another_process_receive_as_well";
+    // Not one that another test takes.
+    const GROUP: u8 = 200;
+    let Some(bed) = Bed::with([Ability::Multicast]) else { return };
+    let process = role().map_or(std::process::id() as u16, |process| process.parse().unwrap());
+    let group = Group::numbered(bed.gid(), process, GROUP);
+    let mut here = Receiver::attached(&bed, &group);
+    here.post();
+    if role().is_some() {
+        tell("ready");
+        // From the other process; then from this one.
+        let number: u32 = hear().parse().unwrap();
+        here.assert_got_from_any(&group, number, b"from there");
+        here.post();
+        tell(&here.side.qp.qp_num().to_string());
+        assert_eq!(hear(), "posted");
+        let ah = group.way(&bed);
+        send(&mut here.side, &ah, QKEY, b"from here");
+        here.assert_got(&group, here.side.qp.qp_num(), b"from here");
+        here.assert_got_nothing();
+        return tell("done");
+    }
+    let mut peer = PeerProcess::start(TEST, &process.to_string());
+    assert_eq!(peer.hear(), "ready");
+    let number = here.side.qp.qp_num();
+    peer.tell(&number.to_string());
+    send(&mut here.side, &group.way(&bed), QKEY, b"from there");
+    here.assert_got(&group, number, b"from there");
+    here.post();
+    peer.tell("posted");
+    let number: u32 = peer.hear().parse().unwrap();
+    here.assert_got_from_any(&group, number, b"from here");
+    assert_eq!(peer.hear(), "done");
+    here.assert_got_nothing();
 }

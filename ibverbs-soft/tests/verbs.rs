@@ -116,7 +116,8 @@ fn the_device_tells_its_limits_in_structures_of_every_length() {
     // SAFETY: the text ends with a zero.
     let version = unsafe { CStr::from_ptr(attr.fw_ver.as_ptr()) };
     assert_eq!(version.to_str().unwrap(), env!("CARGO_PKG_VERSION"));
-    assert_eq!((attr.max_mw, attr.max_mcast_grp), (16_384, 0));
+    assert_eq!((attr.max_mw, attr.max_mcast_grp), (16_384, 128));
+    assert_eq!((attr.max_mcast_qp_attach, attr.max_total_mcast_qp_attach), (256, 128 * 256));
 
     let mut ex: ffi::ibv_device_attr_ex = zeroed();
     assert_eq!(verb!(ibv_query_device_ex(bed.context, std::ptr::null(), &mut ex)), 0);
@@ -315,6 +316,37 @@ fn completion_fields_that_are_not_there_are_refused() {
     assert_eq!(verb!(ibv_modify_cq(cq.raw, &mut attr)), libc::EOPNOTSUPP);
 }
 
+fn gid(address: &str) -> ffi::ibv_gid {
+    ffi::ibv_gid { raw: address.parse::<std::net::Ipv6Addr>().unwrap().octets() }
+}
+
+#[test]
+fn groups_are_for_datagrams_and_for_addresses_of_groups() {
+    let bed = Bed::new();
+    let cq = bed.cq(4);
+    let datagrams = Qp::new(&bed, &cq, ffi::IBV_QPT_UD);
+    let attach = |qp: &Qp, address: &str, lid| {
+        let gid = gid(address);
+        [verb!(ibv_attach_mcast(qp.raw, &gid, lid)), verb!(ibv_detach_mcast(qp.raw, &gid, lid))]
+    };
+    let group = "::ffff:239.7.3.1";
+    for qp_type in [ffi::IBV_QPT_RC, ffi::IBV_QPT_UC] {
+        assert_eq!(attach(&Qp::new(&bed, &cq, qp_type), group, 0), [libc::EINVAL; 2]);
+    }
+    for address in ["::", "::1", "fe80::1", "::ffff:127.0.0.1", "::ffff:255.255.255.255"] {
+        assert_eq!(attach(&datagrams, address, 0), [libc::EINVAL; 2], "{address}");
+    }
+    // In any state, and with any local identifier, which groups of Ethernet do not have.
+    assert_eq!(attach(&datagrams, group, 0xc001), [0; 2]);
+    let datagrams = datagrams.connect(0);
+    assert_eq!(attach(&datagrams, group, 0), [0; 2]);
+    let group = gid(group);
+    assert_eq!(verb!(ibv_attach_mcast(datagrams.raw, &group, 0)), 0);
+    assert_eq!(verb!(ibv_destroy_qp(datagrams.raw)), libc::EBUSY);
+    assert_eq!(verb!(ibv_detach_mcast(datagrams.raw, &group, 0)), 0);
+    assert_eq!(verb!(ibv_detach_mcast(datagrams.raw, &group, 0)), libc::EINVAL);
+}
+
 #[test]
 fn addresses_that_lead_nowhere_are_refused() {
     let bed = Bed::new();
@@ -332,12 +364,16 @@ fn addresses_that_lead_nowhere_are_refused() {
     };
     assert_eq!(to("2001:db8::1"), libc::EINVAL);
     assert_eq!(to("::ffff:0.0.0.0"), libc::EINVAL);
-    assert_eq!(to("::ffff:239.1.2.3"), libc::EOPNOTSUPP);
+    assert_eq!(to("::ffff:255.255.255.255"), libc::EOPNOTSUPP);
+    assert_eq!(to("ff0e::1"), libc::EINVAL, "a group of IPv6, from an address of IPv4");
     assert_eq!(to("::ffff:192.0.2.1"), libc::ENETUNREACH, "from a loopback address");
     let mut way = bed.way();
     let mut same = way;
     same.grh.dgid.raw = *b"\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\0\0\x63";
-    let handles = [&mut way, &mut same].map(|way| created(verb!(ibv_create_ah(bed.pd, way))));
+    let mut group = way;
+    group.grh.dgid = gid("::ffff:239.1.2.3");
+    let handles =
+        [&mut way, &mut same, &mut group].map(|way| created(verb!(ibv_create_ah(bed.pd, way))));
     for handle in handles {
         assert_eq!(verb!(ibv_destroy_ah(handle)), 0);
     }

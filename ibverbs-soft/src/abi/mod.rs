@@ -11,6 +11,7 @@ mod cq;
 mod device;
 mod event;
 mod lock;
+mod mcast;
 mod modify;
 mod mr;
 mod mw;
@@ -81,6 +82,8 @@ static VERBS: ffi::Verbs = ffi::Verbs {
     ibv_query_qp: Some(modify::query_qp),
     ibv_query_qp_data_in_order: Some(qp::query_qp_data_in_order),
     ibv_destroy_qp: Some(qp::destroy_qp),
+    ibv_attach_mcast: Some(mcast::attach_mcast),
+    ibv_detach_mcast: Some(mcast::detach_mcast),
     ibv_create_ah: Some(ah::create_ah),
     ibv_init_ah_from_wc: Some(ah::init_ah_from_wc),
     ibv_create_ah_from_wc: Some(ah::create_ah_from_wc),

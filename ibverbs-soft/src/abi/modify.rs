@@ -7,6 +7,7 @@ use ibverbs_sys::transitions::rule;
 use rustix::io::Errno;
 
 use super::code;
+use super::context::Shared;
 use super::object::{locked, object};
 use super::port::{mtu_bytes, mtu_number, PKEY, PORT};
 use super::qp::Qp;
@@ -81,7 +82,7 @@ impl Change {
 
 fn modify(qp: &Qp, change: &Change) -> Result<()> {
     // The kernel is asked for a route here, since the device is locked below.
-    let path = change.has(ffi::IBV_QP_AV).then(|| resolve(&qp.domain.shared, &change.attr.ah_attr));
+    let path = change.has(ffi::IBV_QP_AV).then(|| peer(&qp.domain.shared, &change.attr.ah_attr));
     qp.device().modify_qp(qp.number, &mut |state, attributes| {
         let to = next_state(qp, state, change)?;
         check_values(change, qp.device().mtu())?;
@@ -94,6 +95,15 @@ fn modify(qp: &Qp, change: &Change) -> Result<()> {
     })?;
     store(change, &mut locked(&qp.stored));
     Ok(())
+}
+
+/// The path to the peer of a connection, which is no multicast group.
+fn peer(shared: &Shared, attr: &ffi::ibv_ah_attr) -> Result<Path> {
+    let path = resolve(shared, attr)?;
+    if path.dest.is_multicast() {
+        return Err(Errno::INVAL);
+    }
+    Ok(path)
 }
 
 /// The state that is gone to, if there is such a transition from this one, with these attributes.

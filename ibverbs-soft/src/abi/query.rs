@@ -54,6 +54,9 @@ fn attr(shared: &Shared) -> Result<ffi::ibv_device_attr> {
         max_res_rd_atom: c_int::from(limits::MAX_RD_ATOMIC) * limits::MAX_QP as c_int,
         // The processor's atomic operations are those of the peers, too.
         atomic_cap: ffi::IBV_ATOMIC_GLOB,
+        max_mcast_grp: limits::MAX_MCAST_GRP as c_int,
+        max_mcast_qp_attach: limits::MAX_MCAST_QP_ATTACH as c_int,
+        max_total_mcast_qp_attach: (limits::MAX_MCAST_GRP * limits::MAX_MCAST_QP_ATTACH) as c_int,
         max_ah: limits::MAX_AH as c_int,
         max_srq: limits::MAX_SRQ as c_int,
         max_srq_wr: limits::MAX_SRQ_WR as c_int,

@@ -50,14 +50,14 @@ pub(super) fn address(gid: &[u8; 16]) -> IpAddr {
 }
 
 fn check_route(source: IpAddr, dest: IpAddr) -> Result<()> {
-    // There are no multicast groups.
-    if is_multicast(dest) {
+    if dest == Ipv4Addr::BROADCAST {
         return Err(Errno::OPNOTSUPP);
     }
     if dest.is_unspecified() || dest.is_ipv4() != source.is_ipv4() {
         return Err(Errno::INVAL);
     }
-    if dest == source {
+    // What goes to a group leaves through the interface of the source, wherever the routes lead.
+    if dest == source || dest.is_multicast() {
         return Ok(());
     }
     // The link-local address is made of the GUID: no interface has it.
@@ -80,11 +80,4 @@ fn unreachable(source: IpAddr, error: &io::Error) -> Errno {
 
 fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.segments()[0] & 0xffc0 == 0xfe80)
-}
-
-fn is_multicast(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_multicast() || address == Ipv4Addr::BROADCAST,
-        IpAddr::V6(address) => address.is_multicast(),
-    }
 }

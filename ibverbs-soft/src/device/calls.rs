@@ -1,5 +1,7 @@
 //! What can be asked of an open device.
 
+use std::net::IpAddr;
+
 use rustix::io::Errno;
 
 use super::memory::Region;
@@ -148,7 +150,17 @@ impl Device {
         self.lock()?.create_qp(config, owner)
     }
 
-    /// Completions of the queue pair are taken out of its queues.
+    /// Attaches a queue pair to a multicast group; once more is as once.
+    pub(crate) fn attach(&self, qp_num: u32, group: IpAddr) -> Result<()> {
+        self.lock()?.attach(qp_num, group)
+    }
+
+    /// Detaches a queue pair from a multicast group; `EINVAL` if it is not attached.
+    pub(crate) fn detach(&self, qp_num: u32, group: IpAddr) -> Result<()> {
+        self.lock()?.detach(qp_num, group)
+    }
+
+    /// Completions of the queue pair are taken out of its queues. `EBUSY` while it is attached to a multicast group.
     pub(crate) fn destroy_qp(&self, qp_num: u32) -> Result<()> {
         self.lock()?.destroy_qp(qp_num)
     }

@@ -76,6 +76,9 @@ pub(crate) mod limits {
     pub(crate) const MAX_AH: u32 = 1 << 16;
     pub(crate) const MAX_SRQ: u32 = 16_384;
     pub(crate) const MAX_SRQ_WR: u32 = 16_384;
+    /// Each takes a descriptor.
+    pub(crate) const MAX_MCAST_GRP: u32 = 128;
+    pub(crate) const MAX_MCAST_QP_ATTACH: u32 = 256;
     pub(crate) const MAX_RD_ATOMIC: u8 = 16;
     pub(crate) const COMP_VECTORS: u32 = 2;
 }

@@ -79,7 +79,8 @@ impl Device {
         let (addr, interface) = (socket.addr(), socket.interface());
         let fd = Arc::clone(socket.fd());
         let wake = Arc::new(Wake::new()?);
-        let engine = Arc::new(Mutex::new(Engine::new(socket, link_local(index), loopback, wake)));
+        let engine = Engine::new(socket, link_local(index), loopback, wake)?;
+        let engine = Arc::new(Mutex::new(engine));
         let name = format!("ibverbs-soft{index}");
         let thread = EngineThread::start(Arc::clone(&engine), name)?;
         fork::remember_socket(index, Some(&fd));

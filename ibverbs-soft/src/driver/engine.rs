@@ -1,18 +1,21 @@
 //! Queue pairs, and how packets get to and from them.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::io;
 use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::groups::{Groups, MULTICAST_QPN};
 use super::socket::{Datagram, BATCH};
 use super::{Dropped, Socket, Wake};
 use crate::device::{Numbered, Owner, Parts, Result};
 use crate::options::Loopback;
 use crate::transport::{Config, CqId, Path, QueuePair};
-use crate::wire::{Bth, Packet};
+use crate::wire::{Bth, Packet, Service};
 
 /// How many packets a call moves at most; the engine moves the rest.
 const PACKETS_PER_CALL: usize = 256;
@@ -63,6 +66,7 @@ pub(crate) struct Engine {
     pub(crate) parts: Parts,
     qps: Numbered<Slot, 24, 14>,
     socket: Socket,
+    groups: Groups,
     /// An address that only the device itself can send to.
     link_local: IpAddr,
     loopback: Loopback,
@@ -99,11 +103,12 @@ impl Engine {
         link_local: Ipv6Addr,
         loopback: Loopback,
         wake: Arc<Wake>,
-    ) -> Engine {
-        Engine {
+    ) -> io::Result<Engine> {
+        Ok(Engine {
             parts: Parts::new(),
             qps: Numbered::new(),
             socket,
+            groups: Groups::new()?,
             link_local: link_local.into(),
             loopback,
             timers: BTreeSet::new(),
@@ -121,7 +126,7 @@ impl Engine {
             #[cfg(test)]
             turns: 0,
             wake,
-        }
+        })
     }
 
     pub(crate) fn dropped(&self) -> Dropped {
@@ -132,6 +137,11 @@ impl Engine {
         &self.socket
     }
 
+    /// A descriptor that can be read when a packet for a multicast group is there.
+    pub(crate) fn group_packets(&self) -> &Arc<OwnedFd> {
+        self.groups.readable()
+    }
+
     pub(crate) fn wake(&self) -> &Arc<Wake> {
         &self.wake
     }
@@ -139,7 +149,7 @@ impl Engine {
     /// Makes a queue pair, with a number of its own.
     pub(crate) fn create_qp(&mut self, config: Config, owner: Owner) -> Result<u32> {
         // 0 and 1 are the special queue pairs of management, and all ones is for multicast.
-        let is_reserved = |number| number <= 1 || number == 0xff_ffff;
+        let is_reserved = |number| number <= 1 || number == MULTICAST_QPN;
         self.parts.check_qp(&config)?;
         let make = |qp_num| Slot {
             qp: QueuePair::new(Config { qp_num, ..config }),
@@ -152,8 +162,22 @@ impl Engine {
         Ok(qp_num)
     }
 
-    /// Ends a queue pair, when it has sent the acknowledgements that it owes.
+    /// Attaches a queue pair to a multicast group; once more is as once.
+    pub(crate) fn attach(&mut self, qp_num: u32, group: IpAddr) -> Result<()> {
+        self.qp(qp_num)?;
+        self.groups.attach(qp_num, group, &self.socket)
+    }
+
+    /// Detaches a queue pair from a multicast group; `EINVAL` if it is not attached.
+    pub(crate) fn detach(&mut self, qp_num: u32, group: IpAddr) -> Result<()> {
+        self.groups.detach(qp_num, group)
+    }
+
+    /// Ends a queue pair, when it has sent the acknowledgements that it owes; `EBUSY` while it is attached to a multicast group.
     pub(crate) fn destroy_qp(&mut self, qp_num: u32) -> Result<()> {
+        if self.groups.has(qp_num) {
+            return Err(Errno::BUSY);
+        }
         self.qp(qp_num)?.hasten_acks();
         self.parts.tick();
         self.move_packets_of(qp_num);
@@ -213,10 +237,7 @@ impl Engine {
     /// If the socket is full.
     fn transmit(&mut self, now: Instant, budget: &mut usize) -> Result<()> {
         self.flush()?;
-        let own = match self.loopback {
-            Loopback::Memory => self.socket.addr(),
-            Loopback::Wire => self.link_local,
-        };
+        let ways = self.ways();
         while *budget > 0 {
             let Some(qp_num) = self.ready.pop_front() else { break };
             let Some(slot) = self.qps.get_mut(qp_num) else { continue };
@@ -226,8 +247,11 @@ impl Engine {
             while turn > 0 {
                 let Some(transmit) = slot.qp.poll_transmit(now, &mut self.parts) else { break };
                 turn -= 1;
-                let dest = transmit.path.dest;
-                if dest == own || dest == self.link_local {
+                let (stays, leaves) = ways.of(&transmit.path);
+                if stays && leaves {
+                    self.looped.push_back((transmit.path, transmit.packet.clone()));
+                }
+                if !leaves {
                     self.looped.push_back((transmit.path, transmit.packet));
                 } else if let Some(datagram) = Datagram::new(transmit) {
                     self.outgoing.push_back(datagram);
@@ -245,6 +269,11 @@ impl Engine {
             }
         }
         self.flush()
+    }
+
+    fn ways(&self) -> Ways {
+        let own = (self.loopback == Loopback::Memory).then(|| self.socket.addr());
+        Ways { own, link_local: self.link_local }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -300,7 +329,10 @@ impl Engine {
 
     /// Reads the socket, and lets queue pairs have their packets. Returns how many datagrams there were.
     fn receive(&mut self, now: Instant) -> usize {
-        let count = self.socket.receive(&mut self.incoming, &mut self.dropped);
+        let mut count = self.socket.receive(&mut self.incoming, &mut self.dropped);
+        if !self.groups.is_empty() {
+            count += self.receive_of_groups();
+        }
         while let Some((path, packet)) = self.incoming.pop_front() {
             let Some(qp_num) = self.dispatch(now, &path, packet) else { continue };
             if let Some(slot) = self.qps.get_mut(qp_num).filter(|slot| !slot.owes) {
@@ -311,9 +343,45 @@ impl Engine {
         count
     }
 
-    /// Gives a packet to the queue pair that it is for; returns which that is.
+    /// Reads the sockets of the multicast groups, and returns how many datagrams there were. What this device has sent is there, too:
+    /// it is left out if it was delivered in memory.
+    fn receive_of_groups(&mut self) -> usize {
+        let before = self.incoming.len();
+        let Engine { groups, socket, incoming, dropped, .. } = self;
+        let count = groups.receive(socket, incoming, dropped);
+        if let Some(own) = self.ways().own {
+            let mut place = 0;
+            self.incoming.retain(|(path, _)| {
+                place += 1;
+                place <= before || path.source != own
+            });
+        }
+        count
+    }
+
+    /// Gives a packet to all that are attached to the group that it was sent to.
+    fn dispatch_to_group(&mut self, now: Instant, path: &Path, packet: &Packet) {
+        let group = path.dest;
+        for place in 0..self.groups.size(group) {
+            let Some(qp_num) = self.groups.member(group, place) else { continue };
+            if let Some(slot) = self.qps.get_mut(qp_num) {
+                slot.qp.handle_packet(now, path, packet.clone(), &mut self.parts);
+            }
+        }
+    }
+
+    /// Gives a packet to the queue pair that it is for; returns which that is. One for a group is for several, which have nothing to
+    /// answer.
     fn dispatch(&mut self, now: Instant, path: &Path, packet: Packet) -> Option<u32> {
         let Bth { dest_qp, service, .. } = packet.bth;
+        if dest_qp == MULTICAST_QPN && path.dest.is_multicast() && service == Service::Ud {
+            self.dispatch_to_group(now, path, &packet);
+            return None;
+        }
+        if path.dest.is_multicast() {
+            self.dropped.unknown_qp += 1;
+            return None;
+        }
         let slot = self.qps.get_mut(dest_qp);
         let Some(slot) = slot.filter(|slot| slot.qp.config().service == service) else {
             self.dropped.unknown_qp += 1;
@@ -459,6 +527,27 @@ impl Engine {
     pub(crate) fn stop(&mut self) {
         self.stops = true;
         self.wake_up();
+    }
+}
+
+/// Which packets need the wire.
+#[derive(Clone, Copy, Debug)]
+struct Ways {
+    /// The device's address, if what is sent there stays in memory.
+    own: Option<IpAddr>,
+    /// An address that only the device itself can send to, and be sent to from.
+    link_local: IpAddr,
+}
+
+impl Ways {
+    /// Whether a packet is handed over in memory, and whether it is sent: one to a multicast group may be both.
+    fn of(self, path: &Path) -> (bool, bool) {
+        let is_local = path.source == self.link_local || path.dest == self.link_local;
+        if path.dest.is_multicast() {
+            return (is_local || self.own.is_some(), !is_local);
+        }
+        let stays = is_local || self.own == Some(path.dest);
+        (stays, !stays)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod control;
 mod engine;
+mod groups;
 mod interface;
 mod socket;
 mod thread;

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -62,38 +62,26 @@ impl Socket {
     ///
     /// `EADDRINUSE` if another device is there, or `EADDRNOTAVAIL` if there is no such address.
     pub(crate) fn bind(addr: IpAddr) -> io::Result<Socket> {
-        let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: no memory is involved.
-        let fd = check(unsafe { libc::socket(family, kind, 0) })?;
-        // SAFETY: a new descriptor, which nobody else has.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let fd = new_socket(addr)?;
         let interface = interface::find(fd.as_fd(), addr)?;
-        let socket_addr = SocketAddr::new(addr, UDP_PORT, interface.index);
-        // SAFETY: the address is as long as is said.
-        check(unsafe { libc::bind(fd.as_raw_fd(), socket_addr.as_ptr(), socket_addr.len()) })?;
-        for (forced, option) in
-            [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)]
-        {
-            // Beyond the limit of the system only with privileges; up to it for everybody.
-            if set(&fd, libc::SOL_SOCKET, forced, BUFFER).is_err() {
-                set(&fd, libc::SOL_SOCKET, option, BUFFER)?;
-            }
-        }
+        bind(&fd, addr, interface)?;
+        enlarge(&fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF)?;
+        enlarge(&fd, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)?;
+        tell_fields(&fd, addr)?;
         let hop_limit = i32::from(HOP_LIMIT);
+        let index = interface.index as libc::c_int;
         if addr.is_ipv4() {
-            set(&fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)?;
-            set(&fd, libc::IPPROTO_IP, libc::IP_TTL, hop_limit)?;
-            set(&fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
-            set(&fd, libc::IPPROTO_IP, libc::IP_RECVTTL, 1)?;
+            let ip = libc::IPPROTO_IP;
+            set(&fd, ip, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)?;
+            set(&fd, ip, libc::IP_TTL, hop_limit)?;
+            set(&fd, ip, libc::IP_MULTICAST_TTL, hop_limit)?;
+            set_to(&fd, ip, libc::IP_MULTICAST_IF, &of_interface(None, index))?;
         } else {
             let ipv6 = libc::IPPROTO_IPV6;
             set(&fd, ipv6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)?;
             set(&fd, ipv6, libc::IPV6_UNICAST_HOPS, hop_limit)?;
-            set(&fd, ipv6, libc::IPV6_RECVTCLASS, 1)?;
-            set(&fd, ipv6, libc::IPV6_RECVHOPLIMIT, 1)?;
-            // The kernel's SoftRoCE sends without checksums, as the CRC is there.
-            set(&fd, libc::IPPROTO_UDP, libc::UDP_NO_CHECK6_RX, 1)?;
+            set(&fd, ipv6, libc::IPV6_MULTICAST_HOPS, hop_limit)?;
+            set(&fd, ipv6, libc::IPV6_MULTICAST_IF, index)?;
         }
         let buffers = vec![[0; MAX_PACKET]; BATCH].into_boxed_slice();
         let buffers = buffers.try_into().map_err(|_| io::ErrorKind::OutOfMemory)?;
@@ -180,56 +168,118 @@ impl Socket {
         to: &mut VecDeque<(Path, Packet)>,
         dropped: &mut Dropped,
     ) -> usize {
+        let (fd, buffers) = (self.fd.as_fd(), &mut self.buffers);
         let count = match self.batch {
-            1 => self.receive_batch::<1>(to, dropped),
-            _ => self.receive_batch::<BATCH>(to, dropped),
+            1 => receive_batch::<1>(fd, self.addr, buffers, to, dropped),
+            _ => receive_batch::<BATCH>(fd, self.addr, buffers, to, dropped),
         };
         self.batch = if count > self.batch / 2 { BATCH } else { 1 };
         count
     }
 
-    fn receive_batch<const N: usize>(
+    /// Takes packets off the socket of a group, in the same way.
+    pub(crate) fn receive_from(
         &mut self,
+        listener: &Listener,
         to: &mut VecDeque<(Path, Packet)>,
         dropped: &mut Dropped,
     ) -> usize {
-        let mut names = [SocketAddr::NONE; N];
-        let mut controls = [Control::new(); N];
-        let mut pieces = [const { MaybeUninit::<libc::iovec>::uninit() }; N];
-        let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; N];
-        for (i, buffer) in self.buffers.iter_mut().take(N).enumerate() {
-            let base = buffer.as_mut_ptr().cast();
-            let piece = pieces[i].write(libc::iovec { iov_base: base, iov_len: buffer.len() });
-            let pieces = std::slice::from_mut(piece);
-            messages[i].write(message(&mut names[i], pieces, &mut controls[i], Control::SIZE));
-        }
-        // SAFETY: all `N` messages were written above, as `N` is not more than there are buffers. They point to the arrays and the
-        // buffers, which outlive the call and are as long as is said; any bytes are valid in what the kernel writes.
-        let count = unsafe {
-            libc::recvmmsg(
-                self.fd.as_raw_fd(),
-                messages.as_mut_ptr().cast(),
-                N as libc::c_uint,
-                libc::MSG_DONTWAIT,
-                std::ptr::null_mut(),
-            )
-        };
-        // Nothing there, a signal, or an error that the network has reported: none of them stays.
-        let count = usize::try_from(count).unwrap_or(0);
-        for (i, message) in messages.iter().take(count).enumerate() {
-            // SAFETY: written above, and updated by the kernel.
-            let message = unsafe { message.assume_init_ref() };
-            let bytes = self.buffers[i].get(..message.msg_len as usize).unwrap_or(&[]);
-            let path = names[i].get().map(|(source, port)| {
-                let fields = controls[i].fields(message.msg_hdr.msg_controllen);
-                let Fields { traffic_class, hop_limit } = fields;
-                let dest = self.addr;
-                (Path { source, dest, traffic_class, hop_limit, flow_label: 0 }, port)
-            });
-            to.extend(path.and_then(|(path, port)| packet(bytes, path, port, dropped)));
-        }
-        count
+        let Listener { fd, group } = listener;
+        receive_batch::<BATCH>(fd.as_fd(), *group, &mut self.buffers, to, dropped)
     }
+}
+
+/// A socket that hears what is sent to a multicast group through one interface. There can be any number for each group.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    fd: OwnedFd,
+    group: IpAddr,
+}
+
+impl Listener {
+    /// Joins a group.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub(crate) fn join(group: IpAddr, interface: Interface) -> io::Result<Listener> {
+        let fd = new_socket(group)?;
+        set(&fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+        bind(&fd, group, interface)?;
+        enlarge(&fd, libc::SO_RCVBUFFORCE, libc::SO_RCVBUF)?;
+        tell_fields(&fd, group)?;
+        let index = interface.index;
+        match group {
+            IpAddr::V4(group) => {
+                let ip = libc::IPPROTO_IP;
+                // Only what comes through this interface, whatever others have joined.
+                set(&fd, ip, libc::IP_MULTICAST_ALL, 0)?;
+                let membership = of_interface(Some(group), index as libc::c_int);
+                set_to(&fd, ip, libc::IP_ADD_MEMBERSHIP, &membership)?;
+            }
+            IpAddr::V6(group) => {
+                let ipv6 = libc::IPPROTO_IPV6;
+                set(&fd, ipv6, libc::IPV6_MULTICAST_ALL, 0)?;
+                let membership = libc::ipv6_mreq {
+                    ipv6mr_multiaddr: libc::in6_addr { s6_addr: group.octets() },
+                    ipv6mr_interface: index,
+                };
+                set_to(&fd, ipv6, libc::IPV6_ADD_MEMBERSHIP, &membership)?;
+            }
+        }
+        Ok(Listener { fd, group })
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Takes packets off a socket at which datagrams for `dest` arrive.
+fn receive_batch<const N: usize>(
+    fd: BorrowedFd<'_>,
+    dest: IpAddr,
+    buffers: &mut [[u8; MAX_PACKET]; BATCH],
+    to: &mut VecDeque<(Path, Packet)>,
+    dropped: &mut Dropped,
+) -> usize {
+    let mut names = [SocketAddr::NONE; N];
+    let mut controls = [Control::new(); N];
+    let mut pieces = [const { MaybeUninit::<libc::iovec>::uninit() }; N];
+    let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; N];
+    for (i, buffer) in buffers.iter_mut().take(N).enumerate() {
+        let base = buffer.as_mut_ptr().cast();
+        let piece = pieces[i].write(libc::iovec { iov_base: base, iov_len: buffer.len() });
+        let pieces = std::slice::from_mut(piece);
+        messages[i].write(message(&mut names[i], pieces, &mut controls[i], Control::SIZE));
+    }
+    // SAFETY: all `N` messages were written above, as `N` is not more than there are buffers. They point to the arrays and the
+    // buffers, which outlive the call and are as long as is said; any bytes are valid in what the kernel writes.
+    let count = unsafe {
+        libc::recvmmsg(
+            fd.as_raw_fd(),
+            messages.as_mut_ptr().cast(),
+            N as libc::c_uint,
+            libc::MSG_DONTWAIT,
+            std::ptr::null_mut(),
+        )
+    };
+    // Nothing there, a signal, or an error that the network has reported: none of them stays.
+    let count = usize::try_from(count).unwrap_or(0);
+    for (i, message) in messages.iter().take(count).enumerate() {
+        // SAFETY: written above, and updated by the kernel.
+        let message = unsafe { message.assume_init_ref() };
+        let bytes = buffers[i].get(..message.msg_len as usize).unwrap_or(&[]);
+        let path = names[i].get().map(|(source, port)| {
+            let fields = controls[i].fields(message.msg_hdr.msg_controllen);
+            let Fields { traffic_class, hop_limit } = fields;
+            (Path { source, dest, traffic_class, hop_limit, flow_label: 0 }, port)
+        });
+        to.extend(path.and_then(|(path, port)| packet(bytes, path, port, dropped)));
+    }
+    count
 }
 
 /// The packet in a datagram, if there is one and its CRC is right.
@@ -280,13 +330,63 @@ fn check(answer: libc::c_int) -> io::Result<libc::c_int> {
     Ok(answer)
 }
 
+/// A new socket for addresses of this kind.
+fn new_socket(addr: IpAddr) -> io::Result<OwnedFd> {
+    let family = if addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no memory is involved.
+    let fd = check(unsafe { libc::socket(family, kind, 0) })?;
+    // SAFETY: a new descriptor, which nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Binds a socket to the port of RoCEv2.
+fn bind(fd: &OwnedFd, addr: IpAddr, interface: Interface) -> io::Result<()> {
+    let addr = SocketAddr::new(addr, UDP_PORT, interface.index);
+    // SAFETY: the address is as long as is said.
+    check(unsafe { libc::bind(fd.as_raw_fd(), addr.as_ptr(), addr.len()) }).map(|_| ())
+}
+
+/// Enlarges a buffer of a socket: beyond the limit of the system only with privileges, up to it for everybody.
+fn enlarge(fd: &OwnedFd, forced: i32, option: i32) -> io::Result<()> {
+    if set(fd, libc::SOL_SOCKET, forced, BUFFER).is_err() {
+        set(fd, libc::SOL_SOCKET, option, BUFFER)?;
+    }
+    Ok(())
+}
+
+/// Lets the kernel tell with each datagram what its IP header says.
+fn tell_fields(fd: &OwnedFd, addr: IpAddr) -> io::Result<()> {
+    if addr.is_ipv4() {
+        set(fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
+        return set(fd, libc::IPPROTO_IP, libc::IP_RECVTTL, 1);
+    }
+    set(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+    set(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 1)?;
+    // The kernel's SoftRoCE sends without checksums, as the CRC is there.
+    set(fd, libc::IPPROTO_UDP, libc::UDP_NO_CHECK6_RX, 1)
+}
+
 /// Sets an option that is a number.
 fn set(fd: &OwnedFd, level: i32, option: i32, value: libc::c_int) -> io::Result<()> {
-    let len = size_of_val(&value) as libc::socklen_t;
+    set_to(fd, level, option, &value)
+}
+
+/// Sets an option.
+fn set_to<T: Copy>(fd: &OwnedFd, level: i32, option: i32, value: &T) -> io::Result<()> {
+    let len = size_of_val(value) as libc::socklen_t;
+    let value = (&raw const *value).cast();
     // SAFETY: the value is as long as is said.
-    let answer =
-        unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, (&raw const value).cast(), len) };
-    check(answer).map(|_| ())
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, option, value, len) }).map(|_| ())
+}
+
+/// A group, or none, and the interface with this index.
+fn of_interface(group: Option<Ipv4Addr>, index: libc::c_int) -> libc::ip_mreqn {
+    libc::ip_mreqn {
+        imr_multiaddr: libc::in_addr { s_addr: group.map_or(0, |group| u32::from(group).to_be()) },
+        imr_address: libc::in_addr { s_addr: 0 },
+        imr_ifindex: index,
+    }
 }
 
 /// An address with a port, as the kernel has it.
@@ -321,8 +421,9 @@ impl SocketAddr {
                 it.0.sin6_family = libc::AF_INET6 as libc::sa_family_t;
                 it.0.sin6_port = port.to_be();
                 it.0.sin6_addr.s6_addr = addr.octets();
-                // Link-local addresses.
-                if addr.segments()[0] & 0xffc0 == 0xfe80 {
+                // Link-local addresses, and groups that do not leave the link or the interface.
+                let first = addr.segments()[0];
+                if first & 0xffc0 == 0xfe80 || matches!(first & 0xff0f, 0xff01 | 0xff02) {
                     it.0.sin6_scope_id = interface;
                 }
             }

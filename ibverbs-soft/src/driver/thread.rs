@@ -63,9 +63,10 @@ fn run(engine: &Mutex<Engine>) {
     // Timers are kept to the microsecond, not to the usual 50: the shortest waiting times of RC are not longer.
     // SAFETY: it is about this thread, and takes a number of nanoseconds.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000 as libc::c_ulong) };
-    let (wake, socket) = {
+    let (wake, socket, groups) = {
         let engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
-        (Arc::clone(engine.wake()), Arc::clone(engine.socket().fd()))
+        let (socket, groups) = (engine.socket().fd(), engine.group_packets());
+        (Arc::clone(engine.wake()), Arc::clone(socket), Arc::clone(groups))
     };
     loop {
         let turn = engine.lock().unwrap_or_else(PoisonError::into_inner).turn();
@@ -76,7 +77,7 @@ fn run(engine: &Mutex<Engine>) {
             continue;
         }
         let time = time.map(timespec);
-        let mut fds = [PollFd::new(&wake.0, PollFlags::IN), PollFd::new(&*socket, PollFlags::IN)];
+        let mut fds = [&wake.0, &*socket, &*groups].map(|fd| PollFd::new(fd, PollFlags::IN));
         let fds = if listens { &mut fds[..] } else { &mut fds[..1] };
         // It fails if there is no memory: then it was as if it had waited.
         let _ = poll(fds, time.as_ref());

@@ -2,11 +2,12 @@
 
 mod calls;
 mod forks;
+mod groups;
 mod packets;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Access, AsyncQueue, Channel, CqOwner, Device, Entry, Owner, Result};
@@ -195,6 +196,14 @@ fn send(wr_id: u64, operation: SendOperation, sges: Vec<Sge>) -> SendRequest {
 
 fn new_device(loopback: Loopback) -> Arc<Device> {
     Arc::new(Device::of_its_own(0, None, loopback))
+}
+
+/// The device at the only address of IPv6 that every machine has, and that tests take one after the other.
+fn device_of_ipv6(loopback: Loopback) -> (MutexGuard<'static, ()>, Arc<Device>) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let addr = Ipv6Addr::LOCALHOST.into();
+    (turn, Arc::new(Device::of_its_own(14, Some(addr), loopback)))
 }
 
 /// Connected queue pairs: of two devices, or of one with itself.

@@ -92,8 +92,7 @@ fn datagrams_arrive_with_the_fields_of_their_ip_header() {
 
 #[test]
 fn devices_of_ipv6_reach_themselves_over_the_wire() {
-    let addr = "::1".parse().unwrap();
-    let device = Arc::new(Device::of_its_own(14, Some(addr), Loopback::Wire));
+    let (_turn, device) = device_of_ipv6(Loopback::Wire);
     let [one, other] = connected(Service::Rc, [&device, &device]);
     other.post_recv(1, vec![other.sge(0, 4000)]);
     one.store(3999, 7);

@@ -1,0 +1,137 @@
+//! Multicast groups: who is attached, and the sockets that hear what is sent to them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::event::epoll;
+use rustix::io::Errno;
+
+use super::socket::{Listener, Socket};
+use super::Dropped;
+use crate::device::{limits, Result};
+use crate::transport::Path;
+use crate::wire::Packet;
+
+/// The number of the queue pair that stands for all that are attached to a group.
+pub(crate) const MULTICAST_QPN: u32 = 0xff_ffff;
+
+/// The groups of a device.
+#[derive(Debug)]
+pub(super) struct Groups {
+    groups: BTreeMap<IpAddr, Group>,
+    /// Readable when a listener is.
+    readable: Arc<OwnedFd>,
+}
+
+#[derive(Debug)]
+struct Group {
+    /// What is attached to it.
+    members: Vec<u32>,
+    /// None if nobody else can send to the group: the device has no address of its kind.
+    listener: Option<Listener>,
+}
+
+impl Groups {
+    pub(super) fn new() -> io::Result<Groups> {
+        let readable = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+        Ok(Groups { groups: BTreeMap::new(), readable })
+    }
+
+    /// A descriptor that can be read when a packet for a group is there.
+    pub(super) fn readable(&self) -> &Arc<OwnedFd> {
+        &self.readable
+    }
+
+    /// Attaches a queue pair; once more is as once.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` if there are as many as there can be, `EINVAL` for a group of IPv4 if the device has an address of IPv6, and what
+    /// the kernel says to a socket that is to listen.
+    pub(super) fn attach(&mut self, qp_num: u32, group: IpAddr, socket: &Socket) -> Result<()> {
+        let members = self.groups.get(&group).map_or(&[][..], |group| &group.members);
+        if members.contains(&qp_num) {
+            return Ok(());
+        }
+        let is_full = members.len() >= limits::MAX_MCAST_QP_ATTACH as usize
+            || members.is_empty() && self.groups.len() >= limits::MAX_MCAST_GRP as usize;
+        if is_full {
+            return Err(Errno::NOMEM);
+        }
+        if members.is_empty() {
+            let listener = self.listen(group, socket)?;
+            self.groups.insert(group, Group { members: Vec::new(), listener });
+        }
+        if let Some(group) = self.groups.get_mut(&group) {
+            group.members.push(qp_num);
+        }
+        Ok(())
+    }
+
+    fn listen(&self, group: IpAddr, socket: &Socket) -> Result<Option<Listener>> {
+        match (group.is_ipv4(), socket.addr().is_ipv4()) {
+            (true, false) => return Err(Errno::INVAL),
+            // The device's only address of IPv6 is one that nobody else reaches.
+            (false, true) => return Ok(None),
+            _ => {}
+        }
+        let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        let listener = Listener::join(group, socket.interface()).map_err(errno)?;
+        let data = epoll::EventData::new_u64(0);
+        epoll::add(&self.readable, listener.as_fd(), data, epoll::EventFlags::IN)?;
+        Ok(Some(listener))
+    }
+
+    /// Detaches a queue pair.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if it is not attached.
+    pub(super) fn detach(&mut self, qp_num: u32, group: IpAddr) -> Result<()> {
+        let it = self.groups.get_mut(&group).ok_or(Errno::INVAL)?;
+        let place = it.members.iter().position(|member| *member == qp_num).ok_or(Errno::INVAL)?;
+        it.members.remove(place);
+        if !it.members.is_empty() {
+            return Ok(());
+        }
+        if let Some(Group { listener: Some(listener), .. }) = self.groups.remove(&group) {
+            // Closing it would not do while a child of the process has a copy.
+            epoll::delete(&self.readable, listener.as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// Whether a queue pair is attached to any group.
+    pub(super) fn has(&self, qp_num: u32) -> bool {
+        self.groups.values().any(|group| group.members.contains(&qp_num))
+    }
+
+    /// How many are attached to a group.
+    pub(super) fn size(&self, group: IpAddr) -> usize {
+        self.groups.get(&group).map_or(0, |group| group.members.len())
+    }
+
+    /// What is attached to a group, by its place.
+    pub(super) fn member(&self, group: IpAddr, place: usize) -> Option<u32> {
+        self.groups.get(&group)?.members.get(place).copied()
+    }
+
+    /// Takes packets for groups off their sockets, and returns how many datagrams there were.
+    pub(super) fn receive(
+        &self,
+        socket: &mut Socket,
+        to: &mut VecDeque<(Path, Packet)>,
+        dropped: &mut Dropped,
+    ) -> usize {
+        let listeners = self.groups.values().filter_map(|group| group.listener.as_ref());
+        listeners.map(|listener| socket.receive_from(listener, to, dropped)).sum()
+    }
+}
