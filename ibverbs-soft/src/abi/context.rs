@@ -7,9 +7,8 @@ use std::sync::atomic::AtomicU32;
 use std::sync::Arc;
 
 use ibverbs_sys as ffi;
-use rustix::io::Errno;
 
-use super::object::{object, reclaim, Object, Place};
+use super::object::{object, reclaim, unless_dead, Object, Place};
 use super::{code, cq, device, mw, pointer, poll, port, qp, query, recv, send, srq};
 use crate::device::{limits, AsyncQueue, Device, Result};
 
@@ -98,14 +97,11 @@ unsafe fn open(listed: *mut ffi::ibv_device) -> Result<*mut ffi::ibv_context> {
     Ok(around.wrapping_byte_add(offset_of!(ffi::verbs_context, context)).cast())
 }
 
-/// Unlike the kernel, which takes away what is left, this refuses while there are objects: they refer to the context.
+/// Objects may be left, as with the kernel, which takes them away. What is left here is not used any more, and stays where it is;
+/// but queue pairs are destroyed, so that no peer reaches memory by them, which the program may free now.
 pub(super) unsafe extern "C" fn close_device(context: *mut ffi::ibv_context) -> c_int {
-    // SAFETY: the device is open (ibv_close_device(3)).
-    let shared = unsafe { shared(context) };
-    if Arc::strong_count(shared) > 1 {
-        return code(Err(Errno::BUSY));
-    }
-    // SAFETY: the context is not used any more (ibv_close_device(3)), and nothing refers to it.
-    drop(unsafe { reclaim::<Context>(around(context)) });
-    0
+    // SAFETY: the context is not used any more (ibv_close_device(3)).
+    let context = unsafe { reclaim::<Context>(around(context)) };
+    let Shared { device, async_queue, .. } = &*context.shared;
+    code(unless_dead(device.destroy_qps_of(async_queue)))
 }

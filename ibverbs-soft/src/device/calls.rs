@@ -1,12 +1,14 @@
 //! What can be asked of an open device.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use super::memory::Region;
 use super::{
-    limits, parts, probe, Access, CqOwner, Device, Entry, Owner, Posted, Result, WindowType,
+    limits, parts, probe, Access, AsyncQueue, CqOwner, Device, Entry, Owner, Posted, Result,
+    WindowType,
 };
 use crate::transport::{
     Attributes, Config, CqId, PdId, QueuePair, RecvRequest, SendRequest, SrqId, State,
@@ -163,6 +165,12 @@ impl Device {
     /// Completions of the queue pair are taken out of its queues. `EBUSY` while it is attached to a multicast group.
     pub(crate) fn destroy_qp(&self, qp_num: u32) -> Result<()> {
         self.lock()?.destroy_qp(qp_num)
+    }
+
+    /// Destroys all queue pairs whose events go to this queue, whatever they are attached to.
+    pub(crate) fn destroy_qps_of(&self, async_queue: &Arc<AsyncQueue>) -> Result<()> {
+        let mut engine = self.lock()?;
+        engine.parts.qps_of(async_queue).into_iter().try_for_each(|qp| engine.abandon_qp(qp))
     }
 
     /// Calls `change` with the state and the attributes; it returns the state to go to, or why it refuses.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -11,7 +12,7 @@ use slab::Slab;
 use super::completions::CompletionQueue;
 use super::memory::{Checked, Memory, Region, Right, Who};
 use super::shared_receives::SharedReceiveQueue;
-use super::{limits, AsyncEvent, CqOwner, Owner, Result, WindowType};
+use super::{limits, AsyncEvent, AsyncQueue, CqOwner, Owner, Result, WindowType};
 use crate::transport::{
     Bind, Completion, Config, CqId, Host, MemoryError, PdId, QpEvent, RecvRequest, RemoteAccess,
     Sge, SrqId, Through,
@@ -209,6 +210,12 @@ impl Parts {
         self.check_qp(config)?;
         self.qp_owners.insert(config.qp_num, owner);
         self.count_qp(config, |users| *users += 1)
+    }
+
+    /// The numbers of the queue pairs whose events go to this queue.
+    pub(crate) fn qps_of(&self, async_queue: &Arc<AsyncQueue>) -> Vec<u32> {
+        let is_its = |owner: &Owner| Arc::ptr_eq(&owner.async_queue, async_queue);
+        self.qp_owners.iter().filter(|(_, owner)| is_its(owner)).map(|(qp, _)| *qp).collect()
     }
 
     /// Gives up what a queue pair refers to, withdraws the keys of its windows, and takes its completions away.

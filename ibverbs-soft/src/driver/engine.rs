@@ -173,6 +173,12 @@ impl Engine {
         self.groups.detach(qp_num, group)
     }
 
+    /// Ends a queue pair, also one that is attached to multicast groups.
+    pub(crate) fn abandon_qp(&mut self, qp_num: u32) -> Result<()> {
+        self.groups.detach_from_all(qp_num)?;
+        self.destroy_qp(qp_num)
+    }
+
     /// Ends a queue pair, when it has sent the acknowledgements that it owes; `EBUSY` while it is attached to a multicast group.
     pub(crate) fn destroy_qp(&mut self, qp_num: u32) -> Result<()> {
         if self.groups.has(qp_num) {

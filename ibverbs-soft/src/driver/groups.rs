@@ -104,6 +104,14 @@ impl Groups {
         Ok(())
     }
 
+    /// Detaches a queue pair from all groups.
+    pub(super) fn detach_from_all(&mut self, qp_num: u32) -> Result<()> {
+        let is_its = |(_, group): &(&IpAddr, &Group)| group.members.contains(&qp_num);
+        let groups: Vec<IpAddr> =
+            self.groups.iter().filter(is_its).map(|(addr, _)| *addr).collect();
+        groups.into_iter().try_for_each(|group| self.detach(qp_num, group))
+    }
+
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
         self.groups.is_empty()

@@ -1,8 +1,10 @@
 //! Through the classic interface: `ibv_post_send`, `ibv_post_recv` and `ibv_poll_cq`.
 
+use std::net::Ipv4Addr;
+
 use ibverbs_sys as ffi;
 
-use crate::c::{init_attr, recv_wr, send_wr, Bed, Cq, Mem, Qp, DEADLINE};
+use crate::c::{init_attr, recv_wr, send_wr, verb, Bed, Cq, Mem, Qp, DEADLINE};
 
 /// Posts one send and waits for its completion.
 #[track_caller]
@@ -308,4 +310,39 @@ fn completions_of_a_queue_pair_go_with_it() {
         std::thread::sleep(DEADLINE / 200);
         assert_eq!(cq.poll().len(), 0);
     }
+}
+
+/// A device that is opened anew, and never closed; memory, a queue pair that is connected with the peer's, and one that is attached
+/// to a multicast group. They are all leaked, as by a program that closes a device without destroying them.
+#[inline(never)]
+fn objects_that_are_left_on_purpose(
+    peer: &Qp<'_>,
+) -> (&'static Mem<'static>, &'static Qp<'static>) {
+    let bed: &Bed = Box::leak(Box::new(Bed::new()));
+    let cq = Box::leak(Box::new(bed.cq(16)));
+    let qp = Qp::new(bed, cq, ffi::IBV_QPT_RC).connect(peer.number());
+    let group = ffi::ibv_gid { raw: Ipv4Addr::new(239, 7, 3, 2).to_ipv6_mapped().octets() };
+    let attached = Box::leak(Box::new(Qp::new(bed, cq, ffi::IBV_QPT_UD)));
+    assert_eq!(verb!(ibv_attach_mcast(attached.raw, &group, 0)), 0);
+    (Box::leak(Box::new(bed.mem(64))), Box::leak(Box::new(qp)))
+}
+
+#[test]
+fn a_closed_device_lets_nobody_into_memory() {
+    let bed = Bed::new();
+    let cq = bed.cq(16);
+    let qp = Qp::new(&bed, &cq, ffi::IBV_QPT_RC);
+    let (to, left) = objects_that_are_left_on_purpose(&qp);
+    let qp = qp.connect(left.number());
+    let from = bed.mem(64);
+    from.write(&[1; 64]);
+    let mut sges = [from.sge(0, 64)];
+    let wr = rdma(ffi::IBV_WR_RDMA_WRITE, &mut sges, to, 0);
+    run(&qp, &cq, wr);
+    assert_eq!(to.read(0, 64), [1; 64]);
+    assert_eq!(verb!(ibv_close_device(left.bed.context)), 0);
+    to.write(&[2; 64]);
+    qp.post_send(&mut [wr]).unwrap();
+    assert_eq!(cq.wait_one(), (9, ffi::IBV_WC_RETRY_EXC_ERR));
+    assert_eq!(to.read(0, 64), [2; 64]);
 }
