@@ -31,6 +31,13 @@ pub mod provider;
 pub mod registered;
 mod table;
 pub mod transitions;
+
+/// Every exported function, by the name of its symbol. For a few of these names, the crate root has what the headers make of them
+/// instead: a macro or an inline function.
+pub mod symbols {
+    #[doc(no_inline)]
+    pub use crate::table::*;
+}
 mod verbs_inline;
 
 pub use bindings::*;

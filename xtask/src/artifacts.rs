@@ -16,15 +16,37 @@ pub(crate) struct Program {
 
 /// Runs a cargo command that builds; returns the programs, in the order of their names.
 pub(crate) fn build(cargo: &mut Command) -> Result<Vec<Program>> {
+    let mut programs = programs(&messages(cargo)?);
+    programs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(programs)
+}
+
+/// Runs a cargo command that builds one static library; returns its path.
+pub(crate) fn static_library(cargo: &mut Command) -> Result<PathBuf> {
+    archive(&messages(cargo)?).context("cargo built no static library")
+}
+
+/// Runs a cargo command that builds; returns its messages.
+fn messages(cargo: &mut Command) -> Result<String> {
     cargo.arg("--message-format=json-render-diagnostics");
     let output =
         cargo.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("cannot run cargo")?;
     if !output.status.success() {
         bail!("the build failed ({})", output.status);
     }
-    let mut programs = programs(&String::from_utf8_lossy(&output.stdout));
-    programs.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(programs)
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn archive(messages: &str) -> Option<PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let is_static = |message: &Value| {
+        message["target"]["kind"]
+            .as_array()
+            .is_some_and(|kind| kind.iter().any(|kind| kind == "staticlib"))
+    };
+    messages
+        .filter(is_static)
+        .find_map(|message| message["filenames"][0].as_str().map(PathBuf::from))
 }
 
 /// The programs that cargo's messages tell of.
@@ -47,6 +69,14 @@ mod tests {
         let messages = "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"rc\"},\"executable\":\"/t/rc-1\"}\n\
             {\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"ibverbs\"},\"executable\":null}\n\
             {\"reason\":\"build-finished\",\"success\":true}\nnot json\n";
+        assert_eq!(archive(messages), None);
         assert_eq!(programs(messages), [Program { name: "rc".into(), path: "/t/rc-1".into() }]);
+    }
+
+    #[test]
+    fn the_static_library_is_found() {
+        let messages = "{\"reason\":\"compiler-artifact\",\"target\":{\"kind\":[\"lib\"]},\"filenames\":[\"/t/a.rlib\"]}\n\
+            {\"reason\":\"compiler-artifact\",\"target\":{\"kind\":[\"staticlib\"]},\"filenames\":[\"/t/b.a\"]}\n";
+        assert_eq!(archive(messages), Some("/t/b.a".into()));
     }
 }

@@ -1,4 +1,5 @@
-//! `cargo xtask bindgen`: the committed bindings of `ibverbs-sys`, from the headers of the pinned rdma-core.
+//! `cargo xtask bindgen`: the committed bindings of `ibverbs-sys`, from the headers of the pinned rdma-core; and what the drop-in
+//! library exports, from its version scripts.
 
 #[path = "../../ibverbs-sys/build/generate.rs"]
 mod generate;
@@ -8,9 +9,9 @@ use std::path::Path;
 
 use anyhow::{anyhow, bail, Context, Result};
 
-use crate::workspace;
+use crate::{symbols, workspace};
 
-/// Generate the bindings of ibverbs-sys from the pinned rdma-core
+/// Generate the bindings of ibverbs-sys, and the lists of the drop-in library, from the pinned rdma-core
 #[derive(clap::Args)]
 pub(crate) struct BindgenArgs {
     /// Change nothing, and fail if the committed bindings are not what would be generated
@@ -37,10 +38,14 @@ pub(crate) fn run(args: &BindgenArgs) -> Result<()> {
             "{error}\nbindgen needs libclang (Debian and Ubuntu: `apt-get install libclang-dev`)"
         )
     })?;
-    let crate_source = workspace::root().join("ibverbs-sys/src");
-    for (name, text) in [("bindings.rs", generated.bindings), ("functions.rs", generated.functions)]
-    {
-        let path = crate_source.join(name);
+    let symbols = symbols::generate(&source, &generated.functions)?;
+    for (name, text) in [
+        ("ibverbs-sys/src/bindings.rs", generated.bindings),
+        ("ibverbs-sys/src/functions.rs", generated.functions),
+        ("ibverbs-soft/drop-in/exports.map", symbols.exports),
+        ("ibverbs-soft/drop-in/src/refused.rs", symbols.refused),
+    ] {
+        let path = workspace::root().join(name);
         if args.check {
             check(&path, &text)?;
         } else {
@@ -60,7 +65,7 @@ fn check(path: &Path, generated: &str) -> Result<()> {
     let line = committed.lines().zip(generated.lines()).take_while(|(old, new)| old == new).count();
     let show = |text: &str| text.lines().nth(line).unwrap_or("(the end of the file)").to_owned();
     bail!(
-        "{} is not what the pinned headers give. The first difference is in line {}:\n  committed: {}\n  generated: {}\n\
+        "{} is not what the pinned rdma-core gives. The first difference is in line {}:\n  committed: {}\n  generated: {}\n\
          Run `cargo xtask bindgen`, and see UPGRADE.md in ibverbs-sys.",
         path.display(),
         line + 1,

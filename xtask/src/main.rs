@@ -5,6 +5,7 @@ mod artifacts;
 mod bench;
 mod bindgen;
 mod cache;
+mod drop_in;
 mod examples;
 mod host;
 mod link;
@@ -15,6 +16,7 @@ mod process;
 mod progress;
 mod rdma_core;
 mod script;
+mod symbols;
 mod test;
 mod vendor;
 mod vm;
@@ -48,9 +50,11 @@ enum Command {
     Test(test::TestArgs),
     /// Count the instructions of operations, and measure their time, beside C and raw FFI
     Bench(bench::BenchArgs),
+    /// Build the software device as libibverbs.so.1, librdmacm.so.1 and libefa.so.1; print the folder, for LD_LIBRARY_PATH
+    DropIn,
     /// Measure with perftest and with the example `perf`, under a real SoftRoCE kernel
     Perftest(perftest::PerftestArgs),
-    /// Generate the bindings of ibverbs-sys from the pinned rdma-core
+    /// Generate the bindings of ibverbs-sys, and the lists of the drop-in library, from the pinned rdma-core
     Bindgen(bindgen::BindgenArgs),
 }
 
@@ -74,6 +78,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test(args) => return Ok(test::run(&args)?.into()),
         Command::Bench(args) => return Ok(bench::run(&args)?.into()),
         Command::Perftest(args) => return Ok(perftest::run(&args)?.into()),
+        Command::DropIn => return Ok(drop_in::run()?.into()),
         Command::Bindgen(args) => bindgen::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)
