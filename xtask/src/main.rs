@@ -50,8 +50,9 @@ enum Command {
     Test(test::TestArgs),
     /// Count the instructions of operations, and measure their time, beside C and raw FFI
     Bench(bench::BenchArgs),
-    /// Build the software device as libibverbs.so.1, librdmacm.so.1 and libefa.so.1; print the folder, for LD_LIBRARY_PATH
-    DropIn,
+    /// Build the software device as libibverbs.so.1, librdmacm.so.1 and libefa.so.1; print the folder, for
+    /// LD_LIBRARY_PATH
+    DropIn(drop_in::DropInArgs),
     /// Measure with perftest and with the example `perf`, under a real SoftRoCE kernel
     Perftest(perftest::PerftestArgs),
     /// Generate the bindings of ibverbs-sys, and the lists of the drop-in library, from the pinned rdma-core
@@ -78,7 +79,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test(args) => return Ok(test::run(&args)?.into()),
         Command::Bench(args) => return Ok(bench::run(&args)?.into()),
         Command::Perftest(args) => return Ok(perftest::run(&args)?.into()),
-        Command::DropIn => return Ok(drop_in::run()?.into()),
+        Command::DropIn(args) => return Ok(drop_in::run(&args)?.into()),
         Command::Bindgen(args) => bindgen::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,11 +1,61 @@
-//! `cargo xtask drop-in`: the software device for programs that are there already, as a library in the place of rdma-core's.
+//! `cargo xtask drop-in`: the software device for programs that are there already, as a library in the place of rdma-core's; and
+//! those programs on it.
 
 mod library;
+mod programs;
+mod session;
 
-use anyhow::Result;
+use std::time::{Duration, Instant};
 
-/// Runs the command: builds, and prints where the library is.
-pub(crate) fn run() -> Result<u8> {
-    println!("{}", library::build()?.display());
-    Ok(0)
+use anyhow::{Context, Result};
+
+use crate::progress::say;
+use programs::CASES;
+use session::Place;
+
+/// Options of `cargo xtask drop-in`.
+#[derive(clap::Args)]
+pub(crate) struct DropInArgs {
+    /// Run the programs of Debian that must work on it, two processes of each, and say what came of it
+    #[arg(long)]
+    test: bool,
+    /// Only those whose name and options, as the result tells them, have this in them
+    #[arg(long, requires = "test", value_name = "TEXT")]
+    only: Option<String>,
+    /// Seconds that one program may take
+    #[arg(long, requires = "test", default_value_t = 60, value_name = "SECONDS")]
+    timeout: u64,
+}
+
+/// Runs the command: builds, and prints where the library is, or what came of the programs. Returns 0 if all did what they should.
+pub(crate) fn run(args: &DropInArgs) -> Result<u8> {
+    let libraries = library::build()?;
+    if !args.test {
+        println!("{}", libraries.display());
+        return Ok(0);
+    }
+    programs::need()?;
+    let folder = tempfile::tempdir().context("there is no place for what the programs write")?;
+    let limit = Duration::from_secs(args.timeout);
+    let place = Place { libraries: &libraries, folder: folder.path(), limit };
+    let is_asked_for = |name: &str| args.only.as_ref().is_none_or(|text| name.contains(text));
+    let mut failed = 0;
+    let mut count = 0;
+    for case in &CASES {
+        let name = case.name();
+        if !is_asked_for(&name) {
+            continue;
+        }
+        count += 1;
+        let start = Instant::now();
+        let result = case.run(&place);
+        let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+        println!("{name:56} {verdict:6} {:6.1} s", start.elapsed().as_secs_f64());
+        if let Err(error) = result {
+            println!("{error:#}");
+            failed += 1;
+        }
+    }
+    say(format_args!("{count} runs on the software device, of which {failed} failed"));
+    Ok(u8::from(failed > 0 || count == 0))
 }

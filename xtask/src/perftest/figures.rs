@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// What a program has measured.
 #[derive(Debug, PartialEq)]
-pub(super) enum Figures {
+pub(crate) enum Figures {
     /// In microseconds: the least one, the usual one, and the one that 99 of 100 did not exceed.
     Latency { min: f64, typical: f64, p99: f64 },
     /// In millions of bytes per second, and in millions of messages per second.
@@ -46,7 +46,7 @@ impl Display for Figures {
 }
 
 /// Those of perftest: a line of numbers below a line that names them.
-pub(super) fn of_perftest(output: &str) -> Result<Figures> {
+pub(crate) fn of_perftest(output: &str) -> Result<Figures> {
     // Its "MB" is 1024 times 1024 bytes.
     const MEGABYTE: f64 = 1.048_576;
     let mut lines = output.lines().skip_while(|line| !line.trim_start().starts_with("#bytes"));

@@ -1,7 +1,7 @@
 //! `cargo xtask perftest`: the example `perf` beside the programs of perftest, which everybody measures RDMA with: in one
 //! guest, over one wire between two SoftRoCE devices, in turns. Nothing is asked of the numbers but that they are there.
 
-mod figures;
+pub(crate) mod figures;
 
 use std::ffi::OsString;
 use std::path::Path;
