@@ -6,7 +6,9 @@ compile_error!("ibverbs-soft works on Linux only: RDMA verbs are an interface of
 mod abi;
 mod device;
 mod driver;
+mod faults;
 mod options;
+mod random;
 #[cfg(test)]
 #[forbid(unsafe_code)]
 mod sim;
@@ -16,4 +18,5 @@ pub mod transport;
 pub mod wire;
 
 pub use abi::provider;
+pub use faults::{Capture, Faults, Link, LinkCounts};
 pub use options::{Loopback, Options, OptionsError};

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 /// How packets get from a device to itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,9 @@ pub struct Options {
     pub loopback: Loopback,
     /// How many devices there are, if not one or one for each address: see [`Options::count`].
     pub devices: usize,
+    /// Where the packets of devices are captured, from the first time that they are opened until the process ends: see
+    /// [`Faults::capture`](crate::Faults::capture). In the path, `%d` stands for the device's name and `%p` for the number of the process.
+    pub capture: Option<PathBuf>,
 }
 
 /// A variable of the environment that says nothing that can be understood.
@@ -60,7 +64,7 @@ impl Options {
     }
 
     /// What the environment says: `IBVERBS_SOFT_ADDR` (addresses, with commas between them), `IBVERBS_SOFT_LOOPBACK` (`memory`
-    /// or `wire`) and `IBVERBS_SOFT_DEVICES` (a number). One that is set to nothing says nothing.
+    /// or `wire`), `IBVERBS_SOFT_DEVICES` (a number) and `IBVERBS_SOFT_PCAP` (a path). One that is set to nothing says nothing.
     ///
     /// # Errors
     ///
@@ -86,6 +90,7 @@ impl Options {
                 loopback,
             )?,
             devices: read(&get, "IBVERBS_SOFT_DEVICES", "takes a number from 1 to 16", devices)?,
+            capture: get("IBVERBS_SOFT_PCAP").filter(|path| !path.is_empty()).map(PathBuf::from),
         })
     }
 }
@@ -150,6 +155,8 @@ mod tests {
         let loopback = |text| with("IBVERBS_SOFT_LOOPBACK", text).unwrap().loopback;
         assert_eq!((loopback("wire"), loopback("memory")), (Loopback::Wire, Loopback::Memory));
         assert_eq!(with("IBVERBS_SOFT_DEVICES", "16").unwrap().devices, Options::MAX_DEVICES);
+        let capture = with("IBVERBS_SOFT_PCAP", "/tmp/%d.pcap").unwrap().capture;
+        assert_eq!(capture, Some("/tmp/%d.pcap".into()));
     }
 
     #[test]

@@ -542,6 +542,16 @@ pub enum Error {
         reason: Box<str>,
     },
 
+    /// Something was to go wrong with a software device, and cannot be made to.
+    #[cfg(feature = "soft")]
+    #[error("cannot {action}")]
+    Faults {
+        /// What was to be done, in words.
+        action: &'static str,
+        /// Why it cannot.
+        source: io::Error,
+    },
+
     /// The operating system, the driver or the library refused a verb for another reason.
     #[error("{verb} failed")]
     Verb {

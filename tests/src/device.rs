@@ -34,6 +34,20 @@ pub fn choose_provider() {
     devices.install().expect("the software device cannot be had");
 }
 
+/// The bed of one of 16 software devices, so that each test can have one of its own; `None`, with a line that says so, if the tests
+/// run on another device. It is for programs whose tests all begin with this.
+#[track_caller]
+pub fn soft_bed(number: usize) -> Option<Bed> {
+    if promised().is_some() {
+        say_skipped("this is about the software device");
+        return None;
+    }
+    SoftDevices::new().set_devices(16).install().expect("the software devices cannot be had");
+    let devices = ibverbs::devices().expect("the devices cannot be listed");
+    let device = devices.get(number).expect("there are 16");
+    Some(Bed::on(device.open().expect("the device cannot be opened")))
+}
+
 /// Opens the device that the tests run on.
 #[track_caller]
 pub fn test_context() -> Context {

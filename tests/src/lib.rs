@@ -29,8 +29,8 @@ pub use connection::{
 };
 pub use datagram::{activated, activated_with, longest_datagram, way, way_from, GRH, QKEY};
 pub use device::{
-    choose_provider, is_soft, other_context, say_skipped, test_context, test_context_with, Bed,
-    PORT,
+    choose_provider, is_soft, other_context, say_skipped, soft_bed, test_context,
+    test_context_with, Bed, PORT,
 };
 pub use link::Link;
 pub use memory::{pattern, Mem};

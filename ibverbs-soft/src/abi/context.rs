@@ -65,6 +65,7 @@ unsafe fn open(listed: *mut ffi::ibv_device) -> Result<*mut ffi::ibv_context> {
     // SAFETY: by the caller's promise.
     let (number, device) = unsafe { device::open(listed) }?;
     let async_queue = Arc::new(AsyncQueue::new()?);
+    device.watch(&async_queue)?;
     let mut raw = ffi::verbs_context {
         query_port: Some(port::query_port),
         query_device_ex: Some(query::query_device_ex),

@@ -8,6 +8,7 @@ use super::context::shared;
 use super::cq::Cq;
 use super::minus_one;
 use super::object::{by_token, object};
+use super::port::PORT;
 use super::qp::Qp;
 use super::srq::Srq;
 use crate::device::{AsyncEvent, Result};
@@ -41,6 +42,12 @@ unsafe fn get(context: *mut ffi::ibv_context, to: *mut ffi::ibv_async_event) -> 
             event.event_type = ffi::IBV_EVENT_SRQ_LIMIT_REACHED;
             event.element.srq = by_token::<Srq>(token);
         }
+        AsyncEvent::Port { is_up } => {
+            event.event_type =
+                if is_up { ffi::IBV_EVENT_PORT_ACTIVE } else { ffi::IBV_EVENT_PORT_ERR };
+            event.element.port_num = PORT.into();
+        }
+        AsyncEvent::DeviceFatal => event.event_type = ffi::IBV_EVENT_DEVICE_FATAL,
     }
     // SAFETY: by the caller's promise.
     unsafe { to.write(event) };
@@ -75,7 +82,7 @@ pub(super) unsafe extern "C" fn ack_async_event(event: *mut ffi::ibv_async_event
             // SAFETY: the queue is alive, as said above.
             unsafe { object::<Srq>(srq) }.async_events.add(1);
         }
-        ffi::IBV_EVENT_DEVICE_FATAL => {}
+        ffi::IBV_EVENT_DEVICE_FATAL | ffi::IBV_EVENT_PORT_ACTIVE | ffi::IBV_EVENT_PORT_ERR => {}
         // All others that are written are about queue pairs.
         _ => {
             // SAFETY: this member was written for an event of such a type.

@@ -38,7 +38,7 @@ pub(super) fn mtu_bytes(number: ffi::ibv_mtu) -> Option<u32> {
 
 /// Whether there is a port of this number that can be asked.
 fn check(shared: &Shared, port: u32) -> Result<()> {
-    if shared.device.is_dead() {
+    if shared.device.is_broken() {
         Err(Errno::IO)
     } else if port != u32::from(PORT) {
         Err(Errno::INVAL)
@@ -51,10 +51,15 @@ fn attr(shared: &Shared, port: u8) -> Result<ffi::ibv_port_attr> {
     // InfiniBand's numbers, for which the headers have no names: 40 Gb/s, about what memory gives.
     const WIDTH_4X: u8 = 2;
     const SPEED_QDR: u8 = 4;
+    const DISABLED: u8 = 3;
     const LINK_UP: u8 = 5;
     check(shared, port.into())?;
+    let (state, phys_state) = match shared.device.is_port_up()? {
+        true => (ffi::IBV_PORT_ACTIVE, LINK_UP),
+        false => (ffi::IBV_PORT_DOWN, DISABLED),
+    };
     Ok(ffi::ibv_port_attr {
-        state: ffi::IBV_PORT_ACTIVE,
+        state,
         max_mtu: ffi::IBV_MTU_4096,
         active_mtu: mtu_number(shared.device.mtu()),
         gid_tbl_len: shared.device.gids().len() as c_int,
@@ -64,7 +69,7 @@ fn attr(shared: &Shared, port: u8) -> Result<ffi::ibv_port_attr> {
         max_vl_num: 1,
         active_width: WIDTH_4X,
         active_speed: SPEED_QDR,
-        phys_state: LINK_UP,
+        phys_state,
         link_layer: ffi::IBV_LINK_LAYER_ETHERNET as u8,
         flags: ffi::IBV_QPF_GRH_REQUIRED as u8,
         active_speed_ex: SPEED_QDR.into(),

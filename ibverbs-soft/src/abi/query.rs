@@ -28,7 +28,7 @@ const CLOCK_KHZ: u64 = 1_000_000;
 
 /// Tells what the device is like.
 fn attr(shared: &Shared) -> Result<ffi::ibv_device_attr> {
-    if shared.device.is_dead() {
+    if shared.device.is_broken() {
         return Err(Errno::IO);
     }
     let guid = Device::guid(shared.number).to_be();
@@ -132,7 +132,7 @@ pub(super) unsafe extern "C" fn query_rt_values(
     if wanted & !ffi::IBV_VALUES_MASK_RAW_CLOCK != 0 {
         return libc::EINVAL;
     }
-    if device.is_dead() {
+    if device.is_broken() {
         return libc::EIO;
     }
     let mut answer = ffi::ibv_values_ex { comp_mask: wanted, ..Default::default() };

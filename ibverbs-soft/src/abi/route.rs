@@ -22,7 +22,7 @@ const UDP_PORT: u16 = 4791;
 /// leads.
 pub(super) fn resolve(shared: &Shared, attr: &ffi::ibv_ah_attr) -> Result<Path> {
     let grh = &attr.grh;
-    if shared.device.is_dead() {
+    if shared.device.is_broken() {
         return Err(Errno::IO);
     }
     if attr.port_num != PORT || attr.is_global == 0 {

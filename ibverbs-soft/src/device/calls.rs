@@ -26,7 +26,7 @@ impl Device {
 
     /// `EBUSY` while anything refers to it.
     pub(crate) fn dealloc_pd(&self, pd: PdId) -> Result<()> {
-        self.lock()?.parts.dealloc_pd(pd)
+        self.lock_anyhow()?.parts.dealloc_pd(pd)
     }
 
     /// Registers memory; returns its key, local and remote. `EFAULT` for what is not mapped.
@@ -55,7 +55,7 @@ impl Device {
     /// Returns when no copy into the region is running. `EBUSY` while a window is bound to it.
     pub(crate) fn deregister(&self, key: u32) -> Result<()> {
         // All copies are made under the lock.
-        self.lock()?.parts.deregister(key)
+        self.lock_anyhow()?.parts.deregister(key)
     }
 
     /// Allocates a memory window that is bound to nothing; returns its key.
@@ -65,7 +65,7 @@ impl Device {
 
     /// Frees the window that has this key or had it. Its key is withdrawn when this returns, and no copy is running by it.
     pub(crate) fn free_window(&self, key: u32) -> Result<()> {
-        self.lock()?.parts.free_window(key)
+        self.lock_anyhow()?.parts.free_window(key)
     }
 
     pub(crate) fn create_cq(&self, entries: u32, owner: CqOwner) -> Result<CqId> {
@@ -74,7 +74,7 @@ impl Device {
 
     /// `EBUSY` while a queue pair refers to it.
     pub(crate) fn destroy_cq(&self, cq: CqId) -> Result<()> {
-        self.lock()?.parts.destroy_cq(cq)
+        self.lock_anyhow()?.parts.destroy_cq(cq)
     }
 
     /// `EINVAL` if more are in it.
@@ -84,13 +84,13 @@ impl Device {
 
     /// Arms the queue: the next completion (or the next solicited or failed one) raises an event.
     pub(crate) fn arm_cq(&self, cq: CqId, solicited_only: bool) -> Result<()> {
-        self.lock()?.arm_cq(cq, solicited_only)
+        self.lock_anyhow()?.arm_cq(cq, solicited_only)
     }
 
     /// Takes the oldest completion. If there is none, receives and answers what is on the socket, and looks again.
     /// `EOVERFLOW` if completions were lost.
     pub(crate) fn poll_cq(&self, cq: CqId) -> Result<Option<Entry>> {
-        let mut engine = self.lock()?;
+        let mut engine = self.lock_anyhow()?;
         let entry = engine.parts.cq(cq)?.pop()?;
         if entry.is_some() || !engine.note_empty_poll() {
             return Ok(entry);
@@ -101,7 +101,7 @@ impl Device {
 
     /// Takes the oldest completion that is there now, without looking at the socket.
     pub(crate) fn poll_more(&self, cq: CqId) -> Result<Option<Entry>> {
-        self.lock()?.parts.cq(cq)?.pop()
+        self.lock_anyhow()?.parts.cq(cq)?.pop()
     }
 
     pub(crate) fn create_srq(
@@ -116,7 +116,7 @@ impl Device {
 
     /// `EBUSY` while a queue pair refers to it.
     pub(crate) fn destroy_srq(&self, srq: SrqId) -> Result<()> {
-        self.lock()?.parts.destroy_srq(srq)
+        self.lock_anyhow()?.parts.destroy_srq(srq)
     }
 
     /// `None` leaves one as it is.
@@ -159,17 +159,17 @@ impl Device {
 
     /// Detaches a queue pair from a multicast group; `EINVAL` if it is not attached.
     pub(crate) fn detach(&self, qp_num: u32, group: IpAddr) -> Result<()> {
-        self.lock()?.detach(qp_num, group)
+        self.lock_anyhow()?.detach(qp_num, group)
     }
 
     /// Completions of the queue pair are taken out of its queues. `EBUSY` while it is attached to a multicast group.
     pub(crate) fn destroy_qp(&self, qp_num: u32) -> Result<()> {
-        self.lock()?.destroy_qp(qp_num)
+        self.lock_anyhow()?.destroy_qp(qp_num)
     }
 
     /// Destroys all queue pairs whose events go to this queue, whatever they are attached to.
     pub(crate) fn destroy_qps_of(&self, async_queue: &Arc<AsyncQueue>) -> Result<()> {
-        let mut engine = self.lock()?;
+        let mut engine = self.lock_anyhow()?;
         engine.parts.qps_of(async_queue).into_iter().try_for_each(|qp| engine.abandon_qp(qp))
     }
 

@@ -144,6 +144,10 @@ pub(crate) enum AsyncEvent {
     CqError(usize),
     /// A shared receive queue has reached its limit, by its token.
     SrqLimit(usize),
+    /// The port has come up, or gone down.
+    Port { is_up: bool },
+    /// The device has failed.
+    DeviceFatal,
 }
 
 impl HasToken for AsyncEvent {
@@ -152,6 +156,8 @@ impl HasToken for AsyncEvent {
             AsyncEvent::Qp(token, _) | AsyncEvent::CqError(token) | AsyncEvent::SrqLimit(token) => {
                 token
             }
+            // No object is there.
+            AsyncEvent::Port { .. } | AsyncEvent::DeviceFatal => 0,
         }
     }
 }

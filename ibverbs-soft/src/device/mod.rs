@@ -4,6 +4,7 @@ mod atomic;
 mod calls;
 mod completions;
 mod events;
+mod faults;
 mod fork;
 mod memory;
 mod numbers;

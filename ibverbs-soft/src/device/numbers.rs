@@ -2,33 +2,7 @@
 
 use slab::Slab;
 
-/// A generator of random numbers, seeded by the kernel.
-#[derive(Debug)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new() -> Random {
-        let mut seed = [0; 8];
-        // SAFETY: the pointer is to as many writable bytes as the length says.
-        let got = unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) };
-        if got != 8 {
-            // An old kernel, or a sandbox: time and process are different enough for what this is for.
-            let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            let nanos = time.map_or(0, |time| time.as_nanos() as u64);
-            seed = (nanos ^ (u64::from(std::process::id()) << 32)).to_ne_bytes();
-        }
-        Random(u64::from_ne_bytes(seed))
-    }
-
-    /// The next number (SplitMix64).
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
+use crate::random::Random;
 
 /// Things by numbers of `BITS` bits. A number is the thing's place in the lower `PLACE` bits and a tag that is new for each thing
 /// in the others, all of it mixed with a number that is the process's own.
@@ -90,6 +64,11 @@ impl<T, const BITS: u32, const PLACE: u32> Numbered<T, BITS, PLACE> {
         let place = self.place(number);
         let (it, thing) = self.things.get_mut(place)?;
         (*it == number).then_some(thing)
+    }
+
+    /// The numbers of all things.
+    pub(crate) fn numbers(&self) -> Vec<u32> {
+        self.things.iter().map(|(_, (number, _))| *number).collect()
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {

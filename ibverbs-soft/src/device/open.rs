@@ -1,8 +1,11 @@
 //! Opening devices: one for each place in the list, shared by all who open it, and with an address of its own.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 use std::{io, ptr};
@@ -10,10 +13,10 @@ use std::{io, ptr};
 use rustix::io::Errno;
 
 use super::fork::{self, Generation};
-use super::numbers::Random;
 use super::Result;
-use crate::driver::{Engine, EngineThread, Interface, Socket, Wake};
+use crate::driver::{Engine, EngineThread, Interface, Socket, Tape, Wake};
 use crate::options::{Loopback, Options};
+use crate::random::Random;
 use crate::wire::UDP_PORT;
 
 static OPTIONS: OnceLock<Options> = OnceLock::new();
@@ -40,6 +43,8 @@ pub(crate) struct Device {
     generation: Generation,
     thread: EngineThread,
     engine: Arc<Mutex<Engine>>,
+    /// Whether it was made to fail.
+    pub(super) has_failed: AtomicBool,
     /// Given back when the address is.
     _place: Option<Place>,
 }
@@ -54,7 +59,8 @@ impl Device {
         let mut places = registry.lock();
         loop {
             if let Some(device) = places[index].device.upgrade() {
-                return Ok(device);
+                // One that has failed works again when those have closed it who have it open.
+                return if device.is_broken() { Err(Errno::IO) } else { Ok(device) };
             }
             if !places[index].is_taken {
                 break;
@@ -67,10 +73,25 @@ impl Device {
             bind(index, options).and_then(|socket| Device::start(index, socket, options.loopback));
         let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
         let mut device = device.map_err(errno)?;
+        let place = &mut places[index];
+        if let Some(path) = &options.capture {
+            let tape = match place.tape.take() {
+                Some(tape) => tape,
+                None => begin_tape(index, path).map_err(errno)?,
+            };
+            device.capture(Arc::clone(place.tape.insert(tape)))?;
+        }
         device._place = Some(Place { registry, index });
         let device = Arc::new(device);
-        places[index] = PlaceState { device: Arc::downgrade(&device), is_taken: true };
+        place.device = Arc::downgrade(&device);
+        place.is_taken = true;
         Ok(device)
+    }
+
+    /// The device with this place in the list, if it is open; else `ENODEV`.
+    pub(crate) fn opened(index: usize) -> Result<Arc<Device>> {
+        let places = Registry::of_this_process().lock();
+        places.get(index).and_then(|place| place.device.upgrade()).ok_or(Errno::NODEV)
     }
 
     /// Starts the engine of a device whose socket is bound.
@@ -84,7 +105,8 @@ impl Device {
         let name = format!("ibverbs-soft{index}");
         let thread = EngineThread::start(Arc::clone(&engine), name)?;
         fork::remember_socket(index, Some(&fd));
-        Ok(Device { index, addr, interface, generation, thread, engine, _place: None })
+        let has_failed = AtomicBool::new(false);
+        Ok(Device { index, addr, interface, generation, thread, engine, has_failed, _place: None })
     }
 
     /// A device that no one else opens, at this address or a free one.
@@ -102,9 +124,24 @@ impl Device {
         self.generation.is_over()
     }
 
-    /// Everything that the lock protects; `EIO` in a child of the process.
+    /// Whether it can do nothing any more: because it is dead, or has failed.
+    #[inline]
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is_dead() || self.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// Everything that the lock protects; `EIO` if the device has failed, and in a child of the process.
     #[inline]
     pub(super) fn lock(&self) -> Result<MutexGuard<'_, Engine>> {
+        if self.has_failed.load(Ordering::Relaxed) {
+            return Err(Errno::IO);
+        }
+        self.lock_anyhow()
+    }
+
+    /// The same if the device has failed: for those who take away what is left.
+    #[inline]
+    pub(super) fn lock_anyhow(&self) -> Result<MutexGuard<'_, Engine>> {
         if self.is_dead() {
             return Err(Errno::IO);
         }
@@ -167,7 +204,7 @@ impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut it = f.debug_struct("Device");
         it.field("index", &self.index).field("addr", &self.addr());
-        if let Ok(engine) = self.lock() {
+        if let Ok(engine) = self.lock_anyhow() {
             it.field("dropped", &engine.dropped());
         }
         it.finish_non_exhaustive()
@@ -180,7 +217,7 @@ impl Drop for Device {
             // The engine stays as it is, kept by a thread that is not in this process.
             return self.thread.forget();
         }
-        if let Ok(mut engine) = self.lock() {
+        if let Ok(mut engine) = self.lock_anyhow() {
             engine.stop();
         }
         self.thread.join();
@@ -206,6 +243,8 @@ struct PlaceState {
     device: Weak<Device>,
     /// Until its address is free again.
     is_taken: bool,
+    /// Where its packets are captured: whenever it is open.
+    tape: Option<Arc<Tape>>,
 }
 
 /// A taken place.
@@ -261,11 +300,51 @@ impl Registry {
 extern "C" fn finish_all() {
     let registry = Registry::of_this_process();
     let Ok(places) = registry.places.try_lock() else { return };
-    let devices = places.each_ref().map(|place| place.device.upgrade());
+    let devices = places.each_ref().map(|place| (place.device.upgrade(), place.tape.clone()));
     drop(places);
-    for device in devices.into_iter().flatten() {
-        device.finish();
+    for (index, (device, tape)) in devices.into_iter().enumerate() {
+        if let Some(device) = device {
+            device.finish();
+        }
+        if let Some(Err(error)) = tape.map(|tape| tape.close()) {
+            eprintln!("ibverbs-soft: the capture of soft{index} is not whole: {error}");
+        }
     }
+}
+
+/// Begins the capture of a device that lasts until the process ends.
+fn begin_tape(index: usize, path: &Path) -> io::Result<Arc<Tape>> {
+    let path = expand(path, &format!("soft{index}"), std::process::id());
+    Tape::begin(&path).inspect_err(|error| {
+        eprintln!(
+            "ibverbs-soft: cannot capture in {} (IBVERBS_SOFT_PCAP): {error}; `%d` in it is the device's name, and `%p` the number of \
+             the process",
+            path.display()
+        );
+    })
+}
+
+/// Puts the device's name in the place of `%d`, and the number of the process in that of `%p`.
+fn expand(path: &Path, device: &str, process: u32) -> PathBuf {
+    let mut expanded = Vec::new();
+    let mut rest = path.as_os_str().as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        rest = match (first, after) {
+            (b'%', [b'd', after @ ..]) => {
+                expanded.extend(device.bytes());
+                after
+            }
+            (b'%', [b'p', after @ ..]) => {
+                expanded.extend(process.to_string().bytes());
+                after
+            }
+            _ => {
+                expanded.push(first);
+                after
+            }
+        };
+    }
+    OsString::from_vec(expanded).into()
 }
 
 /// Binds a device's socket to the address that it was given, or to the first that is free.
@@ -298,6 +377,13 @@ fn complain(addr: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_can_tell_devices_and_processes_apart() {
+        let expand = |path: &str| expand(Path::new(path), "soft3", 4711);
+        assert_eq!(expand("/tmp/%d-%p.pcap"), Path::new("/tmp/soft3-4711.pcap"));
+        assert_eq!(expand("100%.%%d%x%"), Path::new("100%.%soft3%x%"));
+    }
 
     #[test]
     fn those_who_open_a_device_share_it() {

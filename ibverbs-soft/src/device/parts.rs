@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -28,6 +28,10 @@ pub(crate) struct Parts {
     srqs: Slab<SharedReceiveQueue>,
     /// Whom to tell about queue pairs.
     qp_owners: HashMap<u32, Owner>,
+    /// Whom to tell about the device.
+    watchers: Vec<Weak<AsyncQueue>>,
+    /// How many registrations are to fail, and with what.
+    failing: (u32, Errno),
     clock: Clock,
     now: Instant,
 }
@@ -78,6 +82,8 @@ impl Parts {
             cqs: Slab::new(),
             srqs: Slab::new(),
             qp_owners: HashMap::new(),
+            watchers: Vec::new(),
+            failing: (0, Errno::NOMEM),
             clock: Clock::new(),
             now: Instant::now(),
         }
@@ -92,6 +98,23 @@ impl Parts {
     /// The time of the last tick.
     pub(crate) fn now(&self) -> Instant {
         self.now
+    }
+
+    pub(crate) fn watch(&mut self, queue: &Arc<AsyncQueue>) {
+        self.watchers.retain(|queue| queue.strong_count() > 0);
+        self.watchers.push(Arc::downgrade(queue));
+    }
+
+    /// Tells everybody what has happened to the device.
+    pub(crate) fn tell(&self, event: AsyncEvent) {
+        for queue in self.watchers.iter().filter_map(Weak::upgrade) {
+            queue.push(event);
+        }
+    }
+
+    /// Lets so many registrations fail.
+    pub(crate) fn fail_registrations(&mut self, count: u32, errno: Errno) {
+        self.failing = (count, errno);
     }
 
     pub(crate) fn alloc_pd(&mut self) -> Result<PdId> {
@@ -118,6 +141,10 @@ impl Parts {
     /// As for [`Memory::insert`].
     pub(crate) unsafe fn register(&mut self, region: Region) -> Result<u32> {
         self.pd_users(region.pd)?;
+        if let (count @ 1.., errno) = self.failing {
+            self.failing.0 = count - 1;
+            return Err(errno);
+        }
         // SAFETY: the caller keeps what is asked for.
         let key = unsafe { self.memory.insert(region) }?;
         *self.pd_users(region.pd)? += 1;

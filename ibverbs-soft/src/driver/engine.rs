@@ -9,13 +9,17 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::datagram::decode;
 use super::groups::{Groups, MULTICAST_QPN};
-use super::socket::{Datagram, BATCH};
-use super::{Dropped, Socket, Wake};
+use super::line::{Line, Queues};
+use super::socket::BATCH;
+use super::{Datagram, Dropped, Socket, Wake};
 use crate::device::{Numbered, Owner, Parts, Result};
 use crate::options::Loopback;
 use crate::transport::{Config, CqId, Path, QueuePair};
 use crate::wire::{Bth, Packet, Service};
+
+mod faults;
 
 /// How many packets a call moves at most; the engine moves the rest.
 const PACKETS_PER_CALL: usize = 256;
@@ -75,15 +79,11 @@ pub(crate) struct Engine {
     ready: VecDeque<u32>,
     /// Queue pairs to which something has come over the wire, and which may owe an acknowledgement that can wait.
     owing: Vec<u32>,
-    /// Packets that go to the device itself.
-    looped: VecDeque<(Path, Packet)>,
+    queues: Queues,
     /// The queue pairs that have got such packets: they need not wait with their acknowledgements.
     looped_to: Vec<u32>,
-    /// Packets that the socket has not taken.
-    outgoing: VecDeque<Datagram>,
-    /// Packets that were read from the socket.
-    incoming: VecDeque<(Path, Packet)>,
-    dropped: Dropped,
+    /// What packets go through, while that makes a difference.
+    line: Option<Box<Line>>,
     /// Empty polls since the engine's last turn.
     polls: u32,
     /// Looks at the socket in vain since the last that was not.
@@ -114,11 +114,9 @@ impl Engine {
             timers: BTreeSet::new(),
             ready: VecDeque::new(),
             owing: Vec::new(),
-            looped: VecDeque::new(),
+            queues: Queues::default(),
             looped_to: Vec::new(),
-            outgoing: VecDeque::new(),
-            incoming: VecDeque::new(),
-            dropped: Dropped::default(),
+            line: None,
             polls: 0,
             vain_looks: 0,
             sleep: Sleep::No,
@@ -130,7 +128,7 @@ impl Engine {
     }
 
     pub(crate) fn dropped(&self) -> Dropped {
-        self.dropped
+        self.queues.dropped
     }
 
     pub(crate) fn socket(&self) -> &Socket {
@@ -229,7 +227,7 @@ impl Engine {
         while budget > 0 {
             let is_stuck = self.transmit(now, &mut budget).is_err();
             self.handle_looped(now, &mut budget);
-            let is_quiet = self.looped.is_empty() && (self.ready.is_empty() || is_stuck);
+            let is_quiet = self.queues.looped.is_empty() && (self.ready.is_empty() || is_stuck);
             if is_quiet && (is_stuck || !self.hasten_looped()) {
                 break;
             }
@@ -254,15 +252,19 @@ impl Engine {
                 let Some(transmit) = slot.qp.poll_transmit(now, &mut self.parts) else { break };
                 turn -= 1;
                 let (stays, leaves) = ways.of(&transmit.path);
+                if let Some(line) = &mut self.line {
+                    line.send(now, transmit, (stays, leaves), &mut self.queues);
+                    continue;
+                }
                 if stays && leaves {
-                    self.looped.push_back((transmit.path, transmit.packet.clone()));
+                    self.queues.looped.push_back((transmit.path, transmit.packet.clone()));
                 }
                 if !leaves {
-                    self.looped.push_back((transmit.path, transmit.packet));
+                    self.queues.looped.push_back((transmit.path, transmit.packet));
                 } else if let Some(datagram) = Datagram::new(transmit) {
-                    self.outgoing.push_back(datagram);
+                    self.queues.outgoing.push_back(datagram);
                 } else {
-                    self.dropped.unsendable += 1;
+                    self.queues.dropped.unsendable += 1;
                 }
             }
             *budget += turn;
@@ -270,7 +272,7 @@ impl Engine {
                 self.touch(qp_num);
             }
             self.set_timer(qp_num);
-            if self.outgoing.len() >= BATCH {
+            if self.queues.outgoing.len() >= BATCH {
                 self.flush()?;
             }
         }
@@ -283,13 +285,13 @@ impl Engine {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.socket.send(&mut self.outgoing, &mut self.dropped)
+        self.socket.send(&mut self.queues.outgoing, &mut self.queues.dropped)
     }
 
     /// Lets queue pairs have the packets that go to the device itself.
     fn handle_looped(&mut self, now: Instant, budget: &mut usize) {
         while *budget > 0 {
-            let Some((path, packet)) = self.looped.pop_front() else { break };
+            let Some((path, packet)) = self.queues.looped.pop_front() else { break };
             *budget -= 1;
             if let Some(qp_num) = self.dispatch(now, &path, packet) {
                 if self.looped_to.last() != Some(&qp_num) {
@@ -335,34 +337,37 @@ impl Engine {
 
     /// Reads the socket, and lets queue pairs have their packets. Returns how many datagrams there were.
     fn receive(&mut self, now: Instant) -> usize {
-        let mut count = self.socket.receive(&mut self.incoming, &mut self.dropped);
-        if !self.groups.is_empty() {
-            count += self.receive_of_groups();
+        let (own, in_memory) = (self.socket.addr(), self.loopback == Loopback::Memory);
+        let Engine { groups, socket, line, queues, .. } = self;
+        let mut take = |bytes: &[u8], path: Path, port| match line {
+            // What comes from the device itself has gone through when it was sent.
+            Some(line) if path.source != own || line.is_down() => {
+                line.receive(now, bytes, path, port, queues);
+            }
+            _ => queues.incoming.extend(decode(bytes, path, port, &mut queues.dropped)),
+        };
+        let mut count = socket.receive(&mut take);
+        if !groups.is_empty() {
+            // What this device has sent is there, too, also if it was delivered in memory.
+            count += groups.receive(socket, |bytes, path, port| {
+                if path.source != own || !in_memory {
+                    take(bytes, path, port);
+                }
+            });
         }
-        while let Some((path, packet)) = self.incoming.pop_front() {
+        self.deliver(now);
+        count
+    }
+
+    /// Lets queue pairs have the packets that were read from the socket.
+    fn deliver(&mut self, now: Instant) {
+        while let Some((path, packet)) = self.queues.incoming.pop_front() {
             let Some(qp_num) = self.dispatch(now, &path, packet) else { continue };
             if let Some(slot) = self.qps.get_mut(qp_num).filter(|slot| !slot.owes) {
                 slot.owes = true;
                 self.owing.push(qp_num);
             }
         }
-        count
-    }
-
-    /// Reads the sockets of the multicast groups, and returns how many datagrams there were. What this device has sent is there, too:
-    /// it is left out if it was delivered in memory.
-    fn receive_of_groups(&mut self) -> usize {
-        let before = self.incoming.len();
-        let Engine { groups, socket, incoming, dropped, .. } = self;
-        let count = groups.receive(socket, incoming, dropped);
-        if let Some(own) = self.ways().own {
-            let mut place = 0;
-            self.incoming.retain(|(path, _)| {
-                place += 1;
-                place <= before || path.source != own
-            });
-        }
-        count
     }
 
     /// Gives a packet to all that are attached to the group that it was sent to.
@@ -385,12 +390,12 @@ impl Engine {
             return None;
         }
         if path.dest.is_multicast() {
-            self.dropped.unknown_qp += 1;
+            self.queues.dropped.unknown_qp += 1;
             return None;
         }
         let slot = self.qps.get_mut(dest_qp);
         let Some(slot) = slot.filter(|slot| slot.qp.config().service == service) else {
-            self.dropped.unknown_qp += 1;
+            self.queues.dropped.unknown_qp += 1;
             return None;
         };
         slot.qp.handle_packet(now, path, packet, &mut self.parts);
@@ -424,11 +429,14 @@ impl Engine {
             // It may have something to send, and gets a new timer then.
             self.touch(qp_num);
         }
+        if self.line.is_some() {
+            self.arrive_late(now);
+        }
     }
 
     /// Whether packets are left that could be moved now.
     fn has_work(&self) -> bool {
-        !(self.ready.is_empty() && self.looped.is_empty() && self.looped_to.is_empty())
+        !(self.ready.is_empty() && self.queues.looped.is_empty() && self.looped_to.is_empty())
     }
 
     /// Takes note of a poll that has found nothing, and says whether to look further.
@@ -475,8 +483,10 @@ impl Engine {
 
     /// When the engine has something to do again.
     fn next_time(&self, now: Instant) -> Option<Instant> {
-        let first = self.timers.first().map(|(time, _)| *time);
-        if !self.outgoing.is_empty() {
+        let timer = self.timers.first().map(|(time, _)| *time);
+        let late = self.line.as_ref().and_then(|line| line.next_time());
+        let first = timer.into_iter().chain(late).min();
+        if !self.queues.outgoing.is_empty() {
             return Some(first.unwrap_or(now + TICK).min(now + TICK));
         }
         if self.has_work() {

@@ -1,6 +1,6 @@
 //! Multicast groups: who is attached, and the sockets that hear what is sent to them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,10 +10,8 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 
 use super::socket::{Listener, Socket};
-use super::Dropped;
 use crate::device::{limits, Result};
 use crate::transport::Path;
-use crate::wire::Packet;
 
 /// The number of the queue pair that stands for all that are attached to a group.
 pub(crate) const MULTICAST_QPN: u32 = 0xff_ffff;
@@ -132,14 +130,13 @@ impl Groups {
         self.groups.get(&group)?.members.get(place).copied()
     }
 
-    /// Takes packets for groups off their sockets, and returns how many datagrams there were.
+    /// Takes datagrams for groups off their sockets, as [`Socket::receive`] does.
     pub(super) fn receive(
         &self,
         socket: &mut Socket,
-        to: &mut VecDeque<(Path, Packet)>,
-        dropped: &mut Dropped,
+        mut take: impl FnMut(&[u8], Path, u16),
     ) -> usize {
         let listeners = self.groups.values().filter_map(|group| group.listener.as_ref());
-        listeners.map(|listener| socket.receive_from(listener, to, dropped)).sum()
+        listeners.map(|listener| socket.receive_from(listener, &mut take)).sum()
     }
 }

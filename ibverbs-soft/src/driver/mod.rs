@@ -5,15 +5,20 @@
 //! one: as long as somebody does, it looks once in a millisecond whether that is still so.
 
 mod control;
+mod datagram;
 mod engine;
 mod groups;
 mod interface;
+mod line;
 mod socket;
+mod tape;
 mod thread;
 
+pub(crate) use datagram::Datagram;
 pub(crate) use engine::Engine;
 pub(crate) use interface::Interface;
 pub(crate) use socket::Socket;
+pub(crate) use tape::Tape;
 pub(crate) use thread::{EngineThread, Wake};
 
 /// How many packets were dropped, and why.

@@ -11,9 +11,9 @@ use rustix::io::Errno;
 
 use super::control::{Control, Fields, HOP_LIMIT};
 use super::interface::{self, Interface};
-use super::Dropped;
-use crate::transport::{Path, Transmit};
-use crate::wire::{Encapsulation, Headers, Packet, Trailer, MAX_PAYLOAD, UDP_PORT};
+use super::{Datagram, Dropped};
+use crate::transport::Path;
+use crate::wire::{Headers, Trailer, MAX_PAYLOAD, UDP_PORT};
 
 /// How many datagrams a system call carries at most.
 pub(super) const BATCH: usize = 32;
@@ -23,26 +23,6 @@ const MAX_PACKET: usize = Headers::MAX + MAX_PAYLOAD + Trailer::MAX;
 
 /// What a socket can hold before datagrams are lost, if the system allows it.
 const BUFFER: libc::c_int = 8 << 20;
-
-/// A datagram that is to be sent.
-#[derive(Debug)]
-pub(crate) struct Datagram {
-    path: Path,
-    headers: Headers,
-    packet: Packet,
-    trailer: Trailer,
-}
-
-impl Datagram {
-    /// Nothing if the values of the packet contradict each other.
-    pub(crate) fn new(transmit: Transmit) -> Option<Datagram> {
-        let Transmit { path, packet } = transmit;
-        let headers = packet.headers().ok()?;
-        let encapsulation = Encapsulation { path, source_port: UDP_PORT, identification: 0 };
-        let trailer = packet.view().trailer(&encapsulation, &headers);
-        Some(Datagram { path, headers, packet, trailer })
-    }
-}
 
 /// A UDP socket at the port of RoCEv2 and an address, that is not connected: datagrams of a connected one are numbered.
 pub(crate) struct Socket {
@@ -136,14 +116,14 @@ impl Socket {
         let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; N];
         let mut count = 0;
         for (i, datagram) in queue.iter().take(N).enumerate() {
-            let name = SocketAddr::new(datagram.path.dest, UDP_PORT, self.interface.index);
+            let path = datagram.path();
+            let name = SocketAddr::new(path.dest, UDP_PORT, self.interface.index);
             let name = names[i].write(name);
-            let parts = [&*datagram.headers, &datagram.packet.payload, &*datagram.trailer];
-            let pieces = pieces[i].write(parts.map(|part| libc::iovec {
+            let pieces = pieces[i].write(datagram.parts().map(|part| libc::iovec {
                 iov_base: part.as_ptr().cast_mut().cast(),
                 iov_len: part.len(),
             }));
-            let control = controls[i].write(Control::for_path(&datagram.path));
+            let control = controls[i].write(Control::for_path(path));
             let control_len = control.len();
             messages[i].write(message(name, pieces, control, control_len));
             count += 1;
@@ -161,31 +141,26 @@ impl Socket {
         usize::try_from(sent).map_err(|_| last_errno())
     }
 
-    /// Takes packets off the socket without waiting, and returns how many datagrams there were. Those that are no packets, or whose
-    /// CRC is wrong, are dropped.
-    pub(crate) fn receive(
-        &mut self,
-        to: &mut VecDeque<(Path, Packet)>,
-        dropped: &mut Dropped,
-    ) -> usize {
+    /// Takes datagrams off the socket without waiting, and returns how many there were. `take` gets the bytes of each, the way it came,
+    /// and the port that it was sent from.
+    pub(crate) fn receive(&mut self, take: impl FnMut(&[u8], Path, u16)) -> usize {
         let (fd, buffers) = (self.fd.as_fd(), &mut self.buffers);
         let count = match self.batch {
-            1 => receive_batch::<1>(fd, self.addr, buffers, to, dropped),
-            _ => receive_batch::<BATCH>(fd, self.addr, buffers, to, dropped),
+            1 => receive_batch::<1>(fd, self.addr, buffers, take),
+            _ => receive_batch::<BATCH>(fd, self.addr, buffers, take),
         };
         self.batch = if count > self.batch / 2 { BATCH } else { 1 };
         count
     }
 
-    /// Takes packets off the socket of a group, in the same way.
+    /// Takes datagrams off the socket of a group, in the same way.
     pub(crate) fn receive_from(
         &mut self,
         listener: &Listener,
-        to: &mut VecDeque<(Path, Packet)>,
-        dropped: &mut Dropped,
+        take: impl FnMut(&[u8], Path, u16),
     ) -> usize {
         let Listener { fd, group } = listener;
-        receive_batch::<BATCH>(fd.as_fd(), *group, &mut self.buffers, to, dropped)
+        receive_batch::<BATCH>(fd.as_fd(), *group, &mut self.buffers, take)
     }
 }
 
@@ -242,8 +217,7 @@ fn receive_batch<const N: usize>(
     fd: BorrowedFd<'_>,
     dest: IpAddr,
     buffers: &mut [[u8; MAX_PACKET]; BATCH],
-    to: &mut VecDeque<(Path, Packet)>,
-    dropped: &mut Dropped,
+    mut take: impl FnMut(&[u8], Path, u16),
 ) -> usize {
     let mut names = [SocketAddr::NONE; N];
     let mut controls = [Control::new(); N];
@@ -272,32 +246,12 @@ fn receive_batch<const N: usize>(
         // SAFETY: written above, and updated by the kernel.
         let message = unsafe { message.assume_init_ref() };
         let bytes = buffers[i].get(..message.msg_len as usize).unwrap_or(&[]);
-        let path = names[i].get().map(|(source, port)| {
-            let fields = controls[i].fields(message.msg_hdr.msg_controllen);
-            let Fields { traffic_class, hop_limit } = fields;
-            (Path { source, dest, traffic_class, hop_limit, flow_label: 0 }, port)
-        });
-        to.extend(path.and_then(|(path, port)| packet(bytes, path, port, dropped)));
+        let Some((source, port)) = names[i].get() else { continue };
+        let fields = controls[i].fields(message.msg_hdr.msg_controllen);
+        let Fields { traffic_class, hop_limit } = fields;
+        take(bytes, Path { source, dest, traffic_class, hop_limit, flow_label: 0 }, port);
     }
     count
-}
-
-/// The packet in a datagram, if there is one and its CRC is right.
-fn packet(
-    bytes: &[u8],
-    path: Path,
-    source_port: u16,
-    dropped: &mut Dropped,
-) -> Option<(Path, Packet)> {
-    if (Encapsulation { path, source_port, identification: 0 }).check(bytes).is_err() {
-        dropped.corrupt += 1;
-        return None;
-    }
-    let Ok(packet) = Packet::parse(bytes) else {
-        dropped.malformed += 1;
-        return None;
-    };
-    Some((path, packet))
 }
 
 /// A message of one datagram, whose pieces and other parts are elsewhere.

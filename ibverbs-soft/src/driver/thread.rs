@@ -37,12 +37,9 @@ pub(crate) struct EngineThread {
 }
 
 impl EngineThread {
-    /// Starts the thread. It handles no signals: those are for the program's threads.
+    /// Starts the thread.
     pub(crate) fn start(engine: Arc<Mutex<Engine>>, name: String) -> io::Result<EngineThread> {
-        let before = block_signals()?;
-        let thread = std::thread::Builder::new().name(name).spawn(move || run(&engine));
-        before.restore();
-        Ok(EngineThread { thread: Some(thread?) })
+        Ok(EngineThread { thread: Some(spawn(name, move || run(&engine))?) })
     }
 
     /// Waits until the thread has ended, which it was told to.
@@ -57,6 +54,17 @@ impl EngineThread {
     pub(crate) fn forget(&mut self) {
         mem::forget(self.thread.take());
     }
+}
+
+/// Starts a thread that handles no signals: those are for the program's threads.
+pub(super) fn spawn(
+    name: String,
+    run: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let before = block_signals()?;
+    let thread = std::thread::Builder::new().name(name).spawn(run);
+    before.restore();
+    thread
 }
 
 fn run(engine: &Mutex<Engine>) {

@@ -20,7 +20,7 @@ mod pcap;
 mod psn;
 mod reth;
 #[cfg(test)]
-mod test_packets;
+pub(crate) mod test_packets;
 mod u24;
 mod view;
 

@@ -95,6 +95,11 @@ impl<W: Write> PcapWriter<W> {
         Ok(())
     }
 
+    /// What is written to.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// Gives back what was written to.
     pub fn into_inner(self) -> W {
         self.out

@@ -18,7 +18,7 @@ impl Random {
 }
 
 /// A path between two addresses.
-pub(super) fn path(source: &str, dest: &str) -> Path {
+pub(crate) fn path(source: &str, dest: &str) -> Path {
     Path {
         source: source.parse().unwrap(),
         dest: dest.parse().unwrap(),
@@ -52,7 +52,7 @@ pub(super) fn datagram(payload: &[u8]) -> Packet {
 }
 
 /// A packet of each opcode that there is.
-pub(super) fn all() -> Vec<Packet> {
+pub(crate) fn all() -> Vec<Packet> {
     use Position::{First, Last, Middle, Only};
     let reth = Reth { addr: 0x0123_4567_89ab_cdef, rkey: 0x0bad_cafe, len: 0x8765_4321 };
     let atomic =

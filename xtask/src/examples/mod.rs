@@ -157,8 +157,8 @@ fn runs(program: &Program, iters: u64, networks: &[Network]) -> Vec<Run> {
             };
             vec![trial("one device", &[]), trial("two devices", &wired)]
         }
-        // It measures the software device, whose port SoftRoCE has here.
-        "soft_latency" => vec![],
+        // They are about the software device, whose port SoftRoCE has here.
+        "soft_faults" | "soft_latency" => vec![],
         _ => vec![alone(program, &iters)],
     }
 }
