@@ -460,6 +460,7 @@ fn attributes_that_are_missing_or_too_many_are_named() {
     let failure = refused(&mut qp, &to_init().set_qkey(7).set_path_mtu(Mtu::B1024));
     assert_eq!(failure.missing(), Mask::empty());
     assert_eq!(failure.not_allowed(), Mask::QKEY | Mask::PATH_MTU);
+    assert!(failure.exists() && !failure.is_well_formed());
     qp.modify(&to_init()).unwrap();
 
     let failure =

@@ -179,6 +179,24 @@ mod tests {
         assert!(!Grh::from_bytes(&bytes).unwrap().sgid().is_ipv4_mapped());
     }
 
+    /// The sums are worked out by hand: what is beyond 16 bits is added to them, and once more if that carries.
+    #[test]
+    fn the_sum_of_ipv4_carries() {
+        let sum = |words: &[u16]| {
+            let mut header = [0; IPV4_HEADER];
+            for (bytes, word) in header.chunks_exact_mut(2).zip(words) {
+                bytes.copy_from_slice(&word.to_be_bytes());
+            }
+            checksum(&header)
+        };
+        assert_eq!(sum(&[0x1234, 0x4321]), 0x5555);
+        assert_eq!(sum(&[0xffff, 0x0002]), 0x0002);
+        assert_eq!(sum(&[0x8000, 0x8000, 0xffff, 0x0002]), 0x0003);
+        assert_eq!(sum(&[0xffff, 0xffff, 0x0001]), 0x0001);
+        assert_eq!(sum(&[0xffff; 10]), 0xffff);
+        assert_eq!(v4(0)[30..32], [0x26, 0x81]);
+    }
+
     #[test]
     fn a_header_of_ipv4_without_a_checksum_is_read() {
         let mut bytes = v4(0);

@@ -57,6 +57,11 @@ unsafe fn take(
     bad_wr: *mut *mut ffi::ibv_recv_wr,
 ) -> c_int {
     let Queue { verb, address, max_sge, qp_num, completes_to } = *queue;
+    if let Err(code) = state.failure(verb) {
+        // SAFETY: the caller's promise.
+        unsafe { bad_wr.write(wr) };
+        return code;
+    }
     let limit = state.config.recv_limit;
     // SAFETY: the caller's promise.
     for (place, (wr, mut request)) in unsafe { collect(wr) }.into_iter().enumerate() {

@@ -185,6 +185,17 @@ mod tests {
         assert!(reason(UP, v4(), v6("::"), libc::EINVAL).unwrap().contains("unspecified"));
         assert!(reason(UP, v4(), v4(), libc::ENETUNREACH).unwrap().contains("no route"));
         assert!(reason(UP, v4(), v4(), libc::ETIMEDOUT).unwrap().contains("did not answer"));
+        assert!(reason(UP, v4(), v4(), libc::ENODEV).unwrap().contains("device is gone"));
+    }
+
+    #[test]
+    fn a_failure_tells_its_port() {
+        let source = io::Error::from_raw_os_error(libc::ENODEV);
+        let (verb, port, gid_index, reason) = ("ibv_create_ah", 2, Some(3), "reason");
+        let (local, remote) = (v4(), v6("fe80::1"));
+        let failure = RouteFailure { verb, port, gid_index, local, remote, reason, source };
+        assert_eq!((failure.port(), failure.gid_index()), (2, Some(3)));
+        assert_eq!((failure.local_gid(), failure.remote_gid()), (local, remote));
     }
 
     #[test]

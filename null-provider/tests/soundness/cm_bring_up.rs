@@ -129,6 +129,24 @@ fn what_is_asked_for_is_limited_by_the_queue_pair_and_limits_it() {
 }
 
 #[test]
+fn the_peer_is_told_of_a_shared_receive_queue() {
+    let _null = null();
+    let mut listener = listening(Tcp, 0);
+    for has_srq in [false, true] {
+        let mut client = resolved(Tcp, 0);
+        let ctx = client.context().unwrap();
+        let (pd, cq) = (ctx.alloc_pd().unwrap(), ctx.create_cq(4).build().unwrap());
+        let srq = pd.create_srq(1).build().unwrap();
+        let builder = pd.create_qp::<Rc>(&cq, &cq, 1).unwrap();
+        let builder = if has_srq { builder.set_srq(&srq) } else { builder };
+        let qp = builder.build().unwrap();
+        client.connect(&ConnectionParams::new().for_queue_pair(&qp)).unwrap();
+        let event = next(&mut listener, CmEventType::CONNECT_REQUEST);
+        assert_eq!(event.connection().unwrap().srq, has_srq);
+    }
+}
+
+#[test]
 fn bits_that_are_not_for_user_space_are_dropped() {
     let null = null();
     let mut id = answered(&null, 16, 16);

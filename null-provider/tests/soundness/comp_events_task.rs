@@ -133,6 +133,26 @@ fn events_that_are_left_over_wake_nobody_for_long() {
 
 #[test]
 #[cfg_attr(miri, ignore = "tokio needs more of epoll than Miri has")]
+fn an_event_that_was_taken_without_the_runtime_does_not_keep_a_task_awake() {
+    let null = null();
+    runtime().block_on(async {
+        let mut cq = queue();
+        assert!(poll_once(cq.completions()).is_pending());
+        complete(&null, cq.queue(), [1]);
+        // The runtime sees that the descriptor is readable; then the event is gone.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert_eq!(poll_all(cq.queue()), [1]);
+        assert!(cq.queue().wait(Some(Duration::ZERO)).unwrap().is_none());
+        null.take_calls();
+        assert!(timeout(Duration::from_millis(20), cq.completions()).await.is_err());
+        assert!(null.count(Verb::GetCqEvent) <= 3, "{}", null.count(Verb::GetCqEvent));
+        complete(&null, cq.queue(), [2]);
+        assert_eq!(next(&mut cq).await, [2]);
+    });
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "tokio needs more of epoll than Miri has")]
 fn errors_are_reported_to_the_task() {
     let null = null();
     runtime().block_on(async {

@@ -223,6 +223,8 @@ fn copies_have_the_standard_fields() {
     null.complete(cq.as_raw(), Completion { status, vendor_err: 0x88, ..EVERYTHING });
     let error = cq.poll_into(&mut wcs).unwrap()[0].ok().unwrap_err();
     assert_eq!((error.status, error.vendor_err), (WcStatus::REM_ACCESS_ERR, 0x88));
+    null.complete(cq.as_raw(), Completion { wc_flags: 0, ..EVERYTHING });
+    assert!(!cq.poll_into(&mut wcs).unwrap()[0].has_grh());
 }
 
 #[test]

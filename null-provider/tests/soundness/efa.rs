@@ -22,6 +22,18 @@ fn a_port_of_efa_has_its_address_although_it_is_of_no_known_kind() {
 }
 
 #[test]
+fn a_port_of_infiniband_is_reached_without_an_address() {
+    let null = null();
+    null.configure(|config| {
+        let link_layer = ffi::IBV_LINK_LAYER_INFINIBAND as u8;
+        config.edit_port_attr = Some(Box::new(move |attr| attr.link_layer = link_layer));
+    });
+    let Parts { pd, cq, .. } = parts();
+    let endpoint = pd.create_qp::<Ud>(&cq, &cq, 1).unwrap().build().unwrap().endpoint().unwrap();
+    assert_eq!(endpoint.gid(), None);
+}
+
+#[test]
 fn there_are_no_connections() {
     let null = efa();
     let Parts { pd, cq, .. } = parts();

@@ -317,6 +317,24 @@ fn a_flag_that_the_device_does_not_have_is_named() {
 }
 
 #[test]
+fn memory_that_is_not_registered_says_why() {
+    let null = null();
+    let persistent = AccessFlags::PERMISSIVE | AccessFlags::FLUSH_PERSISTENT;
+    for (access, code, why) in [
+        (AccessFlags::PERMISSIVE, libc::ENOMEM, "ulimit -l"),
+        (AccessFlags::PERMISSIVE, libc::EFAULT, "is not mapped"),
+        (AccessFlags::PERMISSIVE, libc::EINVAL, "one of these access flags"),
+        (persistent, libc::EINVAL, "is not persistent"),
+        (persistent, libc::EFAULT, "is not mapped"),
+        (AccessFlags::PERMISSIVE, libc::EIO, "the device or the kernel refused"),
+    ] {
+        let error = refusal(&null, access, code);
+        assert!(matches!(error, Error::Register { .. }), "{error:?}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
+}
+
+#[test]
 fn advice_is_about_both_registrations() {
     let null = null();
     let Parts { pd, .. } = parts();
@@ -391,9 +409,14 @@ fn advice_that_is_refused_says_why() {
         null.fail(Verb::AdviseMr, code);
         region.advise(Advice(77), AdviseFlags::empty(), ..).unwrap_err()
     };
-    for code in [libc::EFAULT, libc::EINVAL, libc::EIO] {
+    for (code, why) in [
+        (libc::EFAULT, "is not mapped"),
+        (libc::EINVAL, "does not know"),
+        (libc::EIO, "the kernel refused"),
+    ] {
         let error = refused(code);
         assert!(matches!(error, Error::Advise { advice: Advice(77), .. }), "{error:?}");
+        assert!(error.to_string().contains(why), "{error}");
         assert_eq!(error.os_error(), Some(code));
     }
     let error = refused(libc::EOPNOTSUPP);

@@ -58,6 +58,8 @@ fn sizes_that_cannot_be_are_refused() {
     assert!(matches!(cq.resize(100), Err(Error::Unsupported { operation: "ibv_resize_cq" })));
     null.fail(Verb::ResizeCq, libc::ENOMEM);
     assert!(matches!(cq.resize(100), Err(Error::Resize { .. })));
+    // As many as the device has are not too many.
+    assert!(matches!(cq.resize(1 << 16), Err(Error::Resize { .. })));
     // After all that it is as it was.
     assert_eq!(cq.capacity(), 16);
     assert!(poll_all(&cq).into_iter().eq(0..10));
@@ -126,7 +128,12 @@ fn moderation_beyond_the_device_says_what_there_is() {
     assert_eq!(limit(1, Duration::from_micros(65536)), (65536, 4095));
     assert_eq!(limit(1, Duration::MAX), (u64::MAX, 4095));
     null.fail(Verb::ModifyCq, libc::EIO);
-    assert_eq!(cq.set_moderation(1, Duration::ZERO).unwrap_err().os_error(), Some(libc::EIO));
+    // As much as there is of both is not too much: it is refused for another reason.
+    for (count, micros) in [(1, 0), (1000, 4095)] {
+        let error = cq.set_moderation(count, Duration::from_micros(micros)).unwrap_err();
+        assert!(matches!(error, Error::Verb { .. }), "{error:?}");
+        assert_eq!(error.os_error(), Some(libc::EIO));
+    }
     // What the device does not have.
     null.succeed(Verb::ModifyCq);
     null.configure(|config| {

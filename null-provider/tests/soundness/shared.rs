@@ -94,7 +94,9 @@ fn a_region_outlives_the_windows_of_its_domain() {
     let remote = qp.bind_window_shared(1, &mut window, &memory, range, access).unwrap();
     assert_eq!((remote.addr, remote.len), (memory.remote().addr + 8, 8));
     assert_eq!(remote.rkey, window.rkey());
+    null.take_calls();
     qp.unbind_window_shared(2, &mut window, &memory).unwrap();
+    assert_eq!(null.count(Verb::BindMw), 1);
     qp.bind_window_shared(3, &mut window, &memory, .., access).unwrap();
     drop((memory, qp));
     outlives(&null, window, Verb::DeallocMw);
@@ -120,7 +122,8 @@ fn a_region_that_was_split_is_freed_when_all_pieces_are() {
     let mut second = first.split_off(1000);
     let third = second.split_off(3096);
     assert_eq!((first.len(), second.len(), third.len()), (1000, 3096, 0));
-    assert!(third.is_empty());
+    assert!(third.is_empty() && !second.is_empty());
+    assert!(second.slice(7..7).is_empty() && !second.slice(7..8).is_empty());
     assert_eq!(second.remote().addr, first.remote().addr + 1000);
     assert_eq!(second.slice(..).addr(), first.remote().addr + 1000);
     first.write_at(999, &[1]);

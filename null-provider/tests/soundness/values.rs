@@ -152,6 +152,22 @@ fn queue_pairs() {
 }
 
 #[test]
+fn a_queue_that_drains_is_reported() {
+    let null = null();
+    let Parts { pd, cq, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    for (value, draining) in [(0, false), (1, true), (u8::MAX, true)] {
+        null.configure(|config| {
+            config.edit_qp_attr = Some(Box::new(move |attr| attr.sq_draining = value));
+        });
+        let attr = qp.query(QueuePairAttrMask::STATE).unwrap();
+        assert_eq!(attr.sq_draining(), Some(draining));
+        let attr = qp.query(QueuePairAttrMask::PORT).unwrap();
+        assert_eq!(attr.sq_draining(), None);
+    }
+}
+
+#[test]
 fn a_query_reports_the_state() {
     let _null = null();
     let Parts { pd, cq, .. } = parts();

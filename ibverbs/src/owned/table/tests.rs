@@ -248,6 +248,27 @@ fn a_table_is_found_by_each_block_that_is_in_use() {
     model.reset();
 }
 
+#[test]
+fn a_block_that_ends_does_not_go_on_in_that_of_another_table() {
+    let mut rings: Vec<_> = (0..4).map(|_| Ring::<u64>::new(4, Kind::Sends)).collect();
+    let mut ids = HashSet::new();
+    for round in 0..3 {
+        for ring in &mut rings {
+            let block = block_of(ring.next);
+            ring.next = block * NUMBERS + NUMBERS - 1;
+            for value in 0..3 {
+                let id = ring.stage(value, true, value).unwrap();
+                assert!(ids.insert(id), "{id:#x} was used before, in round {round}");
+                assert!(ring.table().registered().blocks.contains(&block_of(id)), "{id:#x}");
+                // The next is in the same block, unless that has ended.
+                assert!(value == 0 || block_of(ring.next) == block_of(id));
+                // SAFETY: no device knows of it.
+                assert!(unsafe { ring.table().claim(id) }.is_some());
+            }
+        }
+    }
+}
+
 /// The device hands identifiers from the thread that posts to the one that polls; it orders nothing else.
 #[test]
 fn what_another_thread_posts_is_whole_when_it_is_claimed() {
