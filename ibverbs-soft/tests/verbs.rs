@@ -231,6 +231,39 @@ fn regions_are_what_they_were_asked_to_be_or_refused() {
 }
 
 #[test]
+fn a_buffer_of_the_device_is_memory_of_its_domain() {
+    let bed = Bed::new();
+    let mut buf = null_mut();
+    let addr = created(verb!(ibv_alloc_buf(bed.pd, 5000, &mut buf)));
+    let bytes = std::ptr::slice_from_raw_parts_mut(addr.cast::<u8>(), 5000);
+    // SAFETY: the buffer is so long, and nobody else is at it.
+    unsafe { (*bytes).fill(7) };
+    let access = ffi::IBV_ACCESS_LOCAL_WRITE as c_int;
+    let register = |pd, offset: usize, len| {
+        verb!(ibv_reg_buf_mr(pd, buf, addr.wrapping_byte_add(offset), len, access))
+    };
+    for (offset, len) in [(0, 5000), (4000, 1000)] {
+        let mr = created(register(bed.pd, offset, len));
+        // SAFETY: the region is alive.
+        let told = unsafe { mr.read() };
+        assert_eq!((told.addr, told.length), (addr.wrapping_byte_add(offset), len));
+        assert_eq!(verb!(ibv_dereg_mr(mr)), 0);
+    }
+    for (offset, len) in [(0, 0), (0, 1 << 16), (1 << 16, 1), (1, usize::MAX), (usize::MAX, 1)] {
+        assert_eq!(refused(register(bed.pd, offset, len)), libc::EINVAL, "{offset} {len}");
+    }
+    let other = created(verb!(ibv_alloc_pd(bed.context)));
+    assert_eq!(refused(register(other, 0, 5000)), libc::EINVAL);
+    assert_eq!(verb!(ibv_dealloc_pd(other)), 0);
+    assert_eq!((verb!(ibv_export_buf_dmabuf_fd(buf)), errno()), (-1, libc::ENODATA));
+    assert_eq!(verb!(ibv_dealloc_pd(bed.pd)), libc::EBUSY);
+    verb!(ibv_free_buf(buf));
+    for (size, errno) in [(0, libc::EINVAL), (usize::MAX, libc::ENOMEM)] {
+        assert_eq!(refused(verb!(ibv_alloc_buf(bed.pd, size, &mut buf))), errno, "{size}");
+    }
+}
+
+#[test]
 fn what_is_too_large_is_refused() {
     let bed = Bed::new();
     let device = bed.device_attr();

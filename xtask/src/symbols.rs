@@ -56,6 +56,12 @@ pub(crate) fn generate(source: &Path, bound: &str) -> Result<Generated> {
     }
     check_private_version(source)?;
     let bound = functions(bound);
+    let is_exported = |name: &&&str| {
+        libraries.iter().flatten().any(|node| node.symbols.iter().any(|symbol| symbol == **name))
+    };
+    if let Some(name) = bound.iter().find(|name| !is_exported(name)) {
+        bail!("{name} is in the headers, but no version script exports it");
+    }
     Ok(Generated { exports: exports(&libraries), refused: refused(&libraries, &bound) })
 }
 

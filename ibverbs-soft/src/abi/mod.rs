@@ -5,6 +5,7 @@
 
 mod ah;
 mod batch;
+mod buf;
 mod channel;
 mod context;
 mod cq;
@@ -65,6 +66,10 @@ static VERBS: ffi::Verbs = ffi::Verbs {
     ibv_reg_mr_iova: Some(mr::reg_mr_iova),
     ibv_reg_mr_iova2: Some(mr::reg_mr_iova2),
     ibv_dereg_mr: Some(mr::dereg_mr),
+    ibv_alloc_buf: Some(buf::alloc_buf),
+    ibv_free_buf: Some(buf::free_buf),
+    ibv_reg_buf_mr: Some(buf::reg_buf_mr),
+    ibv_export_buf_dmabuf_fd: Some(buf::export_buf_dmabuf_fd),
     ibv_create_comp_channel: Some(channel::create_comp_channel),
     ibv_destroy_comp_channel: Some(channel::destroy_comp_channel),
     ibv_create_cq: Some(cq::create_cq),

@@ -47,8 +47,9 @@ fn link(archive: &Path, into: &Path) -> Result<()> {
     let mut cc = host::command("cc");
     cc.arg("-shared").arg("-o").arg(into);
     cc.arg(format!("-Wl,-soname,{FILE}"));
-    cc.arg(format!("-Wl,--version-script,{}", script.display()));
-    // All that it needs is there; and it has threads, so that it must stay.
+    // All that it names must be there.
+    cc.arg(format!("-Wl,--no-undefined-version,--version-script,{}", script.display()));
+    // Nothing may be missing; and it has threads, so that it must stay.
     cc.arg("-Wl,-z,defs,-z,nodelete");
     // Everything first, since nothing refers to what is exported; then what of it is used.
     cc.arg("-Wl,--whole-archive").arg(archive).arg("-Wl,--no-whole-archive,--gc-sections");
