@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::progress::say;
-use programs::CASES;
+use crate::rdma_core;
+use programs::{Case, CASES};
 use session::Place;
 
 /// Options of `cargo xtask drop-in`.
@@ -19,6 +20,9 @@ pub(crate) struct DropInArgs {
     /// Run the programs of Debian that must work on it, two processes of each, and say what came of it
     #[arg(long)]
     test: bool,
+    /// Not those of Debian, but those of the pinned rdma-core, which are newer
+    #[arg(long, requires = "test")]
+    pinned: bool,
     /// Only those whose name and options, as the result tells them, have this in them
     #[arg(long, requires = "test", value_name = "TEXT")]
     only: Option<String>,
@@ -34,18 +38,22 @@ pub(crate) fn run(args: &DropInArgs) -> Result<u8> {
         println!("{}", libraries.display());
         return Ok(0);
     }
-    programs::need()?;
+    let pinned = if args.pinned { Some(rdma_core::build()?.programs) } else { None };
+    if pinned.is_none() {
+        programs::need()?;
+    }
     let folder = tempfile::tempdir().context("there is no place for what the programs write")?;
     let limit = Duration::from_secs(args.timeout);
-    let place = Place { libraries: &libraries, folder: folder.path(), limit };
-    let is_asked_for = |name: &str| args.only.as_ref().is_none_or(|text| name.contains(text));
+    let place =
+        Place { libraries: &libraries, programs: pinned.as_deref(), folder: folder.path(), limit };
+    let is_asked_for = |case: &Case| {
+        (pinned.is_none() || case.is_of_rdma_core())
+            && args.only.as_ref().is_none_or(|text| case.name().contains(text))
+    };
     let mut failed = 0;
     let mut count = 0;
-    for case in &CASES {
+    for case in CASES.iter().filter(|case| is_asked_for(case)) {
         let name = case.name();
-        if !is_asked_for(&name) {
-            continue;
-        }
         count += 1;
         let start = Instant::now();
         let result = case.run(&place);

@@ -87,6 +87,11 @@ pub(super) fn need() -> Result<()> {
 }
 
 impl Case {
+    /// Whether the program is one of rdma-core's.
+    pub(super) fn is_of_rdma_core(&self) -> bool {
+        self.package() != PERFTEST
+    }
+
     fn package(&self) -> &'static str {
         match self.kind {
             Kind::Look { .. } | Kind::Pingpong { .. } => UTILS,

@@ -15,6 +15,8 @@ const TICK: Duration = Duration::from_millis(10);
 /// Where programs run: with this library, and with a folder for what they write.
 pub(super) struct Place<'a> {
     pub(super) libraries: &'a Path,
+    /// Where the programs are, if not where all are.
+    pub(super) programs: Option<&'a Path>,
     pub(super) folder: &'a Path,
     /// How long a program may take.
     pub(super) limit: Duration,
@@ -67,7 +69,8 @@ impl Place<'_> {
         let output = self.folder.join(role);
         let file =
             File::create(&output).with_context(|| format!("cannot create {}", output.display()))?;
-        let child = Command::new(program)
+        let path = self.programs.map_or(PathBuf::from(program), |folder| folder.join(program));
+        let child = Command::new(path)
             .args(arguments)
             .env("LD_LIBRARY_PATH", self.libraries)
             .stdin(Stdio::null())
@@ -159,7 +162,8 @@ mod tests {
     fn with_limit<T>(seconds: u64, run: impl FnOnce(&Place<'_>) -> T) -> T {
         let folder = tempfile::tempdir().unwrap();
         let limit = Duration::from_secs(seconds);
-        run(&Place { libraries: Path::new("/the/library"), folder: folder.path(), limit })
+        let libraries = Path::new("/the/library");
+        run(&Place { libraries, programs: None, folder: folder.path(), limit })
     }
 
     #[test]
@@ -167,6 +171,15 @@ mod tests {
         let wrote =
             with_limit(60, |place| place.run(&words("echo $LD_LIBRARY_PATH; echo two >&2")));
         assert_eq!(wrote.unwrap(), "/the/library\ntwo\n");
+    }
+
+    #[test]
+    fn a_program_of_a_folder_is_not_looked_for_elsewhere() {
+        let elsewhere = |place: &Place<'_>| {
+            let programs = Some(Path::new("/nowhere"));
+            Place { programs, ..*place }.run(&words("exit 0"))
+        };
+        assert!(with_limit(60, elsewhere).is_err());
     }
 
     #[test]
