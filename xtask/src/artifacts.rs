@@ -16,9 +16,12 @@ pub(crate) struct Program {
 
 /// Runs a cargo command that builds; returns the programs, in the order of their names.
 pub(crate) fn build(cargo: &mut Command) -> Result<Vec<Program>> {
-    let mut programs = programs(&messages(cargo)?);
-    programs.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(programs)
+    Ok(programs(&messages(cargo)?, |_| true))
+}
+
+/// Runs a cargo command that builds tests; returns their programs, in the order of their names, and no others.
+pub(crate) fn build_tests(cargo: &mut Command) -> Result<Vec<Program>> {
+    Ok(programs(&messages(cargo)?, |message| message["profile"]["test"] == true))
 }
 
 /// Runs a cargo command that builds one static library; returns its path.
@@ -49,15 +52,18 @@ fn archive(messages: &str) -> Option<PathBuf> {
         .find_map(|message| message["filenames"][0].as_str().map(PathBuf::from))
 }
 
-/// The programs that cargo's messages tell of.
-fn programs(messages: &str) -> Vec<Program> {
+/// The programs that cargo's messages tell of, if they are wanted.
+fn programs(messages: &str, is_wanted: impl Fn(&Value) -> bool) -> Vec<Program> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str(line).ok());
-    messages
+    let mut programs: Vec<Program> = messages
+        .filter(is_wanted)
         .filter_map(|message: Value| {
             let path = message["executable"].as_str()?;
             Some(Program { name: message["target"]["name"].as_str()?.into(), path: path.into() })
         })
-        .collect()
+        .collect();
+    programs.sort_by(|a, b| a.name.cmp(&b.name));
+    programs
 }
 
 #[cfg(test)]
@@ -70,7 +76,24 @@ mod tests {
             {\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"ibverbs\"},\"executable\":null}\n\
             {\"reason\":\"build-finished\",\"success\":true}\nnot json\n";
         assert_eq!(archive(messages), None);
-        assert_eq!(programs(messages), [Program { name: "rc".into(), path: "/t/rc-1".into() }]);
+        let rc = Program { name: "rc".into(), path: "/t/rc-1".into() };
+        assert_eq!(programs(messages, |_| true), [rc]);
+    }
+
+    #[test]
+    fn programs_can_be_chosen() {
+        let message = |name: &str, test: bool| {
+            let message = serde_json::json!({
+                "target": { "name": name }, "profile": { "test": test }, "executable": "/t/x",
+            });
+            format!("{message}\n")
+        };
+        let messages = message("b", true) + &message("bin", false) + &message("a", true);
+        let is_test = |message: &Value| message["profile"]["test"] == true;
+        let names =
+            |programs: Vec<Program>| programs.into_iter().map(|it| it.name).collect::<Vec<_>>();
+        assert_eq!(names(programs(&messages, is_test)), ["a", "b"]);
+        assert_eq!(names(programs(&messages, |_| true)), ["a", "b", "bin"]);
     }
 
     #[test]

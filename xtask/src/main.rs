@@ -8,6 +8,7 @@ mod cache;
 mod drop_in;
 mod examples;
 mod host;
+mod interop;
 mod link;
 mod loopback;
 mod peers;
@@ -55,6 +56,8 @@ enum Command {
     DropIn(drop_in::DropInArgs),
     /// Measure with perftest and with the example `perf`, under a real SoftRoCE kernel
     Perftest(perftest::PerftestArgs),
+    /// Let the software device and the kernel's SoftRoCE do everything to each other, over networks whole and lossy
+    Interop(interop::InteropArgs),
     /// Generate the bindings of ibverbs-sys, and the lists of the drop-in library, from the pinned rdma-core
     Bindgen(bindgen::BindgenArgs),
 }
@@ -79,6 +82,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Test(args) => return Ok(test::run(&args)?.into()),
         Command::Bench(args) => return Ok(bench::run(&args)?.into()),
         Command::Perftest(args) => return Ok(perftest::run(&args)?.into()),
+        Command::Interop(args) => return Ok(interop::run(&args)?.into()),
         Command::DropIn(args) => return Ok(drop_in::run(&args)?.into()),
         Command::Bindgen(args) => bindgen::run(&args)?,
     }

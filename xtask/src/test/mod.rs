@@ -79,7 +79,7 @@ fn device_tests(
         leaks::prepare()?;
         leaks::link(&mut cargo);
     }
-    let programs = artifacts::build(&mut cargo)?;
+    let programs = artifacts::build_tests(&mut cargo)?;
     if programs.is_empty() {
         bail!("the package {DEVICE_TESTS} has no tests");
     }

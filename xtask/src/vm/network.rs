@@ -10,6 +10,9 @@ pub(crate) enum Network {
     Wire,
     /// In two network namespaces: rxa in `a` at 10.9.0.1 and fd09::1, rxb in `b` at 10.9.0.2 and fd09::2 (since Linux 7)
     Namespaces,
+    /// rxf at 10.10.0.1, and at the other end of its wire the namespace `soft`, at 10.10.0.2 on foreign1, for a device that is not
+    /// the kernel's
+    Foreign,
 }
 
 /// Adds one end of a wire: the number of its network, its own number, the device, the interface, and the words before a
@@ -68,6 +71,17 @@ gid_index rxa 0a09:0001 > /dev/null && gid_index rxb 0a09:0002 > /dev/null ||
   fail "a device in a network namespace got no GID for its IPv4 address"
 "#;
 
+const ADD_FOREIGN: &str = r#"
+join_foreign() {
+  ip link add foreign0 type veth peer name foreign1 && ip netns add soft && ip link set foreign1 netns soft &&
+    ip addr add 10.10.0.1/24 dev foreign0 && ip link set foreign0 up && ip -n soft link set lo up &&
+    ip -n soft addr add 10.10.0.2/24 dev foreign1 && ip -n soft link set foreign1 up &&
+    rdma link add rxf type rxe netdev foreign0
+}
+problem=$(join_foreign 2>&1) || fail "cannot join a device with another namespace: $problem"
+gid_index rxf 0a0a:0001 > /dev/null || fail "rxf got no GID for its IPv4 address"
+"#;
+
 impl Network {
     /// Those whose ends reach each other under a kernel. SoftRoCE of older ones does not work outside the first namespace.
     pub(crate) fn of_kernel(major: u64) -> &'static [Self] {
@@ -83,6 +97,7 @@ impl Network {
         let each = networks.iter().map(|network| match network {
             Self::Wire => ADD_WIRE,
             Self::Namespaces => ADD_NAMESPACES,
+            Self::Foreign => ADD_FOREIGN,
         });
         [ADD_END].into_iter().chain(each).collect()
     }
