@@ -185,6 +185,7 @@ pub fn faults(context: &Context) -> Result<Faults> {
 ///
 /// ```
 /// use ibverbs::soft::{faults, Link};
+/// use ibverbs::AccessFlags;
 ///
 /// ibverbs::soft::install()?;
 /// let context = ibverbs::devices()?.get(0).expect("there is always one").open()?;
@@ -195,8 +196,8 @@ pub fn faults(context: &Context) -> Result<Faults> {
 ///
 /// faults.fail_registrations(1, 12)?; // ENOMEM
 /// let pd = context.alloc_pd()?;
-/// assert_eq!(pd.allocate(4096, Default::default()).unwrap_err().os_error(), Some(12));
-/// assert!(pd.allocate(4096, Default::default()).is_ok());
+/// assert_eq!(pd.allocate(4096, AccessFlags::LOCAL_WRITE).unwrap_err().os_error(), Some(12));
+/// assert!(pd.allocate(4096, AccessFlags::LOCAL_WRITE).is_ok());
 /// # Ok::<(), ibverbs::Error>(())
 /// ```
 #[derive(Clone, Debug)]
