@@ -80,8 +80,7 @@ fn the_variable_is_read_when_fork_is_prepared() {
 #[test]
 fn the_variable_is_read_when_an_event_channel_is_opened() {
     alone("the_variable_is_read_when_an_event_channel_is_opened", &[SOFT], || {
-        let error = EventChannel::create().unwrap_err();
-        assert!(error.to_string().contains("software device"), "{error}");
+        drop(EventChannel::create().unwrap());
         assert_eq!(provider::name(), "soft");
         assert_soft();
     });

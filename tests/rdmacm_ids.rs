@@ -9,8 +9,8 @@ use ibverbs_tests::ids::{
     place_of, prepare_for, refused, requested, resolve, resolved, End,
 };
 use ibverbs_tests::{
-    other_context, pattern, post_recv, prepare, submit, wait_ok, wait_one, Bed, Prepared, Side,
-    DEADLINE, GRH,
+    is_soft, other_context, pattern, post_recv, prepare, submit, wait_ok, wait_one, Bed, Prepared,
+    Side, DEADLINE, GRH,
 };
 
 #[track_caller]
@@ -351,13 +351,27 @@ fn steps_out_of_order_are_refused() {
 #[test]
 fn a_peer_that_no_device_leads_to_has_no_route() {
     let Some(address) = cm_address() else { return };
-    for loopback in ["127.0.0.1:7471", "[::1]:7471"] {
+    // Addresses of loopback may be those of software devices, which know at once whether they lead somewhere.
+    let loopbacks: &[&str] = match is_soft() {
+        true => &[],
+        false => &["127.0.0.1:7471", "[::1]:7471"],
+    };
+    for loopback in loopbacks {
         let mut id = CmId::create(Tcp).unwrap();
         id.resolve_addr(None, loopback.parse().unwrap(), DEADLINE).unwrap();
         expect_event(&mut id, CmEventType::ADDR_RESOLVED);
         assert_eq!(refused(id.resolve_route(DEADLINE)), libc::ENODEV);
         assert_eq!(refused(id.connect(&ConnectionParams::new())), libc::EINVAL);
         assert_eq!(refused(id.resolve_addr(None, address, DEADLINE)), libc::EINVAL, "another try");
+        assert_no_event(&mut id);
+    }
+    if is_soft() {
+        let mut id = CmId::create(Tcp).unwrap();
+        id.resolve_addr(None, "[::1]:7471".parse().unwrap(), DEADLINE).unwrap();
+        let event = next_event(&mut id);
+        let told = (event.event_type(), event.status());
+        assert_eq!(told, (CmEventType::ADDR_ERROR, -libc::ENODEV));
+        assert!(matches!(id.connect(&ConnectionParams::new()), Err(Error::NotBound)));
         assert_no_event(&mut id);
     }
     // Refused before it begins: the identifier is as it was.

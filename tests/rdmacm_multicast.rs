@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use ibverbs::rdmacm::{CmEvent, CmEventType, CmId, EventChannel, Membership, Tcp, Udp};
 use ibverbs::{AddressHandle, Error, Gid, QueuePair, RecvRequest, Ud};
 use ibverbs_tests::ids::{assert_no_event, cm_address, expect_event, next_event_on, prepare_for};
-use ibverbs_tests::{eventually, post_recv, submit, wait_one, Mem, Prepared, Side, DEADLINE, GRH};
+use ibverbs_tests::{
+    eventually, post_recv, submit, wait_one, Ability, Bed, Mem, Prepared, Side, DEADLINE, GRH,
+};
 
 /// A group that no other test has.
 fn group() -> SocketAddr {
@@ -20,6 +22,11 @@ fn gid_of(group: SocketAddr) -> Gid {
         SocketAddr::V4(group) => (*group.ip()).into(),
         SocketAddr::V6(group) => (*group.ip()).into(),
     }
+}
+
+/// The address of the test device; `None` if groups cannot be joined there.
+fn group_address() -> Option<SocketAddr> {
+    Bed::with([Ability::ConnectionManager, Ability::JoinedGroups]).and_then(|_| cm_address())
 }
 
 /// An identifier that is bound to the device.
@@ -57,7 +64,7 @@ fn send(from: &mut Side<Ud>, join: &CmEvent, text: &[u8]) {
 
 #[test]
 fn a_group_is_joined_sent_to_and_left() {
-    let Some(address) = cm_address() else { return };
+    let Some(address) = group_address() else { return };
     let (mut id, group) = (bound(address), group());
     id.set_context(12);
     let join = joined(&mut id, group);
@@ -80,7 +87,7 @@ fn a_group_is_joined_sent_to_and_left() {
 /// The network device delivers what it sends to a group that it is in: joining has told it so.
 #[test]
 fn members_receive_what_is_sent_to_the_group() {
-    let Some(address) = cm_address() else { return };
+    let Some(address) = group_address() else { return };
     let (mut sender, mut member, group) = (bound(address), bound(address), group());
     let to = joined(&mut sender, group);
     joined(&mut member, group);
@@ -97,7 +104,7 @@ fn members_receive_what_is_sent_to_the_group() {
 
 #[test]
 fn a_group_that_was_not_joined_cannot_be_left() {
-    let Some(address) = cm_address() else { return };
+    let Some(address) = group_address() else { return };
     let (mut id, one, other) = (bound(address), group(), group());
     let not_joined = |result: ibverbs::Result<()>, which: SocketAddr| {
         let error = result.unwrap_err();
@@ -115,7 +122,7 @@ fn a_group_that_was_not_joined_cannot_be_left() {
 
 #[test]
 fn an_identifier_is_in_many_groups() {
-    let Some(address) = cm_address() else { return };
+    let Some(address) = group_address() else { return };
     let mut id = bound(address);
     let groups: Vec<_> = (0..8).map(|_| group()).collect();
     for &group in &groups {
@@ -139,7 +146,7 @@ fn an_identifier_is_in_many_groups() {
 
 #[test]
 fn memberships_end_with_their_identifier_read_or_not() {
-    let Some(address) = cm_address() else { return };
+    let Some(address) = group_address() else { return };
     for _ in 0..20 {
         let (mut id, group) = (bound(address), group());
         id.join_multicast(group, Membership::Full).unwrap();
@@ -158,7 +165,7 @@ fn memberships_end_with_their_identifier_read_or_not() {
 
 #[test]
 fn memberships_are_counted() {
-    let Some(address) = cm_address() else { return };
+    let Some(address) = group_address() else { return };
     let (mut id, group) = (bound(address), group());
     for _ in 0..3 {
         joined(&mut id, group);
@@ -171,7 +178,7 @@ fn memberships_are_counted() {
 
 #[test]
 fn what_is_no_group_of_ipv4_is_refused() {
-    let Some(address) = cm_address() else { return };
+    let Some(address) = group_address() else { return };
     let mut id = bound(address);
     let group = SocketAddr::new(Ipv6Addr::new(0xff0e, 0, 0, 0, 0, 0, 7, 1).into(), 0);
     // RoCE has groups of IPv6, but not the kernel's connection manager.
@@ -183,7 +190,7 @@ fn what_is_no_group_of_ipv4_is_refused() {
 
 #[test]
 fn only_datagrams_have_groups() {
-    let Some(address) = cm_address() else { return };
+    let Some(address) = group_address() else { return };
     let mut id = CmId::create(Tcp).unwrap();
     id.bind_addr(address).unwrap();
     let group = group();
@@ -194,7 +201,7 @@ fn only_datagrams_have_groups() {
 
 #[test]
 fn a_sender_need_not_receive() {
-    let Some(address) = cm_address() else { return };
+    let Some(address) = group_address() else { return };
     let (mut id, group) = (bound(address), group());
     match id.join_multicast(group, Membership::SendOnly) {
         Ok(()) => {
@@ -210,7 +217,7 @@ fn a_sender_need_not_receive() {
 /// The event of a membership is written into it, whichever thread takes it.
 #[test]
 fn groups_are_joined_and_left_while_events_are_taken() {
-    let Some(address) = cm_address() else { return };
+    let Some(address) = group_address() else { return };
     let channel = EventChannel::create().unwrap();
     let mut id = CmId::create_on(&channel, Udp).unwrap();
     id.bind_addr(address).unwrap();

@@ -419,7 +419,7 @@ fn failures_are_told() {
         let Error::Connection(failure) = failed.unwrap_err().error else { panic!("not refused") };
         assert_eq!(failure.reject_reason(), Some(RejectReason::INVALID_SERVICE_ID));
 
-        let nowhere = "127.0.0.1:7471".parse().unwrap();
+        let nowhere = "[::1]:7471".parse().unwrap();
         let error = Connector::new(Tcp).resolve_async(nowhere, DEADLINE).await.unwrap_err();
         assert_eq!(error.os_error(), Some(libc::ENODEV), "{error}");
     });

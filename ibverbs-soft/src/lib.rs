@@ -4,6 +4,8 @@
 compile_error!("ibverbs-soft works on Linux only: RDMA verbs are an interface of the Linux kernel");
 
 mod abi;
+#[forbid(unsafe_code)]
+pub mod cm;
 mod device;
 mod driver;
 mod faults;

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use ibverbs::rdmacm::EventChannel;
+use ibverbs::rdmacm::{CmId, EventChannel, Membership, Udp};
 use ibverbs::{
     AccessFlags, AtomicCap, Context, DeviceCaps, Error, Gid, GidType, OdpGeneralCaps,
     ProtectionDomain, Rc, Transport, Uc, Ud, WcFields,
@@ -93,6 +93,8 @@ abilities! {
     PortDown = "a second device whose port can be taken down",
     /// Connections through librdmacm.
     ConnectionManager = "the connection manager",
+    /// Multicast groups that librdmacm joins.
+    JoinedGroups = "multicast groups by the connection manager",
     /// Scalable reliable datagrams.
     Srd = "scalable reliable datagrams",
 }
@@ -139,6 +141,7 @@ impl Ability {
             TwoDevices => Ok(has_second_device(ctx)),
             PortDown => Ok(Link::is_beside(ctx)),
             ConnectionManager => Ok(EventChannel::create().is_ok()),
+            JoinedGroups => is_supported(join(ctx)),
             Srd => is_supported(ctx.query_efa_device()),
         };
         answer.unwrap_or_else(|error| panic!("cannot ask the device about {self}: {error}"))
@@ -231,6 +234,16 @@ fn takes_dmabufs(ctx: &Context) -> ibverbs::Result<bool> {
         Err(Error::Register { .. }) => Ok(true),
         result => is_supported(result),
     }
+}
+
+/// Joins a group, and leaves it.
+fn join(ctx: &Context) -> ibverbs::Result<()> {
+    let table = ctx.gid_table()?;
+    let mut addresses = table.iter().filter_map(|entry| entry.gid().to_ipv4_mapped());
+    let mut id = CmId::create(Udp)?;
+    let address = addresses.next().expect("an address of IPv4");
+    id.bind_addr((address, 0).into())?;
+    id.join_multicast("239.7.1.9:0".parse().expect("an address"), Membership::Full)
 }
 
 fn has_gid(ctx: &Context, fits: impl Fn(Gid) -> bool) -> ibverbs::Result<bool> {

@@ -54,6 +54,11 @@ fn list(number: usize) -> Option<NonNull<ffi::ibv_device>> {
     NonNull::new(Place::new().fill(Listed { raw: UnsafeCell::new(device), zeros, number }))
 }
 
+/// The device with this place in the list.
+pub(super) fn listed(number: usize) -> Option<*mut ffi::ibv_device> {
+    devices().get(number).map(|device| device.as_ptr())
+}
+
 /// The place of a device in the list.
 ///
 /// # Safety

@@ -23,6 +23,7 @@ mod poll;
 mod port;
 mod qp;
 mod query;
+mod rdmacm;
 mod recv;
 mod route;
 mod send;
@@ -107,7 +108,7 @@ static VERBS: ffi::Verbs = ffi::Verbs {
 /// The software devices as a provider of verbs. The options of the first call are those of the process.
 pub fn provider(options: Options) -> Provider {
     configure(options);
-    Provider { name: NAME, verbs: &VERBS, rdmacm: &ffi::Rdmacm::EMPTY, efa: &ffi::Efa::EMPTY }
+    Provider { name: NAME, verbs: &VERBS, rdmacm: &rdmacm::RDMACM, efa: &ffi::Efa::EMPTY }
 }
 
 /// Sets this thread's `errno`.
@@ -116,6 +117,14 @@ fn set_errno(errno: Errno) {
     let place = unsafe { libc::__errno_location() };
     // SAFETY: it returned the address of this thread's `errno`, which no other thread accesses.
     unsafe { place.write(errno.raw_os_error()) }
+}
+
+/// This thread's `errno`: why a verb that was called here has failed.
+fn errno() -> Errno {
+    // SAFETY: the function has no preconditions.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: it returned the address of this thread's `errno`, which no other thread accesses.
+    Errno::from_raw_os_error(unsafe { place.read() })
 }
 
 /// A result as verbs tell it that return 0 or an error number.

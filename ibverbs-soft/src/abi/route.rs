@@ -49,7 +49,8 @@ pub(super) fn address(gid: &[u8; 16]) -> IpAddr {
     Ipv6Addr::from(*gid).to_canonical()
 }
 
-fn check_route(source: IpAddr, dest: IpAddr) -> Result<()> {
+/// Whether packets get from one address to the other.
+pub(super) fn check_route(source: IpAddr, dest: IpAddr) -> Result<()> {
     if dest == Ipv4Addr::BROADCAST {
         return Err(Errno::OPNOTSUPP);
     }

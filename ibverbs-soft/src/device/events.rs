@@ -15,7 +15,7 @@ use crate::transport::QpEvent;
 /// A queue, and a semaphore eventfd that counts what is in it. Whoever takes reads the eventfd first, and waits there if its flags
 /// say so; every count that is read gives the right to one event.
 #[derive(Debug)]
-struct Events<E> {
+pub(super) struct Events<E> {
     eventfd: OwnedFd,
     generation: Generation,
     inner: Mutex<Inner<E>>,
@@ -31,12 +31,12 @@ struct Inner<E> {
 }
 
 /// An event, which is about an object.
-trait HasToken: Copy {
-    fn token(self) -> usize;
+pub(super) trait HasToken {
+    fn token(&self) -> usize;
 }
 
 impl<E: HasToken> Events<E> {
-    fn new() -> Result<Events<E>> {
+    pub(super) fn new() -> Result<Events<E>> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::SEMAPHORE;
         let inner = Inner { queue: VecDeque::new(), void: 0, taken: HashMap::new() };
         Ok(Events {
@@ -50,7 +50,17 @@ impl<E: HasToken> Events<E> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, event: E) {
+    /// Whether they are those of a parent of this process.
+    pub(super) fn is_dead(&self) -> bool {
+        self.generation.is_over()
+    }
+
+    /// The descriptor: one count for each event in the queue.
+    pub(super) fn as_raw_fd(&self) -> i32 {
+        self.eventfd.as_raw_fd()
+    }
+
+    pub(super) fn push(&self, event: E) {
         let mut inner = self.lock();
         inner.queue.push_back(event);
         // It fails only if 2^64 - 2 events are in the queue already.
@@ -58,12 +68,18 @@ impl<E: HasToken> Events<E> {
     }
 
     fn take(&self) -> Result<E> {
+        self.take_within(|| ()).map(|(event, ())| event)
+    }
+
+    /// Takes an event while holding what `enter` returns, which the next one to come here needs, too.
+    pub(super) fn take_within<G>(&self, enter: impl Fn() -> G) -> Result<(E, G)> {
         if self.generation.is_over() {
             // The descriptor is shared with the parent, whose events these are.
             return Err(Errno::IO);
         }
         loop {
             rustix::io::read(&self.eventfd, &mut [0; 8])?;
+            let entered = enter();
             let mut inner = self.lock();
             if let Some(void) = inner.void.checked_sub(1) {
                 inner.void = void;
@@ -71,19 +87,22 @@ impl<E: HasToken> Events<E> {
             }
             if let Some(event) = inner.queue.pop_front() {
                 *inner.taken.entry(event.token()).or_default() += 1;
-                return Ok(event);
+                return Ok((event, entered));
             }
         }
     }
 
-    fn take_back(&self, token: usize) -> u32 {
+    /// The events that nobody has taken, and how many were taken.
+    pub(super) fn take_back(&self, token: usize) -> (u32, Vec<E>) {
         if self.generation.is_over() {
-            return 0;
+            return (0, Vec::new());
         }
         let mut inner = self.lock();
-        let before = inner.queue.len();
-        inner.queue.retain(|event| event.token() != token);
-        inner.void += before - inner.queue.len();
+        let queue = std::mem::take(&mut inner.queue);
+        let (back, rest): (Vec<E>, Vec<E>) =
+            queue.into_iter().partition(|event| event.token() == token);
+        inner.queue = rest.into();
+        inner.void += back.len();
         while inner.void > 0 {
             // Without waiting, whatever the descriptor's flags say. A count that is not there was read by somebody who now waits for
             // the lock. Kernels before 5.8 cannot do this: then the descriptor stays readable, and who reads it looks in vain.
@@ -95,7 +114,7 @@ impl<E: HasToken> Events<E> {
             }
             inner.void -= 1;
         }
-        inner.taken.remove(&token).unwrap_or(0)
+        (inner.taken.remove(&token).unwrap_or(0), back)
     }
 }
 
@@ -104,8 +123,8 @@ impl<E: HasToken> Events<E> {
 pub(crate) struct Channel(Events<usize>);
 
 impl HasToken for usize {
-    fn token(self) -> usize {
-        self
+    fn token(&self) -> usize {
+        *self
     }
 }
 
@@ -116,7 +135,7 @@ impl Channel {
 
     /// A semaphore eventfd: one count for each event in the queue.
     pub(crate) fn as_raw_fd(&self) -> i32 {
-        self.0.eventfd.as_raw_fd()
+        self.0.as_raw_fd()
     }
 
     pub(crate) fn push(&self, token: usize) {
@@ -131,7 +150,7 @@ impl Channel {
     /// Takes back the events of a queue that were not taken by anybody, and forgets the token. Returns how many of its events
     /// were taken: whoever destroys the queue waits until so many are acknowledged.
     pub(crate) fn take_back(&self, token: usize) -> u32 {
-        self.0.take_back(token)
+        self.0.take_back(token).0
     }
 }
 
@@ -151,8 +170,8 @@ pub(crate) enum AsyncEvent {
 }
 
 impl HasToken for AsyncEvent {
-    fn token(self) -> usize {
-        match self {
+    fn token(&self) -> usize {
+        match *self {
             AsyncEvent::Qp(token, _) | AsyncEvent::CqError(token) | AsyncEvent::SrqLimit(token) => {
                 token
             }
@@ -172,7 +191,7 @@ impl AsyncQueue {
     }
 
     pub(crate) fn as_raw_fd(&self) -> i32 {
-        self.0.eventfd.as_raw_fd()
+        self.0.as_raw_fd()
     }
 
     pub(crate) fn push(&self, event: AsyncEvent) {
@@ -186,7 +205,7 @@ impl AsyncQueue {
     /// Takes back the events about an object that were not taken by anybody, and forgets the token. Returns how many of its
     /// events were taken.
     pub(crate) fn take_back(&self, token: usize) -> u32 {
-        self.0.take_back(token)
+        self.0.take_back(token).0
     }
 }
 

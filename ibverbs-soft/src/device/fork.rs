@@ -4,7 +4,8 @@
 //! the parent's. So everything of before the fork is dead there: it is asked for with an atomic, before any lock, and answers `EIO`.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use std::sync::Once;
 
 use crate::options::Options;
@@ -37,6 +38,47 @@ impl Generation {
     #[inline]
     pub(crate) fn is_over(self) -> bool {
         GENERATION.load(Ordering::Relaxed) != self.0
+    }
+}
+
+/// Something that each process has one of: a child makes its own, and leaves that of its parent as it was.
+#[derive(Debug)]
+pub(crate) struct PerProcess<T> {
+    current: AtomicPtr<Made<T>>,
+}
+
+#[derive(Debug)]
+struct Made<T> {
+    generation: Generation,
+    thing: T,
+    /// Those of its parents, which are dead but not lost.
+    _before: *mut Made<T>,
+}
+
+impl<T: Sync> PerProcess<T> {
+    pub(crate) const fn new() -> PerProcess<T> {
+        PerProcess { current: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// That of this process. Several may make one at the same time, of which one stays.
+    pub(crate) fn get(&'static self, make: impl Fn(Generation) -> T) -> &'static T {
+        loop {
+            let current = self.current.load(Ordering::Acquire);
+            // SAFETY: null, or made below and never freed.
+            if let Some(made) = unsafe { current.as_ref() } {
+                if !made.generation.is_over() {
+                    return &made.thing;
+                }
+            }
+            let generation = Generation::current();
+            let made = Made { generation, thing: make(generation), _before: current };
+            let new = Box::into_raw(Box::new(made));
+            let order = (Ordering::AcqRel, Ordering::Acquire);
+            if self.current.compare_exchange(current, new, order.0, order.1).is_err() {
+                // SAFETY: the box from above, which nobody else has seen.
+                drop(unsafe { Box::from_raw(new) });
+            }
+        }
     }
 }
 

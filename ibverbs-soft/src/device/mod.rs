@@ -2,6 +2,7 @@
 
 mod atomic;
 mod calls;
+mod cm;
 mod completions;
 mod events;
 mod faults;
@@ -20,7 +21,9 @@ use rustix::io::Errno;
 
 use crate::transport::Completion;
 
+pub(crate) use cm::{CmChannel, CmEvent, CmOwner, Happened};
 pub(crate) use events::{AsyncEvent, AsyncQueue, Channel};
+pub(crate) use fork::{Generation, PerProcess};
 pub(crate) use numbers::Numbered;
 pub(crate) use open::{configure, count, Device};
 pub(crate) use parts::Parts;

@@ -2,19 +2,19 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
-use std::{io, ptr};
 
 use rustix::io::Errno;
 
-use super::fork::{self, Generation};
+use super::fork::{self, Generation, PerProcess};
 use super::Result;
-use crate::driver::{Engine, EngineThread, Interface, Socket, Tape, Wake};
+use crate::driver::{Cm, Engine, EngineThread, Interface, Socket, Tape, Wake};
 use crate::options::{Loopback, Options};
 use crate::random::Random;
 use crate::wire::UDP_PORT;
@@ -100,7 +100,8 @@ impl Device {
         let (addr, interface) = (socket.addr(), socket.interface());
         let fd = Arc::clone(socket.fd());
         let wake = Arc::new(Wake::new()?);
-        let engine = Engine::new(socket, link_local(index), loopback, wake)?;
+        let cm = Cm::new(index, Device::guid(index));
+        let engine = Engine::new(socket, link_local(index), loopback, wake, cm)?;
         let engine = Arc::new(Mutex::new(engine));
         let name = format!("ibverbs-soft{index}");
         let thread = EngineThread::start(Arc::clone(&engine), name)?;
@@ -231,12 +232,7 @@ struct Registry {
     places: Mutex<[PlaceState; Options::MAX_DEVICES]>,
     /// A place is not taken any more.
     freed: Condvar,
-    /// Those of its parents, which are dead but not lost.
-    _before: *mut Registry,
 }
-
-// SAFETY: all of it is for any thread, but for the pointer, which is not followed.
-unsafe impl Sync for Registry {}
 
 #[derive(Default)]
 struct PlaceState {
@@ -265,30 +261,18 @@ impl Drop for Place {
 impl Registry {
     /// The open devices of this process: a child has none when it begins.
     fn of_this_process() -> &'static Registry {
-        static CURRENT: AtomicPtr<Registry> = AtomicPtr::new(ptr::null_mut());
-        loop {
-            let current = CURRENT.load(Ordering::Acquire);
-            // SAFETY: null, or made below and never freed.
-            if let Some(registry) = unsafe { current.as_ref() } {
-                if !registry.generation.is_over() {
-                    return registry;
-                }
-            }
-            let new = Box::into_raw(Box::new(Registry {
-                generation: Generation::current(),
-                places: Mutex::default(),
-                freed: Condvar::new(),
-                _before: current,
-            }));
-            let order = (Ordering::AcqRel, Ordering::Acquire);
-            if CURRENT.compare_exchange(current, new, order.0, order.1).is_err() {
-                // SAFETY: the box from above, which nobody else has seen.
-                drop(unsafe { Box::from_raw(new) });
-            } else if current.is_null() {
-                // SAFETY: the function may be called when the program ends. If it cannot be registered, peers notice the end later.
-                unsafe { libc::atexit(finish_all) };
-            }
-        }
+        static CURRENT: PerProcess<Registry> = PerProcess::new();
+        static AT_EXIT: Once = Once::new();
+        let registry = CURRENT.get(|generation| Registry {
+            generation,
+            places: Mutex::default(),
+            freed: Condvar::new(),
+        });
+        AT_EXIT.call_once(|| {
+            // SAFETY: the function may be called when the program ends. If it cannot be registered, peers notice the end later.
+            unsafe { libc::atexit(finish_all) };
+        });
+        registry
     }
 
     fn lock(&self) -> MutexGuard<'_, [PlaceState; Options::MAX_DEVICES]> {

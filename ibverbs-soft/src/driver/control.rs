@@ -73,12 +73,33 @@ impl Control {
         }
     }
 
+    /// The messages in the first `len` bytes: level, kind and data.
+    fn messages(&self, len: usize) -> impl Iterator<Item = (libc::c_int, libc::c_int, &[u8])> {
+        let mut rest = self.words.as_bytes().get(..len).unwrap_or(&[]);
+        std::iter::from_fn(move || {
+            let (level, kind, data, after) = split(rest)?;
+            rest = after;
+            Some((level, kind, data))
+        })
+    }
+
+    /// The error number that the network has reported, in the first `len` bytes.
+    pub(super) fn error(&self, len: usize) -> Option<libc::c_int> {
+        let is_error = |level, kind| {
+            matches!(
+                (level, kind),
+                (libc::IPPROTO_IP, libc::IP_RECVERR) | (libc::IPPROTO_IPV6, libc::IPV6_RECVERR)
+            )
+        };
+        let (_, _, data) = self.messages(len).find(|(level, kind, _)| is_error(*level, *kind))?;
+        // A structure that begins with the number.
+        data.first_chunk().copied().map(libc::c_int::from_ne_bytes)
+    }
+
     /// What the kernel has said about a datagram, in the first `len` bytes. A field that is not there is as by default.
     pub(super) fn fields(&self, len: usize) -> Fields {
         let mut fields = Fields { traffic_class: 0, hop_limit: HOP_LIMIT };
-        let mut rest = self.words.as_bytes().get(..len).unwrap_or(&[]);
-        while let Some((level, kind, data, after)) = split(rest) {
-            rest = after;
+        for (level, kind, data) in self.messages(len) {
             // A byte, or a number.
             let value = match *data {
                 [byte] => byte,
@@ -166,6 +187,7 @@ mod tests {
         for len in 0..HEADER + 4 {
             assert_eq!(control.fields(len), default);
         }
+        assert_eq!(control.error(control.len()), None);
         for len in [0, HEADER - 1, 1000, usize::MAX] {
             control.words[0] = len;
             assert_eq!(control.fields(2 * Control::SIZE), default);

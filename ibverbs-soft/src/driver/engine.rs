@@ -13,7 +13,8 @@ use super::datagram::decode;
 use super::groups::{Groups, MULTICAST_QPN};
 use super::line::{Line, Queues};
 use super::socket::BATCH;
-use super::{Datagram, Dropped, Socket, Wake};
+use super::{Cm, Dropped, Socket, Wake};
+use crate::cm;
 use crate::device::{Numbered, Owner, Parts, Result};
 use crate::options::Loopback;
 use crate::transport::{Config, CqId, Path, QueuePair};
@@ -69,6 +70,7 @@ enum Sleep {
 pub(crate) struct Engine {
     pub(crate) parts: Parts,
     qps: Numbered<Slot, 24, 14>,
+    pub(crate) cm: Cm,
     socket: Socket,
     groups: Groups,
     /// An address that only the device itself can send to.
@@ -103,10 +105,12 @@ impl Engine {
         link_local: Ipv6Addr,
         loopback: Loopback,
         wake: Arc<Wake>,
+        cm: Cm,
     ) -> io::Result<Engine> {
         Ok(Engine {
             parts: Parts::new(),
             qps: Numbered::new(),
+            cm,
             socket,
             groups: Groups::new()?,
             link_local: link_local.into(),
@@ -205,6 +209,11 @@ impl Engine {
     /// Moves packets after a queue pair was changed at the time of the last tick.
     pub(crate) fn move_packets_of(&mut self, qp_num: u32) {
         self.touch(qp_num);
+        self.move_packets();
+    }
+
+    /// Moves packets after something was changed at the time of the last tick.
+    pub(crate) fn move_packets(&mut self) {
         let now = self.parts.now();
         self.work(now);
         self.settle(now);
@@ -227,7 +236,8 @@ impl Engine {
         while budget > 0 {
             let is_stuck = self.transmit(now, &mut budget).is_err();
             self.handle_looped(now, &mut budget);
-            let is_quiet = self.queues.looped.is_empty() && (self.ready.is_empty() || is_stuck);
+            let has_more = !self.ready.is_empty() || self.cm.manager.has_transmit();
+            let is_quiet = self.queues.looped.is_empty() && (!has_more || is_stuck);
             if is_quiet && (is_stuck || !self.hasten_looped()) {
                 break;
             }
@@ -242,6 +252,10 @@ impl Engine {
     fn transmit(&mut self, now: Instant, budget: &mut usize) -> Result<()> {
         self.flush()?;
         let ways = self.ways();
+        while let Some(transmit) = self.cm.poll_transmit() {
+            let way = ways.of(&transmit.path);
+            self.queues.put(now, transmit, way, &mut self.line);
+        }
         while *budget > 0 {
             let Some(qp_num) = self.ready.pop_front() else { break };
             let Some(slot) = self.qps.get_mut(qp_num) else { continue };
@@ -251,21 +265,8 @@ impl Engine {
             while turn > 0 {
                 let Some(transmit) = slot.qp.poll_transmit(now, &mut self.parts) else { break };
                 turn -= 1;
-                let (stays, leaves) = ways.of(&transmit.path);
-                if let Some(line) = &mut self.line {
-                    line.send(now, transmit, (stays, leaves), &mut self.queues);
-                    continue;
-                }
-                if stays && leaves {
-                    self.queues.looped.push_back((transmit.path, transmit.packet.clone()));
-                }
-                if !leaves {
-                    self.queues.looped.push_back((transmit.path, transmit.packet));
-                } else if let Some(datagram) = Datagram::new(transmit) {
-                    self.queues.outgoing.push_back(datagram);
-                } else {
-                    self.queues.dropped.unsendable += 1;
-                }
+                let way = ways.of(&transmit.path);
+                self.queues.put(now, transmit, way, &mut self.line);
             }
             *budget += turn;
             if turn == 0 {
@@ -285,7 +286,16 @@ impl Engine {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.socket.send(&mut self.queues.outgoing, &mut self.queues.dropped)
+        let sent = self.socket.send(&mut self.queues.outgoing, &mut self.queues.dropped);
+        self.bury();
+        sent
+    }
+
+    /// Lets the connection manager know where there is nobody any more.
+    fn bury(&mut self) {
+        while let Some(addr) = self.socket.next_gone() {
+            self.cm.handle_gone(self.parts.now(), addr);
+        }
     }
 
     /// Lets queue pairs have the packets that go to the device itself.
@@ -355,6 +365,7 @@ impl Engine {
                 }
             });
         }
+        self.bury();
         self.deliver(now);
         count
     }
@@ -393,6 +404,9 @@ impl Engine {
             self.queues.dropped.unknown_qp += 1;
             return None;
         }
+        if dest_qp == cm::QP_NUM && self.cm.handle_packet(now, path, &packet) {
+            return None;
+        }
         let slot = self.qps.get_mut(dest_qp);
         let Some(slot) = slot.filter(|slot| slot.qp.config().service == service) else {
             self.queues.dropped.unknown_qp += 1;
@@ -419,6 +433,7 @@ impl Engine {
 
     /// Does what is due.
     fn handle_timers(&mut self, now: Instant) {
+        self.cm.handle_timers(now);
         while let Some(&(timer, qp_num)) = self.timers.first().filter(|(timer, _)| *timer <= now) {
             self.timers.remove(&(timer, qp_num));
             let Some(slot) = self.qps.get_mut(qp_num) else { continue };
@@ -436,7 +451,9 @@ impl Engine {
 
     /// Whether packets are left that could be moved now.
     fn has_work(&self) -> bool {
-        !(self.ready.is_empty() && self.queues.looped.is_empty() && self.looped_to.is_empty())
+        let is_quiet =
+            self.ready.is_empty() && self.queues.looped.is_empty() && self.looped_to.is_empty();
+        !is_quiet || self.cm.manager.has_transmit()
     }
 
     /// Takes note of a poll that has found nothing, and says whether to look further.
@@ -485,7 +502,8 @@ impl Engine {
     fn next_time(&self, now: Instant) -> Option<Instant> {
         let timer = self.timers.first().map(|(time, _)| *time);
         let late = self.line.as_ref().and_then(|line| line.next_time());
-        let first = timer.into_iter().chain(late).min();
+        let of_cm = self.cm.manager.next_timeout();
+        let first = timer.into_iter().chain(late).chain(of_cm).min();
         if !self.queues.outgoing.is_empty() {
             return Some(first.unwrap_or(now + TICK).min(now + TICK));
         }
@@ -535,6 +553,7 @@ impl Engine {
     /// Sends what must not stay when the process or the device ends.
     pub(crate) fn finish(&mut self) {
         let now = self.parts.tick();
+        self.cm.manager.finish(now);
         self.work(now);
         self.send_late_acks(now);
     }

@@ -57,6 +57,31 @@ pub(super) struct Queues {
     pub(super) counts: LinkCounts,
 }
 
+impl Queues {
+    /// Puts a packet where it is sent from: to the device itself, to the socket, or to both; or into the line, if there is one.
+    pub(super) fn put(
+        &mut self,
+        now: Instant,
+        transmit: Transmit,
+        (stays, leaves): (bool, bool),
+        line: &mut Option<Box<Line>>,
+    ) {
+        if let Some(line) = line {
+            return line.send(now, transmit, (stays, leaves), self);
+        }
+        if stays && leaves {
+            self.looped.push_back((transmit.path, transmit.packet.clone()));
+        }
+        if !leaves {
+            self.looped.push_back((transmit.path, transmit.packet));
+        } else if let Some(datagram) = Datagram::new(transmit) {
+            self.outgoing.push_back(datagram);
+        } else {
+            self.dropped.unsendable += 1;
+        }
+    }
+}
+
 impl Line {
     pub(super) fn new() -> Line {
         let link = Link::new();

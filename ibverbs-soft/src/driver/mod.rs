@@ -4,6 +4,7 @@
 //! engine, a thread for each device, keeps time. It looks at the socket only while nobody polls, for two who read it cost more than
 //! one: as long as somebody does, it looks once in a millisecond whether that is still so.
 
+mod cm;
 mod control;
 mod datagram;
 mod engine;
@@ -14,6 +15,7 @@ mod socket;
 mod tape;
 mod thread;
 
+pub(crate) use cm::Cm;
 pub(crate) use datagram::Datagram;
 pub(crate) use engine::Engine;
 pub(crate) use interface::Interface;

@@ -32,6 +32,8 @@ pub(crate) struct Socket {
     interface: Interface,
     /// How many datagrams the next look asks for: one, as long as there are not more at a time.
     batch: usize,
+    /// Addresses at which there is no device, as the network has said, that nobody has asked for.
+    gone: Vec<IpAddr>,
     buffers: Box<[[u8; MAX_PACKET]; BATCH]>,
 }
 
@@ -54,18 +56,20 @@ impl Socket {
             let ip = libc::IPPROTO_IP;
             set(&fd, ip, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)?;
             set(&fd, ip, libc::IP_TTL, hop_limit)?;
+            set(&fd, ip, libc::IP_RECVERR, 1)?;
             set(&fd, ip, libc::IP_MULTICAST_TTL, hop_limit)?;
             set_to(&fd, ip, libc::IP_MULTICAST_IF, &of_interface(None, index))?;
         } else {
             let ipv6 = libc::IPPROTO_IPV6;
             set(&fd, ipv6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)?;
             set(&fd, ipv6, libc::IPV6_UNICAST_HOPS, hop_limit)?;
+            set(&fd, ipv6, libc::IPV6_RECVERR, 1)?;
             set(&fd, ipv6, libc::IPV6_MULTICAST_HOPS, hop_limit)?;
             set(&fd, ipv6, libc::IPV6_MULTICAST_IF, index)?;
         }
         let buffers = vec![[0; MAX_PACKET]; BATCH].into_boxed_slice();
         let buffers = buffers.try_into().map_err(|_| io::ErrorKind::OutOfMemory)?;
-        Ok(Socket { fd: Arc::new(fd), addr, interface, batch: 1, buffers })
+        Ok(Socket { fd: Arc::new(fd), addr, interface, batch: 1, gone: Vec::new(), buffers })
     }
 
     pub(crate) fn addr(&self) -> IpAddr {
@@ -86,7 +90,7 @@ impl Socket {
     ///
     /// If the socket's buffer is full; the rest is still in the queue.
     pub(crate) fn send(
-        &self,
+        &mut self,
         queue: &mut VecDeque<Datagram>,
         dropped: &mut Dropped,
     ) -> Result<(), Errno> {
@@ -99,6 +103,8 @@ impl Socket {
                 Ok(count) => drop(queue.drain(..count)),
                 Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => return Err(Errno::AGAIN),
                 Err(Errno::INTR) => {}
+                // What was reported is about datagrams that were sent before: this one has not been sent.
+                Err(_) if self.take_errors() => {}
                 Err(_) => {
                     queue.pop_front();
                     dropped.unsendable += 1;
@@ -149,8 +155,45 @@ impl Socket {
             1 => receive_batch::<1>(fd, self.addr, buffers, take),
             _ => receive_batch::<BATCH>(fd, self.addr, buffers, take),
         };
+        let count = count.unwrap_or_else(|error| {
+            if error != Errno::AGAIN {
+                self.take_errors();
+            }
+            0
+        });
         self.batch = if count > self.batch / 2 { BATCH } else { 1 };
         count
+    }
+
+    /// An address at which there is no device, as the network has said.
+    pub(crate) fn next_gone(&mut self) -> Option<IpAddr> {
+        self.gone.pop()
+    }
+
+    /// Takes what the network has reported off the socket; says whether there was anything. As long as it is there, the socket
+    /// looks as if there were something to read.
+    fn take_errors(&mut self) -> bool {
+        let mut any = false;
+        loop {
+            let mut name = SocketAddr::NONE;
+            let mut control = Control::new();
+            let mut whole = message(&mut name, &mut [], &mut control, Control::SIZE);
+            let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+            // SAFETY: the message has room for a name and control data, as long as it says, and for nothing else.
+            let answer =
+                unsafe { libc::recvmsg(self.fd.as_raw_fd(), &raw mut whole.msg_hdr, flags) };
+            if answer < 0 {
+                return any;
+            }
+            any = true;
+            // The name is where the datagram was to go.
+            let error = control.error(whole.msg_hdr.msg_controllen);
+            if let (Some(libc::ECONNREFUSED), Some((addr, UDP_PORT))) = (error, name.get()) {
+                if !self.gone.contains(&addr) {
+                    self.gone.push(addr);
+                }
+            }
+        }
     }
 
     /// Takes datagrams off the socket of a group, in the same way.
@@ -160,7 +203,7 @@ impl Socket {
         take: impl FnMut(&[u8], Path, u16),
     ) -> usize {
         let Listener { fd, group } = listener;
-        receive_batch::<BATCH>(fd.as_fd(), *group, &mut self.buffers, take)
+        receive_batch::<BATCH>(fd.as_fd(), *group, &mut self.buffers, take).unwrap_or(0)
     }
 }
 
@@ -218,7 +261,7 @@ fn receive_batch<const N: usize>(
     dest: IpAddr,
     buffers: &mut [[u8; MAX_PACKET]; BATCH],
     mut take: impl FnMut(&[u8], Path, u16),
-) -> usize {
+) -> Result<usize, Errno> {
     let mut names = [SocketAddr::NONE; N];
     let mut controls = [Control::new(); N];
     let mut pieces = [const { MaybeUninit::<libc::iovec>::uninit() }; N];
@@ -241,7 +284,7 @@ fn receive_batch<const N: usize>(
         )
     };
     // Nothing there, a signal, or an error that the network has reported: none of them stays.
-    let count = usize::try_from(count).unwrap_or(0);
+    let count = usize::try_from(count).map_err(|_| last_errno())?;
     for (i, message) in messages.iter().take(count).enumerate() {
         // SAFETY: written above, and updated by the kernel.
         let message = unsafe { message.assume_init_ref() };
@@ -251,7 +294,7 @@ fn receive_batch<const N: usize>(
         let Fields { traffic_class, hop_limit } = fields;
         take(bytes, Path { source, dest, traffic_class, hop_limit, flow_label: 0 }, port);
     }
-    count
+    Ok(count)
 }
 
 /// A message of one datagram, whose pieces and other parts are elsewhere.

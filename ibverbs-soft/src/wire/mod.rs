@@ -38,4 +38,5 @@ pub use packet::Packet;
 pub use pcap::PcapWriter;
 pub use psn::Psn;
 pub use reth::Reth;
+pub(crate) use u24::U24;
 pub use view::{PacketView, MAX_PAYLOAD};

@@ -28,9 +28,7 @@ pub(super) fn open_hint(source: &io::Error) -> &'static str {
 #[cfg(feature = "rdmacm")]
 pub(super) fn channel_hint(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
-        Some(libc::EOPNOTSUPP) => {
-            ": the process's provider of verbs has no connection manager; neither has the software device"
-        }
+        Some(libc::EOPNOTSUPP) => ": the process's provider of verbs has no connection manager",
         Some(libc::ENODEV) => ": there is no RDMA device",
         Some(libc::ENOENT) => {
             ": the kernel's connection manager is not there (`modprobe rdma_ucm`)"
