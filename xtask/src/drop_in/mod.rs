@@ -60,10 +60,17 @@ pub(crate) fn run(args: &DropInArgs) -> Result<u8> {
         let verdict = if result.is_ok() { "ok" } else { "FAILED" };
         println!("{name:56} {verdict:6} {:6.1} s", start.elapsed().as_secs_f64());
         if let Err(error) = result {
-            println!("{error:#}");
+            println!("{}", short_lines(&format!("{error:#}")));
             failed += 1;
         }
     }
     say(format_args!("{count} runs on the software device, of which {failed} failed"));
     Ok(u8::from(failed > 0 || count == 0))
+}
+
+/// The text with the ends of very long lines left out.
+fn short_lines(text: &str) -> String {
+    const LONG: usize = 200;
+    let short = |line: &str| line.chars().take(LONG).collect::<String>();
+    text.lines().map(short).collect::<Vec<_>>().join("\n")
 }

@@ -1,16 +1,17 @@
 //! The programs that must run on the software device as they are packaged, and what each must say.
 
-use std::fmt::Write;
+use std::net::Ipv4Addr;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::session::{free_port, Place};
+use super::session::{addr_for, free_port, Place, Waiting};
 use crate::host::{self, Need};
 use crate::perftest::figures;
 
 /// The packages of Debian that they are in.
 const UTILS: &str = "ibverbs-utils";
 const PERFTEST: &str = "perftest";
+const CM_UTILS: &str = "rdmacm-utils";
 
 /// One run of a program, or of two of it.
 pub(super) struct Case {
@@ -23,9 +24,19 @@ enum Kind {
     Look { options: &'static str, judge: fn(&str) -> Result<()> },
     /// A message to and fro between two processes, which the server compares with what it must be at the end.
     Pingpong { size: u64, iters: u64, options: &'static str },
-    /// Measures, between two processes. `size` is 0 if it has one size of its own.
+    /// Measures, between two processes.
     Measure { size: u64, iters: u64, options: &'static str },
+    /// Connects by the connection manager: how the server begins, how the client, and what both are told.
+    Connect { server: &'static str, client: &'static str, options: &'static str, judge: Judge },
 }
+
+/// Looks at what a server and its client wrote.
+type Judge = fn(&[String; 2]) -> Result<()>;
+
+/// Stands for the server's address where the connection manager is used.
+const ADDR: &str = "ADDR";
+/// Stands for its port there.
+const PORT: &str = "PORT";
 
 const fn look(program: &'static str, options: &'static str, judge: fn(&str) -> Result<()>) -> Case {
     Case { program, kind: Kind::Look { options, judge } }
@@ -39,13 +50,29 @@ const fn measure(program: &'static str, size: u64, iters: u64, options: &'static
     Case { program, kind: Kind::Measure { size, iters, options } }
 }
 
+/// The roles begin with the names of the programs, of which `program` is one.
+const fn connect(
+    program: &'static str,
+    [server, client]: [&'static str; 2],
+    options: &'static str,
+    judge: Judge,
+) -> Case {
+    Case { program, kind: Kind::Connect { server, client, options, judge } }
+}
+
+const RPING: [&str; 2] = ["rping -s", "rping -c"];
+const UCMATOSE: [&str; 2] = ["ucmatose -b ADDR", "ucmatose -s ADDR"];
+const UDADDY: [&str; 2] = ["udaddy -b ADDR", "udaddy -s ADDR"];
+const RDMA_SERVER: [&str; 2] = ["rdma_server", "rdma_client"];
+
 const MIB: u64 = 1 << 20;
 /// The size that atomics have.
 const WORD: u64 = 8;
 
 /// `-e` sleeps until there is an event, `-t` takes timestamps, and so polls by the extended interface, `-N` posts by it. With `-e`
-/// and `-t` at once `ibv_rc_pingpong` takes an event for a failure whose completion it has seen already.
-pub(super) const CASES: [Case; 33] = [
+/// and `-t` at once `ibv_rc_pingpong` takes an event for a failure whose completion it has seen already. perftest's `-R`, by the
+/// connection manager, is left out: its client may come before the server listens, and then uses what it has freed.
+pub(super) const CASES: [Case; 40] = [
     look("ibv_devices", "", devices),
     look("ibv_devinfo", "-v", devinfo),
     pingpong("ibv_rc_pingpong", 4096, 1000, ""),
@@ -79,6 +106,13 @@ pub(super) const CASES: [Case; 33] = [
     measure("ib_read_lat", 2, 300, ""),
     measure("ib_atomic_lat", WORD, 300, "-A FETCH_AND_ADD"),
     measure("ib_atomic_bw", WORD, 300, "-A CMP_AND_SWAP"),
+    connect("rping", RPING, "-v -V -C 20 -a ADDR -p PORT", pinged),
+    connect("rping", RPING, "-v -V -C 20 -S 60000 -q -a ADDR -p PORT", pinged),
+    connect("ucmatose", UCMATOSE, "-p PORT", completed),
+    connect("ucmatose", UCMATOSE, "-p PORT -c 16 -C 10 -S 65536 -m", completed),
+    connect("udaddy", UDADDY, "", completed),
+    connect("udaddy", UDADDY, "-c 8 -C 10 -S 2000", completed),
+    connect("rdma_server", RDMA_SERVER, "-s ADDR -p PORT", ended),
 ];
 
 /// Installs what is missing.
@@ -96,45 +130,58 @@ impl Case {
         match self.kind {
             Kind::Look { .. } | Kind::Pingpong { .. } => UTILS,
             Kind::Measure { .. } => PERFTEST,
+            Kind::Connect { .. } => CM_UTILS,
         }
     }
 
-    /// The program with its options, but for the port and the server.
-    fn words(&self) -> String {
-        let (program, mut words) = (self.program, String::new());
-        let sized = |size| if size == WORD { String::new() } else { format!(" -s {size}") };
+    /// What is run as the server, or alone, and what as the client; [`ADDR`] and [`PORT`] stand for the server's.
+    fn commands(&self) -> [String; 2] {
+        let program = self.program;
         match self.kind {
-            Kind::Look { options, .. } => write!(words, "{program} {options}"),
+            Kind::Look { options, .. } => [format!("{program} {options}"), String::new()],
             Kind::Pingpong { size, iters, options } => {
-                write!(words, "{program} -g 1 -c -s {size} -n {iters} {options}")
+                let both = format!("{program} -g 1 -c -s {size} -n {iters} {options} -p PORT");
+                [both.clone(), both + " ADDR"]
             }
             // It does not have to be told that the processor's speed may change.
             Kind::Measure { size, iters, options } => {
-                write!(words, "{program} -F -x 1{} -n {iters} {options}", sized(size))
+                let size = if size == WORD { String::new() } else { format!("-s {size} ") };
+                let both = format!("{program} -F -x 1 {size}-n {iters} {options} -p PORT");
+                [both.clone(), both + " ADDR"]
+            }
+            Kind::Connect { server, client, options, .. } => {
+                [server, client].map(|role| format!("{role} {options}"))
             }
         }
-        .expect("a string can be written to");
-        words.trim_end().into()
     }
 
     /// What it is called where its result is told.
     pub(super) fn name(&self) -> String {
-        self.words()
+        let [server, _] = self.commands();
+        let is_named = |word: &&str| ![ADDR, PORT, "-a", "-b", "-p"].contains(word);
+        server.split_whitespace().filter(is_named).collect::<Vec<_>>().join(" ")
     }
 
     /// Runs it; an error says what was wrong.
     pub(super) fn run(&self, place: &Place<'_>) -> Result<()> {
-        let words = |more: &str| -> Vec<String> {
-            format!("{} {more}", self.words()).split_whitespace().map(String::from).collect()
+        let port = free_port().context("there is no free port")?;
+        let by_cm = matches!(self.kind, Kind::Connect { .. });
+        let addr = if by_cm { addr_for(port) } else { Ipv4Addr::LOCALHOST };
+        let words = |command: String| -> Vec<String> {
+            let words = command.split_whitespace().map(|word| match word {
+                ADDR => addr.to_string(),
+                PORT => port.to_string(),
+                other => other.into(),
+            });
+            words.collect()
         };
+        let [server, client] = self.commands().map(words);
         if let Kind::Look { judge, .. } = self.kind {
-            let output = place.run(&words(""))?;
+            let output = place.run(&server)?;
             return judge(&output).with_context(|| output);
         }
-        let port = free_port().context("there is no free port")?;
-        let server = words(&format!("-p {port}"));
-        let client = words(&format!("-p {port} 127.0.0.1"));
-        let outputs = place.run_pair(&server, &client, port)?;
+        let waiting = if by_cm { Waiting::Device(addr) } else { Waiting::Tcp(port) };
+        let outputs = place.run_pair(&server, &client, &waiting)?;
         self.judge(&outputs)
             .with_context(|| format!("server:\n{}\nclient:\n{}", outputs[0], outputs[1]))
     }
@@ -154,6 +201,7 @@ impl Case {
             }
             // Of a measurement only the client's counts; the server has none, or half of one.
             Kind::Measure { size, iters, .. } => measured(&outputs[1], size, iters),
+            Kind::Connect { judge, .. } => judge(outputs),
         }
     }
 }
@@ -221,6 +269,42 @@ fn measured(output: &str, size: u64, iters: u64) -> Result<()> {
     if !output.lines().any(|line| is_row(&line)) {
         bail!("there is no row for {iters} operations of {size} bytes");
     }
+    Ok(())
+}
+
+/// What the client sent came back, and is what the server has seen: as many as `-C` says.
+fn pinged(outputs: &[String; 2]) -> Result<()> {
+    const COUNT: usize = 20;
+    let data = |output: &str, start: &str| -> Vec<String> {
+        output.lines().filter_map(|line| line.strip_prefix(start).map(String::from)).collect()
+    };
+    let [seen, back] = [data(&outputs[0], "server ping data: "), data(&outputs[1], "ping data: ")];
+    ensure!(seen == back, "the server has seen other data than the client");
+    ensure!(back.len() == COUNT, "there are {} pings and not {COUNT}", back.len());
+    for (number, data) in back.iter().enumerate() {
+        let letter = char::from(b'A' + number as u8);
+        ensure!(
+            data.starts_with(&format!("rdma-ping-{number}: {letter}")),
+            "this is no ping: {data}"
+        );
+    }
+    Ok(())
+}
+
+/// Both have moved their data, and found nothing wrong.
+fn completed(outputs: &[String; 2]) -> Result<()> {
+    for output in outputs {
+        for line in ["data transfers complete", "test complete", "return status 0"] {
+            line_with(output, line)?;
+        }
+    }
+    Ok(())
+}
+
+/// Both came to their end.
+fn ended(outputs: &[String; 2]) -> Result<()> {
+    line_with(&outputs[0], "rdma_server: end 0")?;
+    line_with(&outputs[1], "rdma_client: end 0")?;
     Ok(())
 }
 
@@ -299,5 +383,31 @@ mod tests {
         assert!(measured(output, 4096, 321).is_err());
         assert!(measured(output, 8192, 320).is_err());
         assert!(measured(&output.replace("250.00", "0.00"), 4096, 320).is_err());
+    }
+
+    #[test]
+    fn pings_come_back_as_they_were_sent() {
+        let lines = |start: &str, count: u8| -> String {
+            let letter = |number| char::from(b'A' + number);
+            (0..count)
+                .map(|number| format!("{start}rdma-ping-{number}: {}\n", letter(number)))
+                .collect()
+        };
+        let outputs = |count| [lines("server ping data: ", count), lines("ping data: ", count)];
+        pinged(&outputs(20)).unwrap();
+        assert!(pinged(&outputs(19)).is_err());
+        let [server, client] = outputs(20);
+        assert!(pinged(&[server.replace("7: H", "7: X"), client.clone()]).is_err());
+        assert!(pinged(&[server, client].map(|output| output.replace("7: H", "7: X"))).is_err());
+    }
+
+    #[test]
+    fn both_must_complete() {
+        let good = || String::from("data transfers complete\ntest complete\nreturn status 0\n");
+        completed(&[good(), good()]).unwrap();
+        for word in ["data", "test", "status 0"] {
+            assert!(completed(&[good(), good().replace(word, "")]).is_err(), "{word}");
+            assert!(completed(&[good().replace(word, ""), good()]).is_err(), "{word}");
+        }
     }
 }
