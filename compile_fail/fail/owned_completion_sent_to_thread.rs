@@ -1,5 +1,6 @@
 //! A completion stays on the thread that polls; its buffer need not.
 //~ error[E0277]: `NonNull<ibv_cq_ex>` cannot be sent between threads safely
+//~ error[E0277]: `UnsafeCell<ibverbs::owned::registry::Index>` cannot be shared between threads safely
 
 use ibverbs::{Buffer, OwnedCompletion};
 

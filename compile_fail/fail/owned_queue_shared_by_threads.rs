@@ -2,7 +2,7 @@
 //~ error[E0277]: `Cell<u64>` cannot be shared between threads safely
 //~ error[E0277]: `NonNull<ibv_cq_ex>` cannot be shared between threads safely
 //~ error[E0277]: `Cell<()>` cannot be shared between threads safely
-//~ error[E0277]: `UnsafeCell<ibverbs::owned::cq::Found>` cannot be shared between threads safely
+//~ error[E0277]: `UnsafeCell<ibverbs::owned::registry::Index>` cannot be shared between threads safely
 
 use ibverbs::OwnedCompletionQueue;
 

@@ -65,24 +65,32 @@ impl<'cq> Completions<'cq> {
             }
             Position::End => return None,
         }
-        self.at_hand()
+        Some(WorkCompletion { raw: self.raw, cq: self.cq, _lent: PhantomData })
     }
 
-    /// Whether [`next`](Self::next) was not called yet.
-    #[inline]
-    pub(crate) fn is_unread(&self) -> bool {
-        matches!(self.position, Position::First)
-    }
-
-    /// The completion that [`next`](Self::next) has lent last.
-    #[inline]
-    pub(crate) fn at_hand(&mut self) -> Option<WorkCompletion<'_>> {
-        match self.position {
-            Position::Within => {
-                Some(WorkCompletion { raw: self.raw, cq: self.cq, _lent: PhantomData })
-            }
-            Position::First | Position::End => None,
+    /// Goes on to the next completion, as [`next`](Self::next), which is not called then. Returns whether there is one.
+    ///
+    /// # Safety
+    ///
+    /// This was not called before without finding one.
+    #[inline(always)]
+    pub(crate) unsafe fn advance(&self) -> bool {
+        // SAFETY: a poll is open until `drop`, and has not come to its end; the builder checked that the function is there.
+        let code = unsafe { ffi::ibv_next_poll(self.raw.as_ptr()) };
+        if code != 0 && code != libc::ENOENT {
+            self.cq.set_poll_error(code);
         }
+        code == 0
+    }
+
+    /// The completion that the poll has begun with, or has [come to](Self::advance).
+    ///
+    /// # Safety
+    ///
+    /// There is one, and it is not used after the next one was gone on to.
+    #[inline(always)]
+    pub(crate) unsafe fn at_hand(&self) -> WorkCompletion<'cq> {
+        WorkCompletion { raw: self.raw, cq: self.cq, _lent: PhantomData }
     }
 }
 

@@ -242,6 +242,16 @@ impl CompletionQueue {
         unsafe { Completions::new(self.raw, &self.inner) }
     }
 
+    /// Ends the poll that is open.
+    ///
+    /// # Safety
+    ///
+    /// A poll is open, which nobody else ends, and nothing reads a completion after this.
+    pub(crate) unsafe fn end_poll(&self) {
+        // SAFETY: passed on to the caller; this is the one poller, for `CompletionQueue` is not `Sync`.
+        unsafe { self.inner.end_poll(self.raw) }
+    }
+
     /// How many completions the queue can hold: what was granted, at least what was asked for.
     pub fn capacity(&self) -> u32 {
         self.inner.capacity()

@@ -3,18 +3,18 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::table::Ring;
+use super::sends::{Requests, Sends};
+use super::table::{Places, Position};
 use crate::ah::AddressHandle;
-use crate::error::{os_error, Error, Failed, Result};
+use crate::error::{Failed, Result};
 use crate::ffi;
 use crate::mr::RemoteMemorySlice;
 use crate::post::{verb, Classic, Imm, NoImm, Refusal, WithoutImm};
 use crate::qp::{
-    Address, Connected, Core, Datagram, DatagramAddress, Limits, OpenShared, Peer, RdmaRead,
-    RdmaWrite, Reliable, Transport,
+    Address, Connected, Core, Datagram, DatagramAddress, Peer, RdmaRead, RdmaWrite, Reliable,
+    Transport,
 };
 
 /// Operations that are posted together, each with a buffer that is moved into it; see
@@ -24,21 +24,33 @@ use crate::qp::{
 #[must_use = "a batch that is dropped posts nothing"]
 pub struct OwnedBatch<'qp, T: Transport> {
     core: &'qp mut Core,
-    open: OpenShared,
-    ring: &'qp mut Ring,
-    /// The buffers of operations that were refused, in the order in which they were added.
-    refused: Vec<Buffer>,
+    sends: &'qp mut Sends,
+    // Copies that stand on the stack of whoever fills the batch: nobody is given a pointer to them, so that the compiler
+    // keeps them in registers. What has become of them if the batch is forgotten, `Sends` finds out.
+    places: Places,
+    /// Where the ring has come to.
+    at: Position,
+    requests: Requests,
     _type: PhantomData<*mut T>,
 }
 
 impl<'qp, T: Transport> OwnedBatch<'qp, T> {
     #[inline(always)]
-    pub(super) fn new(core: &'qp mut Core, ring: &'qp mut Ring) -> Self {
-        if core.requests().staged() > 0 {
-            take_back_left(core, ring);
+    pub(super) fn new(core: &'qp mut Core, sends: &'qp mut Sends) -> Self {
+        let mut requests = sends.begin();
+        let (places, at) = (sends.ring.places(), sends.ring.position());
+        if let Err(error) = core.make_ready() {
+            sends.refuse_all(error);
+            requests.end = 0;
         }
-        let open = core.start_shared();
-        OwnedBatch { core, open, ring, refused: Vec::new(), _type: PhantomData }
+        OwnedBatch { core, sends, places, at, requests, _type: PhantomData }
+    }
+
+    /// Refuses the batch, for an operation with this buffer.
+    #[inline(always)]
+    fn refuse(&mut self, why: Option<Refusal>, buffer: Option<Buffer>) {
+        self.sends.refuse(self.core, why, buffer);
+        self.requests.end = 0;
     }
 
     /// Begins an operation. It is complete with the call that names it: `send`, `write`, ...
@@ -61,7 +73,7 @@ impl<'qp, T: Transport> OwnedBatch<'qp, T> {
         let mut address = DatagramAddress { ah: ah.as_raw(), remote_qpn, qkey };
         if !self.core.is_of_domain(ah.pd()) {
             address.ah = std::ptr::null_mut();
-            self.open.refuse(self.core, Refusal::Domain("address handle"));
+            self.refuse(Some(Refusal::Domain("address handle")), None);
         }
         OwnedOp { batch: self, flags: ffi::IBV_SEND_SIGNALED, imm: NoImm(()), address }
     }
@@ -83,34 +95,48 @@ impl<'qp, T: Transport> OwnedBatch<'qp, T> {
     #[doc(alias = "ibv_post_send")]
     #[inline]
     pub fn submit(self) -> Result<(), Failed<Vec<Buffer>>> {
-        let this = &mut *ManuallyDrop::new(self);
-        let staged = this.core.requests().staged();
-        match this.core.submit_shared(&this.open) {
-            Ok(()) => {
-                this.core.requests().set_staged(0);
-                Ok(())
-            }
-            Err(error) => Err(this.give_back(staged, error)),
+        let OwnedBatch { core, sends, at, requests, .. } = &mut *ManuallyDrop::new(self);
+        if sends.is_refused() {
+            return Err(sends.give_back(at.next));
         }
+        sends.ring.set_open(false);
+        let (first, end) = (sends.first(), requests.at(at.next));
+        if end == first {
+            return Ok(());
+        }
+        sends.ring.go_on(*at);
+        let last = end.wrapping_sub(1);
+        let mut bad = std::ptr::null_mut();
+        // SAFETY: the request is one of the chain, which the batch has borrowed; no provider knows of it now.
+        unsafe { (*last).next = std::ptr::null_mut() };
+        // SAFETY: the queue pair is alive and ready to send, and no batch is open on it, which `new` has seen to; the chain
+        // ends in null. Operations and entries are within what was granted, or the batch would be refused; address
+        // handles are borrowed by the batch. What an entry names is a buffer of the queue pair's domain, which is in a
+        // table that it keeps until it is destroyed or reset, and so is the piece that the entry is in.
+        let code = unsafe { ffi::ibv_post_send(core.raw().cast(), first, &mut bad) };
+        // SAFETY: as above.
+        unsafe { (*last).next = end };
+        if code == 0 {
+            return Ok(());
+        }
+        Err(sends.explain(code, bad, end))
     }
 }
 
-/// Why an operation of `V` with the first `len` bytes of the buffer cannot be carried out by a queue pair of the domain
-/// `domain` with these limits.
+/// Why an operation of `V` with the first `len` bytes of the buffer cannot be carried out by this queue pair.
 #[inline(always)]
 fn check<T: Transport, V: Classic>(
-    limits: &Limits,
-    domain: usize,
+    core: &Core,
     buffer: &Buffer,
     len: usize,
 ) -> Result<(), Refusal> {
     if !T::CLASSIC_OPS.contains(V::OP) {
         return Err(Refusal::NotClassic);
     }
-    limits.check(V::OP)?;
+    core.limits().check(V::OP)?;
     if len > buffer.size() as usize {
         Err(Refusal::BeyondBuffer { len, size: buffer.len() })
-    } else if buffer.domain() != domain {
+    } else if buffer.domain() != core.domain() {
         Err(Refusal::Domain("buffer"))
     } else {
         Ok(())
@@ -122,121 +148,59 @@ fn check<T: Transport, V: Classic>(
 #[inline(always)]
 pub(super) fn send_one<T: Connected>(
     core: &mut Core,
-    ring: &mut Ring,
+    sends: &mut Sends,
     user: u64,
-    buffer: Buffer,
+    mut buffer: Buffer,
     len: usize,
 ) -> Result<(), Failed<Option<Buffer>>> {
-    if core.requests().staged() > 0 {
-        take_back_left(core, ring);
+    if sends.ring.is_open() {
+        sends.take_back_left();
     }
     if let Err(error) = core.make_ready() {
         return Err(Failed { resource: Some(buffer), error: *error });
     }
-    if let Err(refusal) = check::<T, verb::Send>(core.limits(), core.domain(), &buffer, len) {
+    if let Err(refusal) = check::<T, verb::Send>(core, &buffer, len) {
         let error = core.explain_refusal(refusal);
         return Err(Failed { resource: Some(buffer), error });
     }
-    let mut entry = buffer.entry(len as u32);
-    let id = match ring.stage(user, true, buffer) {
-        Ok(id) => id,
-        Err(buffer) => {
-            let error = core.explain_refusal(Refusal::QueueFull(ring.capacity()));
-            return Err(Failed { resource: Some(buffer), error });
-        }
+    let Some(at) = sends.ring.vacancy(sends.ring.position()) else {
+        let error = core.explain_refusal(Refusal::QueueFull(sends.ring.capacity()));
+        return Err(Failed { resource: Some(buffer), error });
     };
-    let mut request = ffi::ibv_send_wr {
-        wr_id: id,
-        sg_list: &mut entry,
-        num_sge: i32::from(len > 0),
-        opcode: <verb::Send as Classic>::OPCODE,
-        send_flags: ffi::IBV_SEND_SIGNALED,
-        ..Default::default()
-    };
+    let places = sends.ring.places();
+    let (first, entry) = (sends.single(), buffer.entry(len as u32));
+    // SAFETY: the ring is borrowed exclusively, and the position is its vacancy.
+    let behind = unsafe { places.fill(at, true, user, buffer) };
+    sends.ring.go_on(behind);
+    // SAFETY: it is a request of the queue pair, which is borrowed exclusively; no provider knows of it now.
+    let request = unsafe { &mut *first };
+    request.wr_id = at.next;
+    request.sg_list = entry;
+    request.num_sge = i32::from(len > 0);
     let mut bad = std::ptr::null_mut();
     // SAFETY: the queue pair is alive and ready to send, and no batch is open on it; the chain is one request, which ends
     // in null, and its list has the one entry. The operation is granted; the builder asked for at least one entry. The
     // buffer is of the queue pair's domain, and in a table that it keeps until it is destroyed or reset.
-    let code = unsafe { ffi::ibv_post_send(core.raw().cast(), &mut request, &mut bad) };
+    let code = unsafe { ffi::ibv_post_send(core.raw().cast(), first, &mut bad) };
     if code == 0 {
         return Ok(());
     }
-    Err(refused_one(ring, id, code, bad.is_null()))
-}
-
-/// What is told of one send that the provider has refused, or has taken and failed all the same.
-#[cold]
-#[inline(never)]
-fn refused_one(ring: &mut Ring, id: u64, code: i32, is_taken: bool) -> Failed<Option<Buffer>> {
-    let error =
-        Error::PostShared { accepted: usize::from(is_taken), requested: 1, source: os_error(code) };
-    if is_taken {
-        return Failed { resource: None, error };
-    }
-    // SAFETY: the provider says that it has not taken the request, which was staged last.
-    let back = unsafe { ring.unstage([id]) }.pop();
-    Failed { resource: back.map(|(_, buffer)| buffer), error }
-}
-
-/// Takes back what a batch has left that was forgotten.
-#[cold]
-#[inline(never)]
-fn take_back_left(core: &mut Core, ring: &mut Ring) {
-    let left = 0..core.requests().staged();
-    drop(unstage(core, ring, left));
-}
-
-impl<T: Transport> OwnedBatch<'_, T> {
-    /// Refuses the batch, for an operation with this buffer.
-    #[cold]
-    #[inline(never)]
-    fn refuse(&mut self, refusal: Refusal, buffer: Buffer) {
-        self.open.refuse(self.core, refusal);
-        self.refused.push(buffer);
-    }
-
-    /// The buffers of what is not posted, for this reason.
-    #[cold]
-    #[inline(never)]
-    fn give_back(&mut self, staged: usize, error: Error) -> Failed<Vec<Buffer>> {
-        let accepted = match error {
-            Error::PostShared { accepted, .. } => accepted,
-            _ => 0,
-        };
-        Failed { resource: self.unstage(accepted..staged), error }
-    }
-
-    /// Takes back these operations of the batch, of which the last is the last, and those that were refused.
-    fn unstage(&mut self, range: Range<usize>) -> Vec<Buffer> {
-        let mut buffers = unstage(self.core, self.ring, range);
-        buffers.extend(std::mem::take(&mut self.refused));
-        buffers
-    }
-}
-
-/// Takes back these operations of the batch that is staged, of which the last is the last.
-#[cold]
-#[inline(never)]
-fn unstage(core: &mut Core, ring: &mut Ring, range: Range<usize>) -> Vec<Buffer> {
-    let requests = core.requests();
-    let ids = range.filter_map(|index| requests.wr_id(index));
-    // SAFETY: the device has not taken the requests, nor will it; nothing was staged after them, since that takes a
-    // batch, which borrows the queue pair, and takes back first what another has left.
-    let staged = unsafe { ring.unstage(ids) };
-    requests.set_staged(0);
-    staged.into_iter().map(|(_, buffer)| buffer).collect()
+    Err(sends.explain_one(code, bad.is_null(), at.next))
 }
 
 impl<T: Transport> Drop for OwnedBatch<'_, T> {
+    // It takes but one call, with values: in line it costs less than to have the batch in memory.
+    #[inline(always)]
     fn drop(&mut self) {
-        let staged = self.core.requests().staged();
-        drop(self.unstage(0..staged));
+        self.sends.abandon(self.at.next);
     }
 }
 
 impl<T: Transport> fmt::Debug for OwnedBatch<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnedBatch").field("refused", &self.refused).finish_non_exhaustive()
+        f.debug_struct("OwnedBatch")
+            .field("is_refused", &self.sends.is_refused())
+            .finish_non_exhaustive()
     }
 }
 
@@ -258,7 +222,7 @@ pub struct OwnedOp<'b, 'qp, T: Transport, I = NoImm> {
 impl<'b, 'qp, T: Transport, I> OwnedOp<'b, 'qp, T, I> {
     /// Asks for no completion, if it succeeds. The buffer comes back with that of a later operation of the queue pair that
     /// is signaled; and only then is its place in the send queue free again. So that it becomes free at all, one of every
-    /// so many completes nevertheless: the last of half a queue of which none is signaled.
+    /// so many completes nevertheless: the one behind half a queue of which none is signaled.
     ///
     /// Operations of `Srd` (feature `efa`) complete in any case.
     #[doc(alias = "IBV_SEND_SIGNALED")]
@@ -301,44 +265,36 @@ impl<'b, 'qp, T: Transport, I> OwnedOp<'b, 'qp, T, I> {
 
     /// Adds the operation, if the queue pair can carry it out, and refuses the batch otherwise.
     #[inline(always)]
-    fn add<V: Classic>(self, user: u64, buffer: Buffer, len: usize, verb: V) {
-        let OwnedOp { batch, flags, address, .. } = self;
-        let checked = check::<T, V>(&batch.open.limits, batch.open.domain, &buffer, len);
-        if let Err(refusal) = checked {
-            return batch.refuse(refusal, buffer);
+    fn add<V: Classic>(self, user: u64, mut buffer: Buffer, len: usize, verb: V) {
+        let OwnedOp { batch, mut flags, address, .. } = self;
+        if let Err(refusal) = check::<T, V>(batch.core, &buffer, len) {
+            return batch.refuse(Some(refusal), Some(buffer));
         }
-        if !address.is_usable() || !batch.refused.is_empty() {
-            // The batch is refused already.
-            return batch.refused.push(buffer);
-        }
-        if let Err(places) = batch.open.reserve(batch.core) {
-            return batch.refuse(Refusal::QueueFull(places), buffer);
-        }
-        let entry = buffer.entry(len as u32);
-        let mut flags = flags;
-        if flags & ffi::IBV_SEND_SIGNALED == 0 && batch.ring.needs_signal() {
-            flags |= ffi::IBV_SEND_SIGNALED;
+        // SAFETY: the table is the ring's, which the batch has borrowed.
+        let is_empty = || unsafe { batch.places.is_empty(batch.at.next) };
+        if batch.at.next >= batch.requests.end || !is_empty() {
+            let request = batch.requests.at(batch.at.next);
+            let prepared = match batch.sends.prepare(request, batch.at, flags) {
+                Ok(prepared) => prepared,
+                Err(refusal) => return batch.refuse(refusal, Some(buffer)),
+            };
+            (batch.requests, batch.at, flags) = (prepared.requests, prepared.at, prepared.flags);
         }
         let is_signaled = flags & ffi::IBV_SEND_SIGNALED != 0;
-        let id = match batch.ring.stage(user, is_signaled, buffer) {
-            Ok(id) => id,
-            Err(buffer) => {
-                let places = batch.ring.capacity();
-                return batch.refuse(Refusal::QueueFull(places), buffer);
-            }
-        };
-        // SAFETY: there is room for one, as was checked just now.
-        let mut slot = unsafe { batch.core.requests().slot(&batch.open.places) };
-        // SAFETY: the builder asked for at least one entry.
-        unsafe { slot.set_entries((len > 0).then_some(entry).into_iter()) };
-        slot.request.wr_id = id;
-        slot.request.opcode = V::OPCODE;
-        slot.request.send_flags = flags;
-        verb.describe(slot.request);
-        address.describe(slot.request);
-        batch.open.places.push();
-        let staged = batch.core.requests().filled(&batch.open.places);
-        batch.core.requests().set_staged(staged);
+        let (entry, id) = (buffer.entry(len as u32), batch.at.next);
+        // SAFETY: the batch has borrowed the ring and staged all before the position, whose place is empty; and its
+        // identifier is within the block.
+        batch.at = unsafe { batch.places.fill(batch.at, is_signaled, user, buffer) };
+        // SAFETY: the request is one of the chain, which the batch has borrowed; no provider knows of it now.
+        let request = unsafe { &mut *batch.requests.at(id) };
+        request.wr_id = id;
+        request.sg_list = entry;
+        request.num_sge = i32::from(len > 0);
+        request.opcode = V::OPCODE;
+        request.send_flags = flags;
+        verb.describe(request);
+        // Usable: a batch to an address that is not is refused.
+        address.describe(request);
     }
 
     /// As [`add`](Self::add), if the bytes do not go beyond the remote memory.
@@ -353,7 +309,8 @@ impl<'b, 'qp, T: Transport, I> OwnedOp<'b, 'qp, T, I> {
     ) {
         let bytes = len as u64;
         if bytes > remote.len {
-            return self.batch.refuse(Refusal::BeyondRemote { bytes, len: remote.len }, buffer);
+            let why = Refusal::BeyondRemote { bytes, len: remote.len };
+            return self.batch.refuse(Some(why), Some(buffer));
         }
         self.add(user, buffer, len, verb);
     }

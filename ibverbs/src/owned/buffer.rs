@@ -1,5 +1,6 @@
 //! Buffers that are moved to the device and back.
 
+use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -37,17 +38,22 @@ struct PoolInner {
 }
 
 /// What a buffer is: what its owner has is a pointer to this, so that moving it moves one word.
+#[repr(C, align(64))]
 struct Piece {
+    /// The scatter entry of all of it. Nobody writes it; but it is lent to C, whose pointers are mutable.
+    whole: UnsafeCell<ffi::ibv_sge>,
+    /// That of its first bytes, how many is written by whoever has the buffer.
+    part: UnsafeCell<ffi::ibv_sge>,
     ptr: NonNull<u8>,
-    len: u32,
-    lkey: u32,
     /// The protection domain, which the registration keeps alive.
     domain: usize,
     /// While somebody has the buffer, a reference to the pool that is the buffer's.
     pool: AtomicPtr<PoolInner>,
+    len: u32,
 }
 
-// SAFETY: the memory that a piece leads to is its buffer's owner's; the rest are numbers and an atomic.
+// SAFETY: the memory that a piece leads to is its buffer's owner's, and so is `part`; the rest are numbers that are not
+// written, and an atomic.
 unsafe impl Send for Piece {}
 // SAFETY: as above.
 unsafe impl Sync for Piece {}
@@ -99,7 +105,9 @@ impl ProtectionDomain {
         let piece = |index| {
             // SAFETY: the pages have room for `count` times the stride.
             let ptr = unsafe { memory.ptr.add(index * stride) };
-            Piece { ptr, len, lkey, domain, pool: AtomicPtr::default() }
+            let whole = ffi::ibv_sge { addr: ptr.as_ptr() as u64, length: len, lkey };
+            let (whole, part) = (UnsafeCell::new(whole), UnsafeCell::new(whole));
+            Piece { whole, part, ptr, domain, pool: AtomicPtr::default(), len }
         };
         let inner = PoolInner {
             free: Mutex::new((0..count).collect()),
@@ -159,11 +167,20 @@ impl Buffer {
         unsafe { self.piece.as_ref() }
     }
 
-    /// The scatter entry of the first `len` bytes.
-    #[inline]
-    pub(super) fn entry(&self, len: u32) -> ffi::ibv_sge {
-        let Piece { ptr, lkey, .. } = *self.piece();
-        ffi::ibv_sge { addr: ptr.as_ptr() as u64, length: len, lkey }
+    /// The scatter entry of the first `len` bytes, which stands still until somebody asks for another part.
+    #[inline(always)]
+    pub(super) fn entry(&mut self, len: u32) -> *mut ffi::ibv_sge {
+        let part = self.piece().part.get();
+        // SAFETY: the entry is that of whoever has the buffer, which is borrowed exclusively; no device has it, and providers
+        // look at it within the call that posts it only.
+        unsafe { (*part).length = len };
+        part
+    }
+
+    /// The scatter entry of all of it.
+    #[inline(always)]
+    pub(super) fn whole(&self) -> *mut ffi::ibv_sge {
+        self.piece().whole.get()
     }
 
     /// How many bytes it has.
@@ -200,15 +217,29 @@ impl DerefMut for Buffer {
 }
 
 impl Drop for Buffer {
-    #[cold]
+    // One call with a value, so that a buffer which might be dropped can be in a register.
+    #[inline(always)]
     fn drop(&mut self) {
-        let pool = self.piece().pool.load(Ordering::Relaxed);
-        // SAFETY: `take` has made this pointer of a reference, which is this buffer's and is used up here.
-        let pool = unsafe { Arc::from_raw(pool) };
-        let first = pool.pieces.as_ptr() as usize;
-        let place = (self.piece.as_ptr() as usize - first) / size_of::<Piece>();
-        pool.free().push(place);
+        // SAFETY: the buffer is not used any more.
+        unsafe { put_back(self.piece) }
     }
+}
+
+/// Gives a piece back to its pool.
+///
+/// # Safety
+///
+/// It is that of a buffer which is not used any more.
+#[cold]
+#[inline(never)]
+unsafe fn put_back(piece: NonNull<Piece>) {
+    // SAFETY: the piece is alive, since the buffer had a reference to its pool.
+    let pool = unsafe { piece.as_ref() }.pool.load(Ordering::Relaxed);
+    // SAFETY: `take` has made this pointer of a reference, which was the buffer's and is used up here.
+    let pool = unsafe { Arc::from_raw(pool) };
+    let first = pool.pieces.as_ptr() as usize;
+    let place = (piece.as_ptr() as usize - first) / size_of::<Piece>();
+    pool.free().push(place);
 }
 
 impl fmt::Debug for Buffer {

@@ -2,13 +2,13 @@
 
 use std::cell::{Cell, UnsafeCell};
 use std::fmt;
-use std::ptr::NonNull;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::buffer::Buffer;
 use super::registry::{Index, Registry};
-use super::table::{Earlier, Kind, Table};
+use super::table::{Places, Run};
 use crate::ah::DatagramSender;
 use crate::cq::{
     CompletionQueue, CompletionQueueBuilder, Completions, WcError, WcFlags, WcOpcode,
@@ -37,20 +37,48 @@ pub struct OwnedCompletionQueue {
 struct Poller {
     registry: Arc<Registry>,
     /// While a poll is open, that one's.
-    found: UnsafeCell<Found>,
+    index: UnsafeCell<Index>,
 }
 
-/// What a poll goes by, and what it has found. (Not in the poll itself, which would be large to move.)
-#[derive(Default)]
-struct Found {
-    index: Index,
-    /// What the completion that was lent last has told to be done, and was not taken.
-    left: Left,
+impl Poller {
+    /// As [`Index::look_up`].
+    ///
+    /// # Safety
+    ///
+    /// The caller is the poll that is open.
+    // Not cold: where several queues complete in turns it is what finds theirs.
+    #[inline(never)]
+    unsafe fn look_up(&self, id: u64) -> Option<Places> {
+        // SAFETY: while a poll is open it is that one's, and this is not kept.
+        let index = unsafe { &mut *self.index.get() };
+        index.look_up(&self.registry, id)
+    }
+
+    /// Looks for the request of this identifier, first in the table that is known: the program's number of its buffer, and what
+    /// its completion tells to be done. `None` if it is not here.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the poll that is open, `places` are those of the table that was found last, the completion was polled just now,
+    /// and what the one before has told to be done was taken.
+    #[inline(always)]
+    unsafe fn find(&self, places: &mut Places, id: u64) -> Option<(u64, Run)> {
+        // SAFETY: the index has the table, or what is stale, which it keeps until the poll ends. This is the one poller of
+        // the one queue to which sends of this table complete; the rest is the caller's promise.
+        let found = unsafe { places.find(id) };
+        if found.is_some() {
+            return found;
+        }
+        // SAFETY: passed on to the caller.
+        *places = unsafe { self.look_up(id) }?;
+        // SAFETY: as above.
+        unsafe { places.find(id) }
+    }
 }
 
 impl Drop for Poller {
     fn drop(&mut self) {
-        *self.found.get_mut() = Found::default();
+        *self.index.get_mut() = Index::default();
         // Before the registry can be found gone, by which others know that nobody polls.
         self.registry.clear();
     }
@@ -65,7 +93,7 @@ impl CompletionQueueBuilder<'_> {
     #[doc(alias = "ibv_create_cq_ex")]
     pub fn build_owned(self) -> Result<OwnedCompletionQueue> {
         let queue = self.build()?;
-        let poller = Poller { registry: Arc::default(), found: UnsafeCell::default() };
+        let poller = Poller { registry: Arc::default(), index: UnsafeCell::default() };
         Ok(OwnedCompletionQueue { queue, poller: Box::new(poller), seen: Cell::new(0) })
     }
 }
@@ -122,8 +150,59 @@ impl OwnedCompletionQueue {
     fn begun<'cq>(&'cq self, completions: Completions<'cq>) -> OwnedCompletions<'cq> {
         // SAFETY: a poll is open, which was opened just now; until it ends nobody else reaches this: `refresh` refuses,
         // and there is no other poll. (If it is forgotten, it never ends.)
-        let found = unsafe { &mut *self.poller.found.get() };
-        OwnedCompletions { completions, found, registry: &self.poller.registry }
+        let places = unsafe { &*self.poller.index.get() }.last();
+        OwnedCompletions {
+            queue: self,
+            completions: ManuallyDrop::new(completions),
+            is_unread: true,
+            is_over: false,
+            places,
+            run: Run::NONE,
+        }
+    }
+
+    /// Drops what is left of a run.
+    ///
+    /// # Safety
+    ///
+    /// The caller is the poll that is open; the run is what it has found last, and nothing of it is used after this.
+    #[cold]
+    #[inline(never)]
+    unsafe fn give_back(&self, mut run: Run) {
+        // SAFETY: while a poll is open it is that one's, and this is not kept.
+        let places = unsafe { &*self.poller.index.get() }.last();
+        // SAFETY: this is the table in which something was found last; the index keeps it while the poll is open. The rest is
+        // the caller's promise.
+        while let Some(buffer) = unsafe { run.take(places) } {
+            drop(buffer);
+        }
+    }
+
+    /// Ends a poll that has not come to its end.
+    ///
+    /// # Safety
+    ///
+    /// As for [`give_back`](Self::give_back), and nothing is used of the poll after this. If `is_unread`, no completion was
+    /// looked at.
+    #[cold]
+    #[inline(never)]
+    unsafe fn end_early(&self, is_unread: bool, run: Run) {
+        let mut run = run;
+        if is_unread {
+            // The provider has taken the first out, and would not tell of it again.
+            // SAFETY: the queue is alive; a poll of it is open, and this thread is the one that polls.
+            let id = unsafe { (*self.queue.as_raw()).wr_id };
+            // SAFETY: as in `give_back`.
+            let mut places = unsafe { &*self.poller.index.get() }.last();
+            // SAFETY: the completion was polled just now, and is the first; the table is the last that was found.
+            if let Some((_, found)) = unsafe { self.poller.find(&mut places, id) } {
+                run = found;
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.give_back(run) };
+        // SAFETY: as above.
+        unsafe { self.queue.end_poll() };
     }
 
     #[inline]
@@ -142,9 +221,9 @@ impl OwnedCompletionQueue {
             return Err(Error::PollInProgress);
         }
         // SAFETY: no poll is open, and this is the one thread that could open one, as the queue is not `Sync`.
-        let found = unsafe { &mut *self.poller.found.get() };
-        found.index.refresh(&self.poller.registry);
-        self.seen.set(found.index.generation());
+        let index = unsafe { &mut *self.poller.index.get() };
+        index.refresh(&self.poller.registry);
+        self.seen.set(index.generation());
         Ok(())
     }
 
@@ -183,120 +262,73 @@ impl fmt::Debug for OwnedCompletionQueue {
     }
 }
 
-/// The completions of one [`poll`](OwnedCompletionQueue::poll). Dropping it ends the poll. If no completion was looked at,
-/// the first is taken out of the queue all the same, and its buffer goes back to its pool.
+/// The completions of one [`poll`](OwnedCompletionQueue::poll). The poll ends when there are no more, or when this is
+/// dropped. If no completion was looked at, the first is taken out of the queue all the same, and its buffer goes back to its
+/// pool.
 #[must_use = "dropping it ends the poll: the completions are still in the queue then, but for the first"]
 pub struct OwnedCompletions<'cq> {
-    completions: Completions<'cq>,
-    found: &'cq mut Found,
-    registry: &'cq Registry,
-}
-
-/// What a completion has told to be done, and was not taken.
-#[derive(Default)]
-struct Left {
-    buffer: Option<Buffer>,
-    earlier: Earlier,
+    queue: &'cq OwnedCompletionQueue,
+    /// Ended when there are no more; then `is_over`.
+    completions: ManuallyDrop<Completions<'cq>>,
+    /// Whether no completion was looked at.
+    is_unread: bool,
+    is_over: bool,
+    /// Those of the table of the last completion, which is the one that the index has found last.
+    places: Places,
+    /// What that has told to be done, and was not taken. It is in the table still: if the poll is forgotten, it stays there.
+    run: Run,
 }
 
 impl OwnedCompletions<'_> {
-    /// The next completion, or `None` when there are no more. Calling it again after that is harmless. Buffers that were
-    /// not taken of the one before go back to their pools.
+    /// The next completion, or `None` when there are no more: then the poll has ended. Calling it again after that is
+    /// harmless. Buffers that were not taken of the one before go back to their pools.
     #[allow(clippy::should_implement_trait)] // an iterator cannot lend
     #[doc(alias = "ibv_next_poll")]
     // Always: a loop that takes completions keeps what this reads in registers.
     #[inline(always)]
     pub fn next(&mut self) -> Option<OwnedCompletion<'_>> {
-        if self.found.left.is_any() {
-            self.found.give_back();
+        if self.is_over {
+            return None;
         }
-        let (user, table) = self.claim_next()?;
-        // SAFETY: the index has the table, and is not changed while the completion, which borrows it, is lent.
-        let table = unsafe { table.as_ref() };
-        let wc = self.completions.at_hand()?;
-        Some(OwnedCompletion { wc, user, table, left: &mut self.found.left })
-    }
-
-    /// Goes on to the next completion of a buffer that is here. Returns the program's number, and the table.
-    #[inline(always)]
-    fn claim_next(&mut self) -> Option<(u64, NonNull<Table>)> {
+        if self.run.is_any() {
+            // SAFETY: this is the poll that is open; the run is the last, and not used any more.
+            unsafe { self.queue.give_back(self.run) };
+            self.run = Run::NONE;
+        }
         loop {
-            let id = self.completions.next()?.wr_id();
-            // SAFETY: the completion was polled just now.
-            if let Some(claimed) = unsafe { self.claim(id) } {
-                return Some(claimed);
+            if self.is_unread {
+                self.is_unread = false;
+            // SAFETY: the poll is not over.
+            } else if !unsafe { self.completions.advance() } {
+                self.is_over = true;
+                // Here, so that the drop of this has nothing to do and the compiler can keep it in registers.
+                // SAFETY: this is done once, and `completions` is not used from here on.
+                unsafe { ManuallyDrop::drop(&mut self.completions) };
+                return None;
+            }
+            // SAFETY: there is one, and what is lent of it borrows this, and with it whoever could go on.
+            let wc = unsafe { self.completions.at_hand() };
+            let id = wc.wr_id();
+            // SAFETY: this is the poll that is open; the completion was polled just now, and nothing is left of the run of
+            // the one before, nor of one that was not here.
+            let found = unsafe { self.queue.poller.find(&mut self.places, id) };
+            if let Some((user, run)) = found {
+                self.run = run;
+                let OwnedCompletions { queue, places, run, .. } = self;
+                let poller = &*queue.poller;
+                return Some(OwnedCompletion { wc, user, poller, places: *places, run });
             }
         }
-    }
-
-    /// Takes note of what the completion of this identifier tells to be done, if its buffer is here.
-    ///
-    /// # Safety
-    ///
-    /// The completion was polled just now.
-    #[inline(always)]
-    unsafe fn claim(&mut self, id: u64) -> Option<(u64, NonNull<Table>)> {
-        let found = match self.found.index.find(id) {
-            Some(table) => NonNull::from(table),
-            None => self.found.find_again(self.registry, id)?,
-        };
-        // SAFETY: the index has the table, and is not changed before the end.
-        let table = unsafe { found.as_ref() };
-        // SAFETY: the completion was polled just now, by the one poller of the one queue to which this request completes.
-        let (user, buffer) = unsafe { table.claim(id) }?;
-        // SAFETY: as above; other tables than those of sends, which are one poller's, tell of none.
-        self.found.left.earlier = unsafe { table.earlier(id) };
-        // There is none: nothing to be dropped.
-        std::mem::forget(self.found.left.buffer.replace(buffer));
-        Some((user, found))
-    }
-}
-
-impl Found {
-    /// The table of an identifier that is of a queue that was made after the poll was opened; or `None`, if it is of one
-    /// that is no more.
-    #[cold]
-    #[inline(never)]
-    fn find_again(&mut self, registry: &Registry, id: u64) -> Option<NonNull<Table>> {
-        self.index.extend(registry);
-        self.index.find(id).map(NonNull::from)
-    }
-
-    /// Drops what was not taken of the last completion.
-    #[cold]
-    #[inline(never)]
-    fn give_back(&mut self) {
-        self.left.buffer = None;
-        while self.left.earlier.is_pending() {
-            let Some(table) = self.index.find(self.left.earlier.id()) else { break };
-            // SAFETY: it is the table of the last completion, and this is the poller.
-            if unsafe { self.left.earlier.next(table) }.is_none() {
-                break;
-            }
-        }
-        self.left = Left::default();
-    }
-}
-
-impl Left {
-    #[inline]
-    fn is_any(&self) -> bool {
-        self.buffer.is_some() || self.earlier.is_pending()
     }
 }
 
 impl Drop for OwnedCompletions<'_> {
+    // It takes but one call, with values: in line it costs less than to have this in memory.
     #[inline(always)]
     fn drop(&mut self) {
-        if self.completions.is_unread() {
-            // The provider has taken the first out, and would not tell of it again.
-            if let Some(id) = self.completions.next().map(|wc| wc.wr_id()) {
-                // SAFETY: the completion was polled just now.
-                let _ = unsafe { self.claim(id) };
-            }
-        }
-        if self.found.left.is_any() {
-            self.found.give_back();
+        if !self.is_over {
+            // SAFETY: the poll is open, and is being dropped.
+            unsafe { self.queue.end_early(self.is_unread, self.run) };
         }
     }
 }
@@ -315,8 +347,10 @@ impl fmt::Debug for OwnedCompletions<'_> {
 pub struct OwnedCompletion<'p> {
     wc: WorkCompletion<'p>,
     user: u64,
-    table: &'p Table,
-    left: &'p mut Left,
+    poller: &'p Poller,
+    places: Places,
+    /// That of the poll, which drops what is left of it, also if this is forgotten.
+    run: &'p mut Run,
 }
 
 impl OwnedCompletion<'_> {
@@ -329,7 +363,8 @@ impl OwnedCompletion<'_> {
     /// Whether it was a receive; otherwise it was a send, a write or a read. It is known on an error as well.
     #[inline]
     pub fn is_recv(&self) -> bool {
-        self.table.kind() == Kind::Receives
+        // SAFETY: while a poll is open it is that one's, and this is not kept.
+        unsafe { &*self.poller.index.get() }.is_recv()
     }
 
     /// How it ended.
@@ -346,14 +381,8 @@ impl OwnedCompletion<'_> {
     /// send queue, from the first, and are done therefore. On a failure they have succeeded.
     #[inline]
     pub fn take(&mut self) -> Option<Buffer> {
-        let Left { buffer, earlier } = &mut *self.left;
-        match buffer.take() {
-            None if earlier.is_pending() => {
-                // SAFETY: it is the table of this completion, and whoever has that is the poller.
-                unsafe { earlier.next(self.table) }
-            }
-            buffer => buffer,
-        }
+        // SAFETY: the run is that of this completion, of this table, which the poll's index keeps.
+        unsafe { self.run.take(self.places) }
     }
 
     /// How many bytes were received, from the first of the buffer on; or read. Means nothing for a send.

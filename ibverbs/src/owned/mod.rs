@@ -9,6 +9,7 @@ mod cq;
 mod qp;
 mod recv;
 mod registry;
+mod sends;
 mod srq;
 mod table;
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use super::batch::{send_one, OwnedBatch};
 use super::buffer::Buffer;
 use super::cq::OwnedCompletionQueue;
-use super::recv::{post_all, post_one};
+use super::recv::Receives;
 use super::registry::Registry;
+use super::sends::Sends;
 use super::srq::OwnedSharedReceiveQueue;
 use super::table::{Kind, Ring, Table};
 use crate::ah::AddressVector;
@@ -89,9 +90,9 @@ pub struct OwnedQueuePair<T: Transport, S: State = Rts> {
 
 /// The sides of a queue pair's tables that post.
 pub(crate) struct Rings {
-    send: Ring,
+    send: Sends,
     /// `None` if it takes its receives from a shared receive queue.
-    recv: Option<Ring>,
+    recv: Option<Receives>,
     /// How often the queue pair had been reset when they were made.
     resets: u32,
 }
@@ -101,15 +102,21 @@ impl Rings {
     fn new<T: Transport>(core: &Core, has_srq: bool) -> Rings {
         let capacity = core.granted();
         let sends = if core.completes_in_order::<T>() { Kind::OrderedSends } else { Kind::Sends };
+        let recv = || Receives::new(Ring::new(capacity.max_recv_wr, Kind::Receives));
+        let mut send = Ring::new(capacity.max_send_wr, sends);
+        if T::ALWAYS_SIGNALED {
+            send = send.all_signaled();
+        }
         Rings {
-            send: Ring::new(capacity.max_send_wr, sends),
-            recv: (!has_srq).then(|| Ring::new(capacity.max_recv_wr, Kind::Receives)),
+            send: Sends::new(send, capacity.max_send_wr),
+            recv: (!has_srq).then(recv),
             resets: core.resets(),
         }
     }
 
     fn tables(&self) -> impl Iterator<Item = &Arc<Table>> {
-        [Some(&self.send), self.recv.as_ref()].into_iter().flatten().map(Ring::table)
+        let received = self.recv.as_ref().map(|receives| &receives.ring);
+        [Some(&self.send.ring), received].into_iter().flatten().map(Ring::table)
     }
 }
 
@@ -124,8 +131,8 @@ impl<T: Transport> OwnedQueuePair<T, Reset> {
         let core = qp.core_mut();
         let rings = Rings::new::<T>(core, srq.is_some());
         core.keep(rings.tables().cloned().collect());
-        rings.send.table().register(send_cq.registry());
-        let received = rings.recv.as_ref().map(Ring::table);
+        rings.send.ring.table().register(send_cq.registry());
+        let received = rings.recv.as_ref().map(|receives| receives.ring.table());
         for table in received.into_iter().chain(srq.map(OwnedSharedReceiveQueue::table)) {
             table.register(recv_cq.registry());
         }
@@ -311,7 +318,8 @@ impl<T: Transport, S: State> OwnedQueuePair<T, S> {
         match qp.close() {
             Ok(()) => {
                 let Rings { send, recv, .. } = *rings;
-                Ok(take_back([Some(send), recv].into_iter().flatten(), queues))
+                let received = recv.map(|receives| receives.ring);
+                Ok(take_back([Some(send.ring), received].into_iter().flatten(), queues))
             }
             Err(failed) => Err(failed.map(|qp| OwnedQueuePair { qp, rings })),
         }
@@ -335,14 +343,14 @@ impl<T: Transport, S: State> OwnedQueuePair<T, S> {
         S: CanReceive,
     {
         let core = self.qp.core_mut();
-        let (granted, ring) = match (core.prepare_recv(), &mut self.rings.recv) {
-            (Ok(granted), Some(ring)) => (granted, ring),
+        let (granted, receives) = match (core.prepare_recv(), &mut self.rings.recv) {
+            (Ok(granted), Some(receives)) => (granted, receives),
             (Err(error), _) => return Err(Failed { resource: Some(buffer), error }),
             (_, None) => {
                 return Err(Failed { resource: Some(buffer), error: Error::NoReceiveQueue })
             }
         };
-        post_one(ring, core.domain(), granted, user, buffer, "ibv_post_recv", |first, bad| {
+        receives.post_one(core.domain(), granted, user, buffer, "ibv_post_recv", |first, bad| {
             // SAFETY: the queue pair is alive, and `ibv_qp_ex` begins with its `ibv_qp`; the chain is valid, as
             // `PostCall` says. The buffers are of the queue pair's domain, and in a table that it keeps until it is
             // destroyed or reset.
@@ -365,7 +373,7 @@ impl<T: Transport, S: State> OwnedQueuePair<T, S> {
         let core = self.qp.core_mut();
         let granted = core.prepare_recv()?;
         let ring = self.rings.recv.as_mut().ok_or(Error::NoReceiveQueue)?;
-        post_all(ring, core.domain(), granted, receives, "ibv_post_recv", |first, bad| {
+        ring.post_all(core.domain(), granted, receives, "ibv_post_recv", |first, bad| {
             // SAFETY: as in `post_recv`.
             unsafe { ffi::ibv_post_recv(core.raw().cast(), first, bad) }
         })

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::buffer::Buffer;
-use super::table::{block_of, Table};
+use super::table::{block_of, Kind, Places, Table};
 
 /// The tables of the queues that complete to one completion queue, with the blocks of their identifiers. Whoever polls
 /// has a copy, so that the lock is taken only when something has changed.
@@ -58,15 +58,46 @@ pub(super) struct Index<B = Buffer> {
     stale: Vec<Arc<Table<B>>>,
     /// The generation of the registry that it is a copy of.
     generation: u64,
+    /// The places of the table that was found last: one of the entries, or stale, or `none`.
+    last: Places<B>,
+    /// Whether that is one of receives.
+    is_recv: bool,
+    /// An empty table, in which nothing is found.
+    none: Arc<Table<B>>,
 }
 
 impl<B> Default for Index<B> {
     fn default() -> Self {
-        Index { entries: Box::default(), stale: Vec::new(), generation: 0 }
+        let none = Table::empty();
+        let (last, is_recv) = (none.places(), false);
+        Index { entries: Box::default(), stale: Vec::new(), generation: 0, last, is_recv, none }
     }
 }
 
 impl<B> Index<B> {
+    /// The table that was found last, in which the next identifier probably is.
+    #[inline(always)]
+    pub(super) fn last(&self) -> Places<B> {
+        self.last
+    }
+
+    /// Whether the table that was found last is one of receives.
+    #[inline]
+    pub(super) fn is_recv(&self) -> bool {
+        self.is_recv
+    }
+
+    /// The table of an identifier, also of a queue that was made after the poll was opened; `None` if it is of one that is no
+    /// more.
+    pub(super) fn look_up(&mut self, registry: &Registry<B>, id: u64) -> Option<Places<B>> {
+        if self.find(id).is_none() {
+            self.extend(registry);
+        }
+        let table = self.find(id)?;
+        (self.last, self.is_recv) = (table.places(), table.kind() == Kind::Receives);
+        Some(self.last)
+    }
+
     /// The table of the block that the identifier is of.
     #[inline]
     pub(super) fn find(&self, id: u64) -> Option<&Table<B>> {
@@ -98,6 +129,7 @@ impl<B> Index<B> {
     #[cold]
     pub(super) fn refresh(&mut self, registry: &Registry<B>) {
         self.extend(registry);
+        self.last = self.none.places();
         self.stale.clear();
     }
 

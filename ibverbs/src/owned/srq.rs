@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::buffer::Buffer;
 use super::cq::OwnedCompletionQueue;
 use super::qp::{check_queues, take_back};
-use super::recv::{post_all, post_one};
+use super::recv::Receives;
 use super::table::{Kind, Ring, Table};
 use crate::error::{Failed, Result};
 use crate::ffi;
@@ -27,7 +27,8 @@ use crate::srq::{SharedReceiveQueue, SharedReceiveQueueAttr, SharedReceiveQueueB
 pub struct OwnedSharedReceiveQueue {
     /// Keeps the table of the ring until it is destroyed.
     srq: SharedReceiveQueue,
-    ring: Ring,
+    /// In a box, so that a queue is small to move, and so is what hands it back.
+    receives: Box<Receives>,
 }
 
 impl SharedReceiveQueueBuilder<'_> {
@@ -46,7 +47,7 @@ impl SharedReceiveQueueBuilder<'_> {
             (ring, tables)
         };
         let (srq, ring) = self.set_max_sge(1).build_with(make)?;
-        Ok(OwnedSharedReceiveQueue { srq, ring })
+        Ok(OwnedSharedReceiveQueue { srq, receives: Box::new(Receives::new(ring)) })
     }
 }
 
@@ -56,7 +57,7 @@ impl OwnedSharedReceiveQueue {
     }
 
     pub(crate) fn table(&self) -> &Arc<Table> {
-        self.ring.table()
+        self.receives.ring.table()
     }
 
     /// Posts a buffer to receive into. Its completion carries `user`, and hands it back.
@@ -68,8 +69,7 @@ impl OwnedSharedReceiveQueue {
     #[inline]
     pub fn post_recv(&mut self, user: u64, buffer: Buffer) -> Result<(), Failed<Option<Buffer>>> {
         let domain = identity(self.srq.handle().pd());
-        post_one(
-            &mut self.ring,
+        self.receives.post_one(
             domain,
             self.srq.max_sge(),
             user,
@@ -91,8 +91,7 @@ impl OwnedSharedReceiveQueue {
     #[doc(alias = "ibv_post_srq_recv")]
     pub fn post_recv_all(&mut self, receives: &mut Vec<(u64, Buffer)>) -> Result<()> {
         let domain = identity(self.srq.handle().pd());
-        post_all(
-            &mut self.ring,
+        self.receives.post_all(
             domain,
             self.srq.max_sge(),
             receives,
@@ -133,8 +132,8 @@ impl OwnedSharedReceiveQueue {
     /// Those of [`SharedReceiveQueue::close`].
     #[doc(alias = "ibv_destroy_srq")]
     pub fn close(self) -> Result<(), Failed<Self>> {
-        let OwnedSharedReceiveQueue { srq, ring } = self;
-        srq.close().map_err(|failed| failed.map(|srq| OwnedSharedReceiveQueue { srq, ring }))
+        let OwnedSharedReceiveQueue { srq, receives } = self;
+        srq.close().map_err(|failed| failed.map(|srq| OwnedSharedReceiveQueue { srq, receives }))
     }
 
     /// Destroys the queue, which proves it quiet, and returns all buffers that were posted to it and not handed out by a
@@ -152,10 +151,10 @@ impl OwnedSharedReceiveQueue {
         if let Err(error) = check_queues([self.table()], queues) {
             return Err(Failed { resource: self, error });
         }
-        let OwnedSharedReceiveQueue { srq, ring } = self;
+        let OwnedSharedReceiveQueue { srq, receives } = self;
         match srq.close() {
-            Ok(()) => Ok(take_back([ring], queues)),
-            Err(failed) => Err(failed.map(|srq| OwnedSharedReceiveQueue { srq, ring })),
+            Ok(()) => Ok(take_back([receives.ring], queues)),
+            Err(failed) => Err(failed.map(|srq| OwnedSharedReceiveQueue { srq, receives })),
         }
     }
 

@@ -17,8 +17,6 @@ pub(crate) struct Requests {
     bytes_each: usize,
     /// Where a provider tells which request it refused; null between two calls.
     bad: *mut ffi::ibv_send_wr,
-    /// How many of them are in a batch of the owned level, whose buffers must be found if it is forgotten.
-    staged: usize,
 }
 
 // SAFETY: the pointers lead to its own arrays, and are followed only by whoever has borrowed it exclusively.
@@ -70,7 +68,6 @@ impl Requests {
             entries_each: granted.max_send_sge.max(1) as usize,
             bytes_each: granted.max_inline_data as usize,
             bad: ptr::null_mut(),
-            staged: 0,
         }
     }
 
@@ -80,29 +77,11 @@ impl Requests {
         Places { next: self.requests.at(0), end: self.requests.at(self.requests.len) }
     }
 
-    /// What [`set_staged`](Self::set_staged) was told last.
-    #[inline]
-    pub(crate) fn staged(&self) -> usize {
-        self.staged
-    }
-
-    /// Takes note of how many requests there are in a batch of the owned level.
-    #[inline]
-    pub(crate) fn set_staged(&mut self, staged: usize) {
-        self.staged = staged;
-    }
-
     /// How many requests are in the batch that these places were left by.
     #[inline]
-    pub(crate) fn filled(&self, places: &Places) -> usize {
+    fn filled(&self, places: &Places) -> usize {
         (places.next as usize).wrapping_sub(self.requests.at(0) as usize)
             / size_of::<ffi::ibv_send_wr>()
-    }
-
-    /// The identifier of a request of the batch, or of the one that was posted last.
-    pub(crate) fn wr_id(&self, index: usize) -> Option<u64> {
-        // SAFETY: the request is one of the array, since the index is below its length.
-        (index < self.requests.len).then(|| unsafe { (*self.requests.at(index)).wr_id })
     }
 
     /// The request that comes next.
@@ -249,25 +228,31 @@ impl Slot<'_> {
 
 /// Plain values at a place of their own, to which C code has pointers. It is held as a raw pointer, which those are
 /// derived from: a `Box` or a `Vec` would claim to be the only way to its contents.
-struct Array<T> {
+pub(crate) struct Array<T> {
     ptr: NonNull<T>,
     len: usize,
 }
 
 impl<T: Copy + Default> Array<T> {
-    fn new(len: usize) -> Array<T> {
+    pub(crate) fn new(len: usize) -> Array<T> {
         let values = Box::leak(vec![T::default(); len].into_boxed_slice());
         Array { ptr: NonNull::from(values).cast(), len }
     }
 
     /// The place of a value; or the one behind the last, which is not to be followed.
     #[inline]
-    fn at(&self, index: usize) -> *mut T {
+    pub(crate) fn at(&self, index: usize) -> *mut T {
         self.ptr.as_ptr().wrapping_add(index)
     }
 
+    /// How many values it has.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Copies the values of an array that is not longer.
-    fn copy_from(&self, other: &Array<T>) {
+    pub(crate) fn copy_from(&self, other: &Array<T>) {
         let len = other.len.min(self.len);
         // SAFETY: both have at least `len` values, and are memory of their own.
         unsafe { ptr::copy_nonoverlapping(other.ptr.as_ptr(), self.ptr.as_ptr(), len) };

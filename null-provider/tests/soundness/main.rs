@@ -39,6 +39,7 @@ mod optional_ops;
 mod owned;
 mod owned_queues;
 mod owned_random;
+mod owned_runs;
 mod random;
 mod reasons;
 mod receives;

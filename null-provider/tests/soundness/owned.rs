@@ -1,5 +1,5 @@
 //! The owned level: a buffer is posted or in hand, never both, and comes back once, whatever the provider and safe code
-//! do. In random order too: see `owned_random.rs`.
+//! do. In random order too: see `owned_random.rs`; what completions and batches leave: `owned_runs.rs`.
 
 use std::collections::HashSet;
 use std::mem::forget;
@@ -34,7 +34,7 @@ pub(crate) fn connected(pd: &ProtectionDomain, cq: &OwnedCompletionQueue) -> Own
     prepared.handshake(endpoint).unwrap()
 }
 
-fn take(pool: &BufferPool, first: u8) -> Buffer {
+pub(crate) fn take(pool: &BufferPool, first: u8) -> Buffer {
     let mut buffer = pool.take().expect("the pool is empty");
     buffer[0] = first;
     buffer
@@ -63,7 +63,11 @@ pub(crate) fn poll(cq: &OwnedCompletionQueue) -> Vec<(u64, Vec<u8>)> {
     found
 }
 
-fn post(qp: &mut OwnedQueuePair<Rc>, pool: &BufferPool, users: impl IntoIterator<Item = u64>) {
+pub(crate) fn post(
+    qp: &mut OwnedQueuePair<Rc>,
+    pool: &BufferPool,
+    users: impl IntoIterator<Item = u64>,
+) {
     for user in users {
         qp.post_recv(user, take(pool, user as u8)).unwrap();
     }
@@ -115,7 +119,7 @@ fn no_identifier_is_used_twice() {
     }
 }
 
-fn again(prepared: OwnedQueuePair<Rc, ibverbs::Reset>) -> OwnedQueuePair<Rc> {
+pub(crate) fn again(prepared: OwnedQueuePair<Rc, ibverbs::Reset>) -> OwnedQueuePair<Rc> {
     let endpoint = prepared.endpoint().unwrap();
     prepared.handshake(endpoint).unwrap()
 }
@@ -579,7 +583,7 @@ fn a_queue_in_which_nothing_is_signaled_does_not_fill_up_for_good() {
                 complete(&null, &cq, request.wr_id);
             }
         }
-        assert!(poll(&cq).iter().all(|(user, back)| *user == n && back.len() == 4));
+        assert!(poll(&cq).iter().all(|(user, back)| *user == n && back.len() == 5));
     }
     drop(qp);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use super::super::registry::{Index, Registry};
-use super::{block_of, Kind, Ring, NUMBERS};
+use super::{block_of, Kind, Places, Position, Ring, Run, NUMBERS, STEP};
 
 /// Random numbers that are the same each time (xorshift64).
 struct Random(u64);
@@ -18,6 +18,32 @@ impl Random {
         self.0 ^= self.0 << 17;
         (self.0 % end as u64) as usize
     }
+}
+
+/// Stages a value where the ring has come to, as a batch does. Returns its identifier, and the position behind it.
+fn stage<B>(
+    ring: &mut Ring<B>,
+    at: Position,
+    is_signaled: bool,
+    user: u64,
+    value: B,
+) -> Result<(u64, Position), B> {
+    let Some(at) = ring.vacancy(at) else { return Err(value) };
+    // SAFETY: it is the vacancy of the ring.
+    Ok((at.next, unsafe { ring.places().fill(at, is_signaled, user, value) }))
+}
+
+/// What a poller does with a completion: the number, and the rest of the run when its own value was taken.
+///
+/// # Safety
+///
+/// That of `find`.
+unsafe fn claim<B>(places: Places<B>, id: u64) -> Option<(u64, B, Run)> {
+    // SAFETY: passed on to the caller.
+    let (user, mut run) = unsafe { places.find(id) }?;
+    // SAFETY: it was found just now.
+    let value = unsafe { run.take(places) }.expect("its own is there");
+    Some((user, value, run))
 }
 
 /// A queue, its device and its poller.
@@ -54,15 +80,15 @@ impl Model {
         self.kind == Kind::OrderedSends
     }
 
-    /// Stages a value. Nothing is staged where there is no place.
-    fn stage(&mut self, is_signaled: bool) -> Option<(u64, u64)> {
+    /// Stages a value at this position. Nothing is staged where there is no place.
+    fn stage(&mut self, at: Position, is_signaled: bool) -> Option<(u64, u64, Position)> {
         let value = self.next_value;
-        match self.ring.stage(value + 1000, is_signaled, value) {
-            Ok(id) => {
+        match stage(&mut self.ring, at, is_signaled, value + 1000, value) {
+            Ok((id, behind)) => {
                 self.next_value += 1;
                 assert!(self.ids.insert(id), "{id:#x} was used before");
                 assert!(self.out.insert(value));
-                Some((id, value))
+                Some((id, value, behind))
             }
             Err(back) => {
                 assert_eq!(back, value);
@@ -72,64 +98,90 @@ impl Model {
         }
     }
 
-    fn post(&mut self, is_signaled: bool) {
-        let is_signaled = is_signaled || self.ring.needs_signal();
-        if let Some((id, value)) = self.stage(is_signaled) {
-            self.posted.push_back((id, value, is_signaled));
-        }
+    /// Whether a request at this position must be signaled.
+    fn needs_signal(&self, at: Position) -> bool {
+        self.ring.limit(at, 1) <= at.next && at.next < self.ring.block_end()
     }
 
-    /// Stages some, of which the device takes the first.
+    fn post(&mut self, is_signaled: bool) -> Option<u64> {
+        let at = self.ring.position();
+        let is_signaled = is_signaled || self.needs_signal(at);
+        let (id, value, behind) = self.stage(at, is_signaled)?;
+        self.ring.go_on(behind);
+        self.posted.push_back((id, value, is_signaled));
+        Some(id)
+    }
+
+    /// Stages some as a batch, of which the device takes the first; or which is given up, or forgotten.
     fn post_in_part(&mut self, random: &mut Random) {
-        let staged: Vec<_> = (0..random.below(5)).map_while(|_| self.stage(true)).collect();
-        let accepted = random.below(staged.len() + 1);
+        let mut at = self.ring.position();
+        let mut staged = Vec::new();
+        self.ring.set_open(true);
+        for _ in 0..random.below(5) {
+            let is_signaled = !self.is_ordered() || self.needs_signal(at) || random.below(2) == 0;
+            let Some((id, value, behind)) = self.stage(at, is_signaled) else { break };
+            staged.push((id, value, is_signaled));
+            at = behind;
+        }
+        let submit = random.below(3);
+        let accepted = if submit == 0 { random.below(staged.len() + 1) } else { 0 };
         let refused = &staged[accepted..];
-        // SAFETY: the device has not taken them.
-        let back = unsafe { self.ring.unstage(refused.iter().map(|(id, _)| *id)) };
-        assert!(back.iter().copied().eq(refused.iter().map(|(_, value)| (value + 1000, *value))));
-        for (_, value) in refused {
+        let back = match submit {
+            0 => {
+                self.ring.set_open(false);
+                self.ring.go_on(at);
+                match refused.first() {
+                    // SAFETY: the device has not taken them.
+                    Some((id, ..)) => unsafe { self.ring.unstage_from(*id) },
+                    None => Vec::new(),
+                }
+            }
+            // SAFETY: the device was not told of them.
+            1 => unsafe { self.ring.unstage(Some(at.next)) },
+            // SAFETY: as above.
+            _ => unsafe { self.ring.unstage(None) },
+        };
+        assert!(!self.ring.is_open());
+        assert!(back
+            .iter()
+            .copied()
+            .eq(refused.iter().map(|(_, value, _)| (value + 1000, *value))));
+        for (_, value, _) in refused {
             assert!(self.out.remove(value));
         }
-        self.posted.extend(staged[..accepted].iter().map(|&(id, value)| (id, value, true)));
+        self.posted.extend(&staged[..accepted]);
     }
 
     /// Completes a request that is posted, if there is one, and polls it.
-    fn complete(&mut self, random: &mut Random, forget: bool) {
+    fn complete(&mut self, random: &mut Random) {
         let place = match self.is_ordered() {
-            // The first that is signaled: those before it are done as well.
-            true => self.posted.iter().position(|posted| posted.2),
+            // The first that is signaled: those before it are done as well. Or one that fails, which need not be.
+            true if random.below(4) > 0 => self.posted.iter().position(|posted| posted.2),
+            true => self.posted.iter().position(|posted| posted.2 || random.below(3) == 0),
             false if self.posted.is_empty() => None,
             false => Some(random.below(self.posted.len())),
         };
         let Some(place) = place else { return };
         let (id, value, _) = self.posted[place];
-        // Where the order counts, those before it are done as well; they may be handed out later.
         match self.kind {
             Kind::OrderedSends => drop(self.posted.drain(..=place)),
             _ => drop(self.posted.remove(place)),
         }
-        if self.index.find(id).is_none() {
-            self.index.extend(&self.registry);
-        }
-        let table = self.index.find(id).expect("a table has every identifier that is posted");
+        let places = self.index.look_up(&self.registry, id);
+        let places = places.expect("a table has every identifier that is posted");
         // SAFETY: it has completed just now, and this is the one poller.
-        let claimed = unsafe { table.claim(id) };
-        assert_eq!(claimed, Some((value + 1000, value)));
+        let (user, claimed, mut run) = unsafe { claim(places, id) }.expect("it is posted");
+        assert_eq!((user, claimed), (value + 1000, value));
         assert!(self.out.remove(&value));
         // SAFETY: as above.
-        assert_eq!(unsafe { table.claim(id) }, None, "once");
-        // SAFETY: as above.
-        let mut earlier = unsafe { table.earlier(id) };
-        if forget {
-            return;
-        }
-        // SAFETY: as above.
-        while let Some(value) = unsafe { earlier.next(table) } {
+        while let Some(value) = unsafe { run.take(places) } {
             assert!(self.out.remove(&value), "{value} came back twice");
             let is_posted = self.posted.iter().any(|posted| posted.1 == value);
             assert!(!is_posted, "{value} came back while the device has it");
         }
-        // Nothing is left that is not with the device, of this completion or of one that was forgotten before.
+        // SAFETY: as above.
+        assert!(unsafe { places.find(id) }.is_none(), "once");
+        // Nothing is left that is not with the device.
         let posted: HashSet<u64> = self.posted.iter().map(|posted| posted.1).collect();
         assert_eq!(self.out, posted);
     }
@@ -154,10 +206,13 @@ impl Model {
 
     /// Goes close to the end of the block.
     fn jump(&mut self) {
-        let place = self.ring.table.index(self.ring.next) as u64;
-        let end = (block_of(self.ring.next) + 1) * NUMBERS;
-        let next = end - 2 * self.ring.capacity() as u64 + place;
-        self.ring.next = self.ring.next.max(next);
+        let at = self.ring.position();
+        let round = self.ring.capacity() as u64 * STEP;
+        let end = (block_of(at.next) + 1) * NUMBERS;
+        if at.next < self.ring.block_end() && at.next < end - 2 * round {
+            let jump = end - 2 * round - at.next / round * round;
+            self.ring.go_on(Position { next: at.next + jump, run: at.run + jump });
+        }
     }
 }
 
@@ -175,11 +230,11 @@ fn everything_that_is_posted_comes_back_once() {
                         model.post(is_signaled);
                     }
                     4 | 5 => model.post_in_part(&mut random),
-                    6..=8 => model.complete(&mut random, false),
+                    6..=8 => model.complete(&mut random),
                     9 => model.jump(),
                     10 => model.index.refresh(&model.registry),
                     _ if random.below(4) == 0 => model.reset(),
-                    _ => model.complete(&mut random, true),
+                    _ => model.complete(&mut random),
                 }
             }
             model.reset();
@@ -192,16 +247,13 @@ fn a_full_table_takes_as_many_as_it_has_places() {
     for kind in [Kind::OrderedSends, Kind::Sends, Kind::Receives] {
         let mut model = Model::new(kind);
         for _ in 0..8 {
-            assert!(model.stage(true).is_some_and(|(id, value)| {
-                model.posted.push_back((id, value, true));
-                true
-            }));
+            assert!(model.post(true).is_some());
         }
-        assert_eq!(model.stage(true), None);
+        assert_eq!(model.post(true), None);
         // The place of one that completes out of order is found.
         let mut random = Random(7);
-        model.complete(&mut random, false);
-        model.post(true);
+        model.complete(&mut random);
+        assert!(model.post(true).is_some());
         assert_eq!(model.out.len(), 8);
         model.reset();
     }
@@ -210,16 +262,17 @@ fn a_full_table_takes_as_many_as_it_has_places() {
 #[test]
 fn an_identifier_is_compared_whole() {
     let mut model = Model::new(Kind::Receives);
-    let (id, value) = model.stage(true).unwrap();
-    let table = model.ring.table().clone();
-    for wrong in [0, id + 8, id ^ (1 << 63), id ^ NUMBERS, id + 1] {
-        // SAFETY: nothing is posted, so that nothing completes.
-        assert_eq!(unsafe { table.claim(wrong) }, None, "{wrong:#x}");
+    let id = model.post(true).unwrap();
+    let places = model.ring.places();
+    let round = model.ring.capacity() as u64 * STEP;
+    for wrong in [0, 1, id + round, id - round, id ^ (1 << 63), id ^ NUMBERS, id + 1, id + STEP] {
+        // SAFETY: nothing is found, so that nothing need have completed.
+        assert!(unsafe { places.find(wrong) }.is_none(), "{wrong:#x}");
     }
+    // SAFETY: it completes, and this is the poller.
+    assert!(unsafe { claim(places, id) }.is_some_and(|(user, value, _)| user == value + 1000));
     // SAFETY: as above.
-    assert_eq!(unsafe { table.claim(id) }, Some((value + 1000, value)));
-    // SAFETY: as above.
-    assert_eq!(unsafe { table.claim(id) }, None);
+    assert!(unsafe { places.find(id) }.is_none());
 }
 
 #[test]
@@ -227,9 +280,11 @@ fn a_table_is_found_by_each_block_that_is_in_use() {
     let mut model = Model::new(Kind::Sends);
     let mut blocks = BTreeMap::new();
     for _ in 0..6 {
-        let (id, _) = model.stage(true).unwrap();
+        let id = model.post(true).unwrap();
         blocks.insert(block_of(id), id);
-        model.ring.next = model.ring.after(block_of(id) * NUMBERS + NUMBERS - 1, 1);
+        model.jump();
+        let end = model.ring.block_end();
+        model.ring.go_on(Position { next: end, run: end });
     }
     assert!(blocks.len() >= 6, "{blocks:x?}");
     model.index.refresh(&model.registry);
@@ -238,13 +293,13 @@ fn a_table_is_found_by_each_block_that_is_in_use() {
     others.iter().for_each(|ring| ring.table().register(&model.registry));
     model.index.refresh(&model.registry);
     for ring in &others {
-        let found = model.index.find(ring.next).expect("it was registered");
+        let found = model.index.find(ring.position().next).expect("it was registered");
         assert!(std::ptr::eq(found, &**ring.table()));
     }
     assert!(blocks.values().all(|id| model.index.find(*id).is_some()));
     others[0].table().close();
     model.index.refresh(&model.registry);
-    assert!(model.index.find(others[0].next).is_none());
+    assert!(model.index.find(others[0].position().next).is_none());
     model.reset();
 }
 
@@ -254,18 +309,44 @@ fn a_block_that_ends_does_not_go_on_in_that_of_another_table() {
     let mut ids = HashSet::new();
     for round in 0..3 {
         for ring in &mut rings {
-            let block = block_of(ring.next);
-            ring.next = block * NUMBERS + NUMBERS - 1;
+            let last = ring.block_end() - STEP;
+            ring.go_on(Position { next: last, run: last });
             for value in 0..3 {
-                let id = ring.stage(value, true, value).unwrap();
+                let at = ring.position();
+                let (id, behind) = stage(ring, at, true, value, value).unwrap();
+                ring.go_on(behind);
                 assert!(ids.insert(id), "{id:#x} was used before, in round {round}");
                 assert!(ring.table().registered().blocks.contains(&block_of(id)), "{id:#x}");
-                // The next is in the same block, unless that has ended.
-                assert!(value == 0 || block_of(ring.next) == block_of(id));
                 // SAFETY: no device knows of it.
-                assert!(unsafe { ring.table().claim(id) }.is_some());
+                assert!(unsafe { claim(ring.places(), id) }.is_some());
             }
         }
+    }
+}
+
+#[test]
+fn a_queue_that_is_full_at_the_end_of_a_block_goes_on_in_another() {
+    for kind in [Kind::OrderedSends, Kind::Sends, Kind::Receives] {
+        let (mut model, mut random) = (Model::new(kind), Random(7));
+        // So the block behind the model's is not the model's.
+        let other = Ring::<u64>::new(1, kind);
+        model.jump();
+        let end = model.ring.block_end();
+        while model.ring.position().next != end {
+            if model.post(true).is_none() {
+                model.complete(&mut random);
+            }
+        }
+        while model.post(true).is_some() {}
+        assert_eq!(model.posted.len(), model.ring.capacity());
+        for _ in 0..2 * model.ring.capacity() {
+            assert_eq!(model.post(true), None);
+            model.complete(&mut random);
+            let id = model.post(true).expect("there is a place");
+            assert_ne!(block_of(id), block_of(end));
+        }
+        drop(other);
+        model.reset();
     }
 }
 
@@ -275,6 +356,7 @@ fn what_another_thread_posts_is_whole_when_it_is_claimed() {
     let rounds: u64 = if cfg!(miri) { 30 } else { 20_000 };
     let mut ring = Ring::new(4, Kind::Receives);
     let table = ring.table().clone();
+    let places = table.places();
     let device: [AtomicU64; 4] = Default::default();
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -282,8 +364,12 @@ fn what_another_thread_posts_is_whole_when_it_is_claimed() {
             for value in 0..rounds {
                 let mut boxed = Box::new(value);
                 let id = loop {
-                    match ring.stage(value, true, boxed) {
-                        Ok(id) => break id,
+                    let at = ring.position();
+                    match stage(&mut ring, at, true, value, boxed) {
+                        Ok((id, behind)) => {
+                            ring.go_on(behind);
+                            break id;
+                        }
                         Err(back) => boxed = back,
                     }
                     thread::yield_now();
@@ -297,8 +383,8 @@ fn what_another_thread_posts_is_whole_when_it_is_claimed() {
             let (user, boxed) = loop {
                 let id = place.load(Ordering::Relaxed);
                 // SAFETY: this is the one poller, and the identifier is posted.
-                match unsafe { table.claim(id) } {
-                    Some(claimed) => break claimed,
+                match unsafe { claim(places, id) } {
+                    Some((user, boxed, _)) => break (user, boxed),
                     None => thread::yield_now(),
                 }
             };

@@ -1,0 +1,153 @@
+//! The owned level: what a completion tells to be done, and what is left by completions, polls and batches that are not used to
+//! their end.
+
+use std::mem::forget;
+
+use ibverbs::{BufferPool, Error, OwnedQueuePair, Rc, Ud};
+use null_provider::{Completion, PostLimit};
+
+use crate::common::{null, some_handle, Null, QKEY};
+use crate::owned::{again, complete, connected, parts, poll, post, posted, take, Parts};
+
+#[test]
+fn what_is_not_taken_of_a_completion_goes_home_when_the_next_is_looked_at() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    post(&mut qp, &pool, [1, 2]);
+    posted(&null).iter().for_each(|id| complete(&null, &cq, *id));
+    let mut completions = cq.poll().unwrap().unwrap();
+    assert_eq!(completions.next().unwrap().user(), 1);
+    assert_eq!(pool.available(), 38);
+    let mut second = completions.next().unwrap();
+    assert_eq!(pool.available(), 39);
+    assert_eq!(second.take().unwrap()[0], 2);
+    assert_eq!(pool.available(), 40);
+    drop(completions);
+}
+
+#[test]
+fn a_poll_has_ended_when_there_are_no_more_completions() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    post(&mut qp, &pool, [1]);
+    complete(&null, &cq, posted(&null)[0]);
+    let mut completions = cq.poll().unwrap().unwrap();
+    assert_eq!(completions.next().unwrap().take().unwrap()[0], 1);
+    assert!(matches!(cq.poll(), Err(Error::PollInProgress)));
+    assert!(completions.next().is_none());
+    // Another may be open, in which it is asked for more, and dropped.
+    post(&mut qp, &pool, [2, 3]);
+    posted(&null).iter().for_each(|id| complete(&null, &cq, *id));
+    let mut others = cq.poll().unwrap().unwrap();
+    assert_eq!(others.next().unwrap().take().unwrap()[0], 2);
+    assert!(completions.next().is_none());
+    drop(completions);
+    assert!(matches!(cq.poll(), Err(Error::PollInProgress)));
+    assert_eq!(others.next().unwrap().take().unwrap()[0], 3);
+    drop(others);
+    assert_eq!(poll(&cq), []);
+    qp.drain(&[&cq]).unwrap();
+}
+
+/// The sends that a batch of these has, with their identifiers; `true` are signaled.
+fn send_batch(
+    qp: &mut OwnedQueuePair<Rc>,
+    pool: &BufferPool,
+    null: &Null,
+    sends: &[(u64, bool)],
+) -> Vec<u64> {
+    let mut batch = qp.start_send();
+    for (user, is_signaled) in sends {
+        let op = batch.op();
+        let op = if *is_signaled { op } else { op.unsignaled() };
+        op.send(*user, take(pool, *user as u8), 1);
+    }
+    batch.submit().unwrap();
+    posted(null)
+}
+
+#[test]
+fn sends_that_fail_hand_back_those_that_were_done_before_and_no_others() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let builder = pd.create_owned_qp::<Rc>(&cq, &cq, 1).unwrap();
+    let mut qp = again(builder.set_max_send_wr(16).build().unwrap());
+    for _ in 0..5 {
+        let sends: Vec<_> = (0..7).map(|user| (user, user == 3)).collect();
+        let ids = send_batch(&mut qp, &pool, &null, &sends);
+        // The second fails, as do all behind it.
+        ids[1..].iter().for_each(|id| complete(&null, &cq, *id));
+        let users: Vec<_> = poll(&cq);
+        let each = |user: u64| (user, vec![user as u8]);
+        assert_eq!(users[0], (1, vec![1, 0]));
+        assert!(users[1..].iter().cloned().eq((2..7).map(each)), "{users:?}");
+        assert_eq!(pool.available(), 40);
+    }
+    // What was refused has left no trace in the places that others take.
+    for refused in 1..4 {
+        let ids = send_batch(&mut qp, &pool, &null, &[(0, false)]);
+        let limit = PostLimit { accept: 0, code: libc::ENOMEM, set_bad_wr: true };
+        null.configure(|config| config.send_limit = Some(limit));
+        let mut batch = qp.start_send();
+        (0..refused).for_each(|user| batch.op().send(user, take(&pool, 9), 1));
+        batch.submit().unwrap_err();
+        null.configure(|config| config.send_limit = None);
+        posted(&null);
+        let more = send_batch(&mut qp, &pool, &null, &[(1, false), (2, false), (3, true)]);
+        // The first is done, and was not told; the second fails.
+        complete(&null, &cq, more[0]);
+        assert_eq!(poll(&cq), [(1, vec![1, 0])]);
+        complete(&null, &cq, ids[0]);
+        more[1..].iter().for_each(|id| complete(&null, &cq, *id));
+        assert_eq!(poll(&cq), [(2, vec![2]), (3, vec![3])]);
+        assert_eq!(pool.available(), 40);
+    }
+}
+
+#[test]
+fn sends_that_complete_in_any_order_are_all_signaled() {
+    let null = null();
+    null.configure(|config| config.is_efa = true);
+    let Parts { pd, cq, pool, .. } = parts();
+    let ah = some_handle(&pd);
+    let builder = pd.create_owned_qp::<Ud>(&cq, &cq, 1).unwrap();
+    let mut qp = builder.build().unwrap().activate(QKEY).unwrap();
+    let mut batch = qp.start_send();
+    (0..4).for_each(|n| batch.to(&ah, 1, QKEY).unsignaled().send(n, take(&pool, n as u8), 1));
+    batch.submit().unwrap();
+    let requests = null.take_requests();
+    let is_signaled = |flags: u32| flags & ibverbs::ffi::IBV_SEND_SIGNALED != 0;
+    assert!(requests.iter().all(|request| is_signaled(request.flags)));
+    for place in [2, 0, 3] {
+        let (wr_id, qp_num) = (requests[place].wr_id, qp.qp_num());
+        null.complete(cq.as_raw(), Completion { wr_id, qp_num, ..Completion::default() });
+        assert_eq!(poll(&cq), [(place as u64, vec![place as u8])]);
+    }
+    assert_eq!(qp.drain(&[&cq]).unwrap().len(), 1);
+}
+
+#[test]
+fn a_batch_that_was_refused_and_is_forgotten_leaves_nothing() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    for _ in 0..2 {
+        let mut batch = qp.start_send();
+        batch.op().send(1, take(&pool, 1), 1);
+        batch.op().send(2, take(&pool, 2), 65);
+        batch.op().send(3, take(&pool, 3), 1);
+        forget(batch);
+        assert_eq!(pool.available(), 37);
+        qp.send(4, take(&pool, 4), 1).unwrap();
+        assert_eq!(pool.available(), 39);
+        complete(&null, &cq, posted(&null)[0]);
+        assert_eq!(poll(&cq), [(4, vec![4])]);
+        // The next is not refused.
+        let ids = send_batch(&mut qp, &pool, &null, &[(5, true)]);
+        complete(&null, &cq, ids[0]);
+        assert_eq!(poll(&cq), [(5, vec![5])]);
+    }
+    assert_eq!(pool.available(), 40);
+}
