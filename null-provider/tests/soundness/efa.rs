@@ -202,6 +202,23 @@ fn what_is_left_of_a_destroyed_queue_pair_is_skipped() {
 }
 
 #[test]
+fn why_a_poll_ended_is_told_past_what_is_left_of_a_destroyed_queue_pair() {
+    let null = efa();
+    let Parts { ctx, pd, cq } = parts();
+    let (qp, gone) = (srd(&ctx, &pd, &cq), srd(&ctx, &pd, &cq));
+    let numbers = (qp.qp_num(), gone.qp_num());
+    gone.close().unwrap();
+    mixed(&null, &cq, numbers.0, numbers.1, &[(1, true)]);
+    null.fail_once(Verb::NextPoll, libc::EIO);
+    let mut completions = cq.poll().unwrap().unwrap();
+    while completions.next().is_some() {}
+    drop(completions);
+    mixed(&null, &cq, numbers.0, numbers.1, &[(2, false)]);
+    assert_eq!(cq.poll().map(drop).unwrap_err().os_error(), Some(libc::EIO));
+    assert!(cq.poll().unwrap().is_none());
+}
+
+#[test]
 fn a_device_that_never_makes_sense_is_given_up() {
     let null = efa();
     let Parts { cq, .. } = parts();
