@@ -376,6 +376,22 @@ fn advice_about_much_memory_is_given_in_pieces() {
     assert_eq!(expected, ptr as u64 + LEN as u64);
 }
 
+/// The kernel counts the bytes of the list with 16 bits.
+#[test]
+fn a_list_of_advice_is_as_long_as_the_kernel_takes() {
+    let null = null();
+    let Parts { pd, .. } = parts();
+    const MOST: usize = u16::MAX as usize / size_of::<ffi::ibv_sge>();
+    const PIECE: usize = 1 << 31;
+    let ptr = std::ptr::without_provenance_mut(1 << 20);
+    let access = AccessFlags::LOCAL_WRITE | AccessFlags::ON_DEMAND;
+    // SAFETY: there is no memory, but the null provider never touches it.
+    let region = unsafe { pd.register_from_raw(ptr, (MOST + 1) * PIECE, access) }.unwrap();
+    region.advise(Advice::PREFETCH, AdviseFlags::empty(), ..).unwrap();
+    let lens: Vec<_> = null.advised().iter().map(|advised| advised.ranges.len()).collect();
+    assert_eq!(lens, [MOST, 1]);
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "it opens a file")]
 fn advice_about_pinned_memory_does_not_reach_the_provider() {
