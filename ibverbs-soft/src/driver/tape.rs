@@ -8,8 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{flock, FlockOperation};
+use rustix::io::Errno;
 
 use super::thread;
+use crate::device::Generation;
 use crate::wire::{Encapsulation, PcapWriter};
 
 /// How many bytes can wait to be written; packets beyond that are left out of the capture.
@@ -24,6 +26,7 @@ pub(crate) struct Tape {
     state: Mutex<State>,
     /// Something waits to be written, or does not wait any more.
     changed: Condvar,
+    generation: Generation,
 }
 
 #[derive(Debug)]
@@ -61,7 +64,8 @@ impl Tape {
             is_done: false,
             error: None,
         };
-        let tape = Arc::new(Tape { state: Mutex::new(state), changed: Condvar::new() });
+        let generation = Generation::current();
+        let tape = Arc::new(Tape { state: Mutex::new(state), changed: Condvar::new(), generation });
         let writer = Arc::clone(&tape);
         thread::spawn("ibverbs-pcap".to_owned(), move || writer.run(file))?;
         Ok(tape)
@@ -125,8 +129,11 @@ impl Tape {
     ///
     /// # Errors
     ///
-    /// If not everything could be written.
+    /// If not everything could be written, and `EIO` in a child of the process, where nobody writes.
     pub(crate) fn close(&self) -> io::Result<u64> {
+        if self.generation.is_over() {
+            return Err(Errno::IO.into());
+        }
         self.lock().is_closed = true;
         self.changed.notify_all();
         let is_busy = |state: &mut State| !state.is_done;

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use rustix::io::Errno;
 
 use super::*;
+use crate::driver::Tape;
 use crate::transport::Status;
 
 /// Begins a child of this process, which does something and then ends in this way: with 0 if there was no panic.
@@ -80,6 +81,18 @@ fn a_child_that_ends_does_not_wait_for_threads_of_its_parent() {
         assert!(Device::open(0).is_ok());
     }));
     assert!(!opened.is_dead());
+}
+
+#[test]
+fn a_child_does_not_wait_for_a_capture_of_its_parent() {
+    let path = std::env::temp_dir().join(format!("ibverbs-soft-{}.pcap", std::process::id()));
+    let tape = Tape::begin(&path).unwrap();
+    assert!(in_child(|| {
+        let error = tape.close().unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::IO));
+    }));
+    assert_eq!(tape.close().unwrap(), 0);
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]
