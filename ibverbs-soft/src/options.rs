@@ -23,6 +23,9 @@ pub struct Options {
     pub loopback: Loopback,
     /// How many devices there are, if not one or one for each address: see [`Options::count`].
     pub devices: usize,
+    /// Whether the devices have what EFA's adapters have: scalable reliable datagrams, and what libefa asks for. A send of theirs, as the
+    /// port's longest message, is not longer than on EFA.
+    pub efa: bool,
     /// Where the packets of devices are captured, from the first time that they are opened until the process ends: see
     /// [`Faults::capture`](crate::Faults::capture). In the path, `%d` stands for the device's name and `%p` for the number of the process.
     pub capture: Option<PathBuf>,
@@ -64,7 +67,8 @@ impl Options {
     }
 
     /// What the environment says: `IBVERBS_SOFT_ADDR` (addresses, with commas between them), `IBVERBS_SOFT_LOOPBACK` (`memory`
-    /// or `wire`), `IBVERBS_SOFT_DEVICES` (a number) and `IBVERBS_SOFT_PCAP` (a path). One that is set to nothing says nothing.
+    /// or `wire`), `IBVERBS_SOFT_DEVICES` (a number), `IBVERBS_SOFT_EFA` (`0` or `1`) and `IBVERBS_SOFT_PCAP` (a path). One that is set
+    /// to nothing says nothing.
     ///
     /// # Errors
     ///
@@ -90,6 +94,7 @@ impl Options {
                 loopback,
             )?,
             devices: read(&get, "IBVERBS_SOFT_DEVICES", "takes a number from 1 to 16", devices)?,
+            efa: read(&get, "IBVERBS_SOFT_EFA", "can only be 0 or 1", efa)?,
             capture: get("IBVERBS_SOFT_PCAP").filter(|path| !path.is_empty()).map(PathBuf::from),
         })
     }
@@ -129,6 +134,14 @@ fn loopback(text: &str) -> Option<Loopback> {
     }
 }
 
+fn efa(text: &str) -> Option<bool> {
+    match text {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    }
+}
+
 fn devices(text: &str) -> Option<usize> {
     text.parse().ok().filter(|count| (1..=Options::MAX_DEVICES).contains(count))
 }
@@ -154,6 +167,8 @@ mod tests {
         assert_eq!(addrs, ["127.0.0.7".parse::<IpAddr>().unwrap(), "fe80::1".parse().unwrap()]);
         let loopback = |text| with("IBVERBS_SOFT_LOOPBACK", text).unwrap().loopback;
         assert_eq!((loopback("wire"), loopback("memory")), (Loopback::Wire, Loopback::Memory));
+        let efa = |text| with("IBVERBS_SOFT_EFA", text).unwrap().efa;
+        assert_eq!((efa("1"), efa("0")), (true, false));
         assert_eq!(with("IBVERBS_SOFT_DEVICES", "16").unwrap().devices, Options::MAX_DEVICES);
         let capture = with("IBVERBS_SOFT_PCAP", "/tmp/%d.pcap").unwrap().capture;
         assert_eq!(capture, Some("/tmp/%d.pcap".into()));
@@ -179,6 +194,7 @@ mod tests {
             ("IBVERBS_SOFT_ADDR", "224.0.0.1"),
             ("IBVERBS_SOFT_ADDR", "127.0.0.1:4791"),
             ("IBVERBS_SOFT_LOOPBACK", "Memory"),
+            ("IBVERBS_SOFT_EFA", "yes"),
             ("IBVERBS_SOFT_DEVICES", "0"),
             ("IBVERBS_SOFT_DEVICES", "17"),
             ("IBVERBS_SOFT_DEVICES", "-1"),

@@ -26,6 +26,7 @@
 //! | `IBVERBS_SOFT_ADDR` | the devices' addresses, with commas between them | the first that are free of 127.0.0.1, 127.0.0.2, ... |
 //! | `IBVERBS_SOFT_LOOPBACK` | `memory` or `wire`: how packets get from a device to itself | `memory` |
 //! | `IBVERBS_SOFT_DEVICES` | how many devices there are | one, or one for each address |
+//! | `IBVERBS_SOFT_EFA` | `1`: the devices have what EFA's adapters have, too | `0` |
 //! | `IBVERBS_SOFT_PCAP` | a file in which the device's packets are captured; `%d` in it is the device's name, and `%p` the number of the process | none |
 //!
 //! # What goes wrong
@@ -79,6 +80,7 @@ pub struct SoftDevices {
     addrs: Option<Vec<IpAddr>>,
     loopback: Option<Loopback>,
     devices: Option<usize>,
+    efa: Option<bool>,
 }
 
 impl SoftDevices {
@@ -107,6 +109,13 @@ impl SoftDevices {
     /// How many devices there are: 1 to 16.
     pub fn set_devices(mut self, devices: usize) -> Self {
         self.devices = Some(devices);
+        self
+    }
+
+    /// Whether the devices have what EFA's adapters have: queue pairs of scalable reliable datagrams (`Srd`, feature `efa`), and what can
+    /// be asked of such devices only. The longest message of their port is that of EFA then, for whatever transport.
+    pub fn set_efa(mut self, efa: bool) -> Self {
+        self.efa = Some(efa);
         self
     }
 
@@ -153,6 +162,7 @@ impl SoftDevices {
             options.addrs = addrs;
         }
         options.loopback = self.loopback.unwrap_or(options.loopback);
+        options.efa = self.efa.unwrap_or(options.efa);
         Ok(options)
     }
 }
@@ -330,6 +340,7 @@ mod tests {
             addrs: vec![[127, 0, 0, 9].into()],
             loopback: Loopback::Wire,
             devices: 3,
+            efa: true,
             capture: None,
         }
     }
@@ -344,8 +355,9 @@ mod tests {
         let addr = [127, 0, 0, 7].into();
         let devices =
             SoftDevices::new().set_addr(addr).set_devices(2).set_loopback(Loopback::Memory);
-        let expected =
-            Options { addrs: vec![addr], loopback: Loopback::Memory, devices: 2, ..environment() };
+        let devices = devices.set_efa(false);
+        let (addrs, loopback) = (vec![addr], Loopback::Memory);
+        let expected = Options { addrs, loopback, devices: 2, efa: false, ..environment() };
         assert_eq!(devices.options(environment()).unwrap(), expected);
     }
 

@@ -1,10 +1,12 @@
 //! What is tried: two queue pairs, and what is done to them and to their packets.
 
 use ibverbs_soft::transport::{
-    Bind, Payload, RecvRequest, RemoteAccess, SendOperation, SendRequest, Sge, State,
+    Bind, DatagramTarget, Payload, RecvRequest, RemoteAccess, SendOperation, SendRequest, Sge,
+    SrdOperation, State,
 };
 use ibverbs_soft::wire::{
-    Aeth, AtomicEth, Bth, Deth, NakCode, Operation, Packet, Position, Psn, Reth, Service, Syndrome,
+    Aeth, AtomicEth, Bth, Deth, NakCode, Operation, Packet, Position, Psn, Reth, Service, Srd,
+    SrdPart, Syndrome,
 };
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 
@@ -87,6 +89,7 @@ pub enum AnyService {
     Rc,
     Uc,
     Ud,
+    Srd,
 }
 
 impl From<AnyService> for Service {
@@ -95,6 +98,7 @@ impl From<AnyService> for Service {
             AnyService::Rc => Service::Rc,
             AnyService::Uc => Service::Uc,
             AnyService::Ud => Service::Ud,
+            AnyService::Srd => Service::Srd,
         }
     }
 }
@@ -236,6 +240,10 @@ impl WindowKey {
 impl Request {
     /// The request to the other node, if the service has it.
     pub fn get(self, wr_id: u64, service: Service, node: usize) -> Option<SendRequest> {
+        let srd = |operation| {
+            let to = DatagramTarget { path: path(node), remote_qpn: NUMBERS[1 - node], qkey: 0 };
+            SendOperation::Srd { to, operation }
+        };
         let operation = match (service, self.operation) {
             (Service::Ud, AnyOperation::Send { imm }) => SendOperation::Datagram {
                 path: path(node),
@@ -243,6 +251,13 @@ impl Request {
                 qkey: 0,
                 imm,
             },
+            (Service::Srd, AnyOperation::Send { imm }) => srd(SrdOperation::Send { imm }),
+            (Service::Srd, AnyOperation::Write { addr, key, imm }) => {
+                srd(SrdOperation::Write { addr: addr.get(), rkey: key.get(), imm })
+            }
+            (Service::Srd, AnyOperation::Read { addr, key }) => {
+                srd(SrdOperation::Read { addr: addr.get(), rkey: key.get() })
+            }
             (Service::Rc | Service::Uc, AnyOperation::Send { imm }) => SendOperation::Send { imm },
             (Service::Rc | Service::Uc, AnyOperation::Write { addr, key, imm }) => {
                 SendOperation::Write { addr: addr.get(), rkey: key.get(), imm }
@@ -314,6 +329,36 @@ enum ForgedOperation {
     AtomicAcknowledge { aeth: AnyAeth, original: u64 },
     CompareSwap(AnyReth, u64, u64),
     FetchAdd(AnyReth, u64),
+    Srd { flow: u8, floor: i8, part: AnySrdPart },
+}
+
+/// What is asked or answered with reliable datagrams.
+#[derive(Clone, Copy, Debug, Arbitrary)]
+enum AnySrdPart {
+    Fragment { message: i8, offset: Length, len: Length, imm: Option<u32> },
+    Write { addr: Address, key: Key },
+    WriteEnd { len: u32, imm: u32 },
+    Read(AnyReth),
+    Data,
+    Ack { done: u64 },
+    Nak(AnyAeth),
+}
+
+impl AnySrdPart {
+    fn get(self, near: Psn) -> SrdPart {
+        match self {
+            AnySrdPart::Fragment { message, offset, len, imm } => {
+                let (offset, len) = (offset.get(), len.get());
+                SrdPart::Fragment { message: near.add(message as u32), offset, len, imm }
+            }
+            AnySrdPart::Write { addr, key } => SrdPart::Write { addr: addr.get(), rkey: key.get() },
+            AnySrdPart::WriteEnd { len, imm } => SrdPart::WriteEnd { len, imm },
+            AnySrdPart::Read(reth) => SrdPart::Read(reth.into()),
+            AnySrdPart::Data => SrdPart::Data,
+            AnySrdPart::Ack { done } => SrdPart::Ack { done },
+            AnySrdPart::Nak(aeth) => SrdPart::Nak(Aeth::from(aeth).syndrome),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Arbitrary)]
@@ -373,13 +418,19 @@ impl From<AnyReth> for Reth {
     }
 }
 
-impl From<ForgedOperation> for Operation {
-    fn from(operation: ForgedOperation) -> Operation {
+impl ForgedOperation {
+    /// The operation of a packet with a number that is near this one.
+    fn get(self, near: Psn) -> Operation {
         let atomic = |reth: AnyReth, swap_or_add, compare| {
             let Reth { addr, rkey, .. } = reth.into();
             AtomicEth { addr, rkey, swap_or_add, compare }
         };
-        match operation {
+        match self {
+            ForgedOperation::Srd { flow, floor, part } => {
+                // The flows of queue pairs are numbered from 0 on here.
+                let flow = u32::from(flow % 4);
+                Operation::Srd(Srd { flow, floor: near.add(floor as u32), part: part.get(near) })
+            }
             ForgedOperation::Send { position, imm, invalidate } => {
                 Operation::Send { position: position.into(), imm, invalidate }
             }
@@ -426,9 +477,10 @@ impl Forged {
                 ack_request: self.ack_request,
                 psn: near.add(self.psn as u32),
             },
-            deth: (service == Service::Ud)
+            deth: service
+                .is_datagram()
                 .then(|| Deth { qkey: self.qkey.unwrap_or(0), src_qp: self.src_qp & 0xff_ffff }),
-            operation: self.operation.into(),
+            operation: self.operation.get(near),
             payload: vec![0x3c; len as usize],
         };
         // What has no payload gets none, so that not most of them are refused.

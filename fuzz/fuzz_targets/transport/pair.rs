@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use ibverbs_soft::transport::{Attributes, Config, Path, QueuePair, State, Transmit};
+use ibverbs_soft::transport::{Attributes, Config, Path, QueuePair, RemoteAccess, State, Transmit};
 use ibverbs_soft::wire::{Encapsulation, Packet, Psn, Service};
 
 use crate::host::{FuzzHost, PD, RECV_CQ, SEND_CQ, SRQ};
@@ -59,7 +59,11 @@ impl Pair {
             let attributes = Attributes {
                 pkey: 0xffff,
                 qkey: 0,
-                access: input.access[node].into(),
+                access: match service {
+                    // There, keys alone say what a peer may do.
+                    Service::Srd => RemoteAccess { write: true, read: true, atomic: false },
+                    _ => input.access[node].into(),
+                },
                 path: Some(path(node)),
                 path_mtu: input.mtu.bytes(),
                 dest_qp: NUMBERS[1 - node],
@@ -72,7 +76,9 @@ impl Pair {
                 retry_count: times.retry_count & 7,
                 rnr_retry: times.rnr_retry & 7,
             };
-            Node { qp: QueuePair::new(config), host: FuzzHost::new(NUMBERS[node]), attributes }
+            let in_any_order = service == Service::Srd;
+            let host = FuzzHost::new(NUMBERS[node], in_any_order);
+            Node { qp: QueuePair::new(config, 0), host, attributes }
         };
         let mut pair = Pair {
             service,

@@ -1,16 +1,17 @@
 //! Address handles.
 
 use std::cell::UnsafeCell;
+use std::collections::HashMap;
 use std::ffi::c_int;
-use std::net::Ipv4Addr;
-use std::sync::atomic::Ordering;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
 
 use ibverbs_sys as ffi;
 use rustix::io::Errno;
+use slab::Slab;
 
 use super::context::{shared, Shared};
-use super::object::{object, reclaim, Object, Place};
+use super::object::{locked, object, reclaim, Object, Place};
 use super::pd::{context_of, domain, Domain};
 use super::route::resolve;
 use super::{minus_one, pointer};
@@ -23,6 +24,53 @@ struct Ah {
     raw: UnsafeCell<ffi::ibv_ah>,
     path: Path,
     domain: Arc<Domain>,
+}
+
+/// What EFA says in the place of a handle's number if there is none.
+pub(super) const NO_HANDLE: u16 = u16::MAX;
+
+/// The address handles of a context. Those for one address have one number, as on EFA.
+#[derive(Default)]
+pub(super) struct Handles(Mutex<HandleTable>);
+
+#[derive(Default)]
+struct HandleTable {
+    count: u32,
+    /// How many handles there are for an address.
+    by_number: Slab<u32>,
+    numbers: HashMap<IpAddr, usize>,
+}
+
+impl Handles {
+    /// Takes note of a new handle.
+    fn add(&self, dest: IpAddr) -> Result<()> {
+        let HandleTable { count, by_number, numbers } = &mut *locked(&self.0);
+        if *count >= limits::MAX_AH {
+            return Err(Errno::NOMEM);
+        }
+        *count += 1;
+        let number = *numbers.entry(dest).or_insert_with(|| by_number.insert(0));
+        by_number[number] += 1;
+        Ok(())
+    }
+
+    fn remove(&self, dest: IpAddr) {
+        let HandleTable { count, by_number, numbers } = &mut *locked(&self.0);
+        let Some(&number) = numbers.get(&dest) else { return };
+        *count -= 1;
+        by_number[number] -= 1;
+        if by_number[number] == 0 {
+            by_number.remove(number);
+            numbers.remove(&dest);
+        }
+    }
+
+    /// The number of the handles for an address, if there are any.
+    pub(super) fn number_of(&self, dest: IpAddr) -> Option<u16> {
+        let number = *locked(&self.0).numbers.get(&dest)?;
+        // The last of as many as there can be has none.
+        u16::try_from(number).ok().filter(|number| *number != NO_HANDLE)
+    }
 }
 
 // SAFETY: `repr(C)`, and the structure for C comes first, in an `UnsafeCell`. The rest is `Sync` and never written.
@@ -38,6 +86,17 @@ unsafe impl Object for Ah {
 pub(super) unsafe fn path_of(ah: *mut ffi::ibv_ah) -> Path {
     // SAFETY: by the caller's promise.
     unsafe { object::<Ah>(ah) }.path
+}
+
+/// The number of a handle, as EFA has it.
+///
+/// # Safety
+///
+/// It is alive.
+pub(super) unsafe fn number_of(ah: *mut ffi::ibv_ah) -> u16 {
+    // SAFETY: by the caller's promise.
+    let Ah { path, domain, .. } = unsafe { object::<Ah>(ah) };
+    domain.shared.handles.number_of(path.dest).unwrap_or(NO_HANDLE)
 }
 
 pub(super) unsafe extern "C" fn create_ah(
@@ -59,9 +118,7 @@ unsafe fn create(pd: *mut ffi::ibv_pd, attr: &ffi::ibv_ah_attr) -> Result<*mut f
     // SAFETY: by the caller's promise.
     let context = unsafe { context_of(pd) };
     let path = resolve(&domain.shared, attr)?;
-    let count = &domain.shared.address_handles;
-    let more = |count: u32| (count < limits::MAX_AH).then_some(count + 1);
-    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| Errno::NOMEM)?;
+    domain.shared.handles.add(path.dest)?;
     let raw = UnsafeCell::new(ffi::ibv_ah { context, pd, handle: 0 });
     Ok(Place::new().fill(Ah { raw, path, domain: domain.clone() }))
 }
@@ -69,7 +126,7 @@ unsafe fn create(pd: *mut ffi::ibv_pd, attr: &ffi::ibv_ah_attr) -> Result<*mut f
 pub(super) unsafe extern "C" fn destroy_ah(ah: *mut ffi::ibv_ah) -> c_int {
     // SAFETY: the handle is alive, and not used any more (ibv_destroy_ah(3)).
     let ah = unsafe { reclaim::<Ah>(ah) };
-    ah.domain.shared.address_handles.fetch_sub(1, Ordering::Relaxed);
+    ah.domain.shared.handles.remove(ah.path.dest);
     0
 }
 

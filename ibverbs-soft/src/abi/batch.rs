@@ -11,7 +11,7 @@ use super::object::object;
 use super::qp::Qp;
 use super::send::{bytes_of, check, sge, sges_of};
 use crate::device::Result;
-use crate::transport::{Payload, SendOperation, SendRequest};
+use crate::transport::{DatagramTarget, Payload, SendOperation, SendRequest, SrdOperation};
 use crate::wire::Service;
 
 /// The requests that were begun since `wr_start`.
@@ -34,6 +34,7 @@ pub(super) fn operations(service: Service) -> u64 {
         Service::Rc => SEND | WRITE | READ | WINDOWS | ffi::IBV_QP_EX_WITH_SEND_WITH_INV,
         Service::Uc => SEND | WRITE | WINDOWS,
         Service::Ud => SEND,
+        Service::Srd => SEND | WRITE | ffi::IBV_QP_EX_WITH_RDMA_READ,
     })
 }
 
@@ -48,11 +49,17 @@ pub(super) fn set_functions(qp: &mut ffi::ibv_qp_ex, service: Service) {
     qp.wr_set_inline_data_list = Some(wr_set_inline_data_list);
     qp.wr_send = Some(wr_send);
     qp.wr_send_imm = Some(wr_send_imm);
-    if service == Service::Ud {
+    if service.is_datagram() {
         qp.wr_set_ud_addr = Some(wr_set_ud_addr);
-    } else {
+    }
+    if service != Service::Ud {
         qp.wr_rdma_write = Some(wr_rdma_write);
         qp.wr_rdma_write_imm = Some(wr_rdma_write_imm);
+    }
+    if service == Service::Srd {
+        qp.wr_rdma_read = Some(wr_rdma_read);
+    }
+    if !service.is_datagram() {
         qp.wr_bind_mw = Some(wr_bind_mw);
         qp.wr_local_inv = Some(wr_local_inv);
     }
@@ -214,17 +221,34 @@ unsafe fn change(
     unsafe { with_batch(qp, apply) };
 }
 
+/// An operation with an address, if the service has it so.
+fn addressed(qp: &Qp, to: DatagramTarget, operation: SendOperation) -> Option<SendOperation> {
+    let DatagramTarget { path, remote_qpn, qkey } = to;
+    let operation = match (qp.service, operation) {
+        (Service::Ud, SendOperation::Send { imm }) => {
+            return Some(SendOperation::Datagram { path, remote_qpn, qkey, imm });
+        }
+        (Service::Srd, SendOperation::Send { imm }) => SrdOperation::Send { imm },
+        (Service::Srd, SendOperation::Write { addr, rkey, imm }) => {
+            SrdOperation::Write { addr, rkey, imm }
+        }
+        (Service::Srd, SendOperation::Read { addr, rkey }) => SrdOperation::Read { addr, rkey },
+        _ => return None,
+    };
+    Some(SendOperation::Srd { to, operation })
+}
+
 unsafe extern "C" fn wr_set_ud_addr(
     qp: *mut ffi::ibv_qp_ex,
     ah: *mut ffi::ibv_ah,
     remote_qpn: u32,
     qkey: u32,
 ) {
-    let address = |_: &Qp, request: &mut SendRequest| {
-        let SendOperation::Send { imm } = request.operation else { return Err(Errno::INVAL) };
+    let address = |qp: &Qp, request: &mut SendRequest| {
         // SAFETY: the handle is alive (ibv_wr_post(3)).
         let path = unsafe { path_of(ah) };
-        request.operation = SendOperation::Datagram { path, remote_qpn, qkey, imm };
+        let to = DatagramTarget { path, remote_qpn, qkey };
+        request.operation = addressed(qp, to, request.operation).ok_or(Errno::INVAL)?;
         Ok(())
     };
     // SAFETY: the queue pair is alive, and a batch is open (ibv_wr_post(3)).

@@ -3,11 +3,11 @@
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
-use std::sync::atomic::AtomicU32;
 use std::sync::Arc;
 
 use ibverbs_sys as ffi;
 
+use super::ah::Handles;
 use super::object::{object, reclaim, unless_dead, Object, Place};
 use super::{code, cq, device, mw, pointer, poll, port, qp, query, recv, send, srq};
 use crate::device::{limits, AsyncQueue, Device, Result};
@@ -34,8 +34,7 @@ pub(super) struct Shared {
     pub(super) async_queue: Arc<AsyncQueue>,
     /// The device's place in the list.
     pub(super) number: usize,
-    /// How many address handles there are.
-    pub(super) address_handles: AtomicU32,
+    pub(super) handles: Handles,
 }
 
 /// The structure around a context.
@@ -92,7 +91,7 @@ unsafe fn open(listed: *mut ffi::ibv_device) -> Result<*mut ffi::ibv_context> {
     raw.context.async_fd = async_queue.as_raw_fd();
     raw.context.num_comp_vectors = limits::COMP_VECTORS as c_int;
     raw.context.abi_compat = ABI_IS_EXTENDED;
-    let shared = Shared { device, async_queue, number, address_handles: AtomicU32::new(0) };
+    let shared = Shared { device, async_queue, number, handles: Handles::default() };
     let context = Context { raw: UnsafeCell::new(raw), shared: Arc::new(shared) };
     let around = Place::new().fill(context);
     Ok(around.wrapping_byte_add(offset_of!(ffi::verbs_context, context)).cast())

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::channel::{CompChannel, Used};
 use super::context::{shared, Shared};
 use super::lock::SpinLock;
-use super::object::{object, reclaim, unless_dead, Acknowledged, Object, Place};
+use super::object::{by_token, object, reclaim, unless_dead, Acknowledged, Object, Place};
 use super::{code, pointer, poll};
 use crate::device::{limits, CqOwner, Entry, Result};
 use crate::transport::CqId;
@@ -27,10 +27,20 @@ pub(super) struct Cq {
     /// Who has it polls, and has `current` and what the poll writes into `raw`.
     pub(super) polling: SpinLock,
     pub(super) current: UnsafeCell<Option<Entry>>,
+    /// What EFA's queues have, and where C gets to it.
+    efa: Box<EfaCq>,
+}
+
+/// The fields of EFA's queues.
+#[repr(C)]
+struct EfaCq {
+    raw: UnsafeCell<ffi::efadv_cq>,
+    /// The queue that it belongs to.
+    cq: *mut ffi::ibv_cq_ex,
 }
 
 // SAFETY: `repr(C)`, and the structure for C comes first, in an `UnsafeCell`. `current` belongs to whoever has the lock
-// `polling`; the rest is `Sync`.
+// `polling`; what is in `efa` is written before anybody else has the queue; the rest is `Sync`.
 unsafe impl Object for Cq {
     type Raw = ffi::ibv_cq_ex;
 }
@@ -151,7 +161,34 @@ unsafe fn create(wanted: Wanted) -> Result<*mut ffi::ibv_cq_ex> {
         async_events: Acknowledged::default(),
         polling: SpinLock::default(),
         current: UnsafeCell::new(None),
+        efa: Box::new(EfaCq { raw: UnsafeCell::default(), cq: by_token::<Cq>(token) }),
     }))
+}
+
+/// Lets completions have these fields of EFA.
+///
+/// # Safety
+///
+/// The queue is alive, and nobody else has it.
+pub(super) unsafe fn add_efa_fields(cq: *mut ffi::ibv_cq_ex, fields: u64) {
+    // SAFETY: by the caller's promise.
+    let raw = unsafe { object::<Cq>(cq) }.efa.raw.get();
+    if fields & u64::from(ffi::EFADV_WC_EX_WITH_SGID) != 0 {
+        // SAFETY: it belongs to the queue, which nobody else has.
+        unsafe { (*raw).wc_read_sgid = Some(wc_read_sgid) };
+    }
+}
+
+pub(super) unsafe extern "C" fn efa_from_cq_ex(cq: *mut ffi::ibv_cq_ex) -> *mut ffi::efadv_cq {
+    // SAFETY: the queue is alive (efadv_create_cq(3)).
+    (&raw const *unsafe { object::<Cq>(cq) }.efa).cast_mut().cast()
+}
+
+unsafe extern "C" fn wc_read_sgid(efa: *mut ffi::efadv_cq, to: *mut ffi::ibv_gid) -> c_int {
+    // SAFETY: it was given away by `efa_from_cq_ex`, and its queue is alive (efadv_create_cq(3)).
+    let cq = unsafe { (*efa.cast::<EfaCq>()).cq };
+    // SAFETY: a poll is open, and there is room for a GID (efadv_create_cq(3)).
+    unsafe { poll::read_sgid(cq, to) }
 }
 
 fn check_entries(entries: u32) -> Result<()> {

@@ -10,6 +10,7 @@ mod channel;
 mod context;
 mod cq;
 mod device;
+mod efa;
 mod event;
 mod lock;
 mod mcast;
@@ -108,7 +109,7 @@ static VERBS: ffi::Verbs = ffi::Verbs {
 /// The software devices as a provider of verbs. The options of the first call are those of the process.
 pub fn provider(options: Options) -> Provider {
     configure(options);
-    Provider { name: NAME, verbs: &VERBS, rdmacm: &rdmacm::RDMACM, efa: &ffi::Efa::EMPTY }
+    Provider { name: NAME, verbs: &VERBS, rdmacm: &rdmacm::RDMACM, efa: &efa::EFA }
 }
 
 /// Sets this thread's `errno`.

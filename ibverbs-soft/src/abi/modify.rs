@@ -14,7 +14,7 @@ use super::qp::Qp;
 use super::route::resolve;
 use crate::device::{limits, Result};
 use crate::transport::{Attributes, Path, RemoteAccess, State};
-use crate::wire::Psn;
+use crate::wire::{Psn, Service};
 
 /// Attributes that are only told again. Everything else is in the transport's [`Attributes`].
 #[derive(Clone, Copy, Default)]
@@ -80,16 +80,24 @@ impl Change {
     }
 }
 
+/// The number of retries that is without end.
+const FOR_EVER: u8 = 7;
+
 fn modify(qp: &Qp, change: &Change) -> Result<()> {
     // The kernel is asked for a route here, since the device is locked below.
     let path = change.has(ffi::IBV_QP_AV).then(|| peer(&qp.domain.shared, &change.attr.ah_attr));
     qp.device().modify_qp(qp.number, &mut |state, attributes| {
         let to = next_state(qp, state, change)?;
+        let starts = state == State::ReadyToReceive && to == State::ReadyToSend;
         check_values(change, qp.device().mtu())?;
         apply(change, path.transpose()?, attributes);
-        if qp.init.qp_type == ffi::IBV_QPT_UD {
+        if qp.service.is_datagram() {
             // There is no path to have one: a datagram is one packet, which may be as long as the port takes.
             attributes.path_mtu = qp.device().mtu();
+        }
+        if qp.service == Service::Srd && !change.has(ffi::IBV_QP_RNR_RETRY) && starts {
+            // EFA waits for receivers for as long as it takes, unless it is told.
+            attributes.rnr_retry = FOR_EVER;
         }
         Ok(to)
     })?;

@@ -7,8 +7,11 @@ use ibverbs_sys as ffi;
 use rustix::io::Errno;
 use rustix::time::{clock_gettime, ClockId};
 
+use super::ah::NO_HANDLE;
+use super::context::Shared;
 use super::cq::{Cq, Queue};
 use super::object::object;
+use super::route::gid;
 use crate::device::{Entry, Result};
 use crate::transport::{Completion, CompletionKind, Status};
 
@@ -127,7 +130,7 @@ pub(super) unsafe extern "C" fn poll_cq(
         match found(entry) {
             Ok(entry) => {
                 // SAFETY: the array has `len` entries (ibv_poll_cq(3)), and this is one of them.
-                unsafe { wc.wrapping_add(count as usize).write(plain(&entry.completion)) };
+                unsafe { wc.wrapping_add(count as usize).write(plain(shared, &entry.completion)) };
                 count += 1;
             }
             Err(errno) => {
@@ -144,7 +147,7 @@ pub(super) unsafe extern "C" fn poll_cq(
 }
 
 /// A completion as the classic interface tells it.
-fn plain(completion: &Completion) -> ffi::ibv_wc {
+fn plain(shared: &Shared, completion: &Completion) -> ffi::ibv_wc {
     let mut wc = ffi::ibv_wc {
         wr_id: completion.wr_id,
         status: status(completion.status),
@@ -152,6 +155,8 @@ fn plain(completion: &Completion) -> ffi::ibv_wc {
         byte_len: completion.len,
         qp_num: completion.qp_num,
         src_qp: completion.src_qp,
+        vendor_err: completion.vendor_error,
+        slid: slid(shared, completion),
         wc_flags: flags(completion),
         ..Default::default()
     };
@@ -174,6 +179,8 @@ fn status(status: Status) -> ffi::ibv_wc_status {
         Status::RemoteOperation => ffi::IBV_WC_REM_OP_ERR,
         Status::RetryExceeded => ffi::IBV_WC_RETRY_EXC_ERR,
         Status::RnrRetryExceeded => ffi::IBV_WC_RNR_RETRY_EXC_ERR,
+        Status::RemoteInvalidRdRequest => ffi::IBV_WC_REM_INV_RD_REQ_ERR,
+        Status::Unresponsive | Status::Unreachable => ffi::IBV_WC_RESP_TIMEOUT_ERR,
     }
 }
 
@@ -229,17 +236,48 @@ macro_rules! readers {
 
 readers! {
     read_opcode: ffi::ibv_wc_opcode = |entry| opcode(entry.completion.kind);
-    read_vendor_err: u32 = |_| 0;
+    read_vendor_err: u32 = |entry| entry.completion.vendor_error;
     read_byte_len: u32 = |entry| entry.completion.len;
     read_imm_data: ffi::__be32 = |entry| imm_or_key(&entry.completion);
     read_qp_num: u32 = |entry| entry.completion.qp_num;
     read_src_qp: u32 = |entry| entry.completion.src_qp;
     read_wc_flags: u32 = |entry| flags(&entry.completion);
-    read_slid: u32 = |_| 0;
     read_sl: u8 = |_| 0;
     read_dlid_path_bits: u8 = |_| 0;
     read_completion_ts: u64 = |entry| entry.timestamp;
     read_completion_wallclock_ns: u64 = |entry| wallclock(entry.timestamp);
+}
+
+/// The number of the address handle for the sender of a reliable datagram, or one that none has. There are no local identifiers here.
+fn slid(shared: &Shared, completion: &Completion) -> u16 {
+    completion.source.map_or(0, |source| shared.handles.number_of(source).unwrap_or(NO_HANDLE))
+}
+
+unsafe extern "C" fn read_slid(cq: *mut ffi::ibv_cq_ex) -> u32 {
+    // SAFETY: the queue is alive (ibv_create_cq_ex(3)).
+    let shared = &unsafe { object::<Cq>(cq) }.queue.shared;
+    // SAFETY: the queue is alive, and a poll is open (ibv_create_cq_ex(3)).
+    unsafe { current(cq, |entry| slid(shared, &entry.completion).into()) }
+}
+
+/// The GID of the sender of a reliable datagram, if there is no address handle for it; `-ENOENT` if there is, as on EFA.
+///
+/// # Safety
+///
+/// The queue is alive, and a poll is open; there is room for a GID.
+pub(super) unsafe fn read_sgid(cq: *mut ffi::ibv_cq_ex, to: *mut ffi::ibv_gid) -> c_int {
+    // SAFETY: by the caller's promise.
+    let shared = &unsafe { object::<Cq>(cq) }.queue.shared;
+    // SAFETY: by the caller's promise.
+    let source = unsafe { current(cq, |entry| entry.completion.source) };
+    match source.filter(|source| shared.handles.number_of(*source).is_none()) {
+        Some(source) => {
+            // SAFETY: by the caller's promise.
+            unsafe { to.write(ffi::ibv_gid { raw: gid(source) }) };
+            0
+        }
+        None => -libc::ENOENT,
+    }
 }
 
 /// When that was, in nanoseconds since the epoch.

@@ -9,7 +9,8 @@ use rustix::io::Errno;
 use super::context::{shared, Shared};
 use super::query::write_prefix;
 use super::{code, minus_one};
-use crate::device::Result;
+use crate::device::{is_efa, Result};
+use crate::transport::SRD_MAX_SEND;
 
 /// Its number.
 pub(super) const PORT: u8 = 1;
@@ -64,7 +65,7 @@ fn attr(shared: &Shared, port: u8) -> Result<ffi::ibv_port_attr> {
         active_mtu: mtu_number(shared.device.mtu()),
         gid_tbl_len: shared.device.gids().len() as c_int,
         port_cap_flags: ffi::IBV_PORT_CM_SUP | ffi::IBV_PORT_IP_BASED_GIDS,
-        max_msg_sz: MAX_MESSAGE,
+        max_msg_sz: if is_efa() { SRD_MAX_SEND } else { MAX_MESSAGE },
         pkey_tbl_len: 1,
         max_vl_num: 1,
         active_width: WIDTH_4X,

@@ -25,6 +25,8 @@ pub(super) struct Qp {
     raw: UnsafeCell<ffi::ibv_qp_ex>,
     pub(super) number: u32,
     pub(super) service: Service,
+    /// Whether writes of reliable datagrams can have their bytes inline.
+    pub(super) inline_write: bool,
     /// What was asked for, and granted.
     pub(super) init: InitAttr,
     /// Whether it was created for the extended interface.
@@ -47,6 +49,19 @@ unsafe impl Object for Qp {
     type Raw = ffi::ibv_qp_ex;
 }
 
+/// What kind of queue pair is created.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    pub(super) service: Service,
+    pub(super) inline_write: bool,
+}
+
+impl Kind {
+    fn of(qp_type: ffi::ibv_qp_type) -> Result<Kind> {
+        Ok(Kind { service: service(qp_type)?, inline_write: false })
+    }
+}
+
 /// The attributes of a creation.
 pub(super) type InitAttr = ffi::ibv_qp_init_attr;
 
@@ -67,8 +82,10 @@ pub(super) unsafe extern "C" fn create_qp(
 ) -> *mut ffi::ibv_qp {
     // SAFETY: it points to a whole structure (ibv_create_qp(3)).
     let mut init = unsafe { attr.read() };
-    // SAFETY: as ibv_create_qp(3) demands.
-    let created = unsafe { create(pd, &mut init, false) };
+    let created = Kind::of(init.qp_type).and_then(|kind| {
+        // SAFETY: as ibv_create_qp(3) demands.
+        unsafe { create(pd, &mut init, kind, false) }
+    });
     if created.is_ok() {
         // SAFETY: the structure may be changed (ibv_create_qp(3)).
         unsafe { (*attr).cap = init.cap };
@@ -83,18 +100,11 @@ pub(super) unsafe extern "C" fn create_qp_ex(
 ) -> *mut ffi::ibv_qp {
     // SAFETY: it points to a whole structure (ibv_create_qp_ex(3)).
     let asked = unsafe { attr.read() };
-    let mut init = ffi::ibv_qp_init_attr {
-        qp_context: asked.qp_context,
-        send_cq: asked.send_cq,
-        recv_cq: asked.recv_cq,
-        srq: asked.srq,
-        cap: asked.cap,
-        qp_type: asked.qp_type,
-        sq_sig_all: asked.sq_sig_all,
-    };
-    let created = check(&asked).and_then(|extended| {
+    let mut init = plain(&asked);
+    let created = Kind::of(asked.qp_type).and_then(|kind| {
+        let extended = check(&asked, kind.service)?;
         // SAFETY: as ibv_create_qp_ex(3) demands; the mask says that there is a domain.
-        unsafe { create(asked.pd, &mut init, extended) }
+        unsafe { create(asked.pd, &mut init, kind, extended) }
     });
     if created.is_ok() {
         // SAFETY: the structure may be changed (ibv_create_qp_ex(3)).
@@ -103,8 +113,21 @@ pub(super) unsafe extern "C" fn create_qp_ex(
     pointer(created)
 }
 
+/// The attributes that the classic interface has, too.
+pub(super) fn plain(asked: &ffi::ibv_qp_init_attr_ex) -> InitAttr {
+    ffi::ibv_qp_init_attr {
+        qp_context: asked.qp_context,
+        send_cq: asked.send_cq,
+        recv_cq: asked.recv_cq,
+        srq: asked.srq,
+        cap: asked.cap,
+        qp_type: asked.qp_type,
+        sq_sig_all: asked.sq_sig_all,
+    }
+}
+
 /// Whether a queue pair can have these properties; and whether it is for the extended interface.
-fn check(asked: &ffi::ibv_qp_init_attr_ex) -> Result<bool> {
+pub(super) fn check(asked: &ffi::ibv_qp_init_attr_ex, service: Service) -> Result<bool> {
     let has = |bit| asked.comp_mask & bit != 0;
     let known = ffi::IBV_QP_INIT_ATTR_PD
         | ffi::IBV_QP_INIT_ATTR_CREATE_FLAGS
@@ -117,7 +140,7 @@ fn check(asked: &ffi::ibv_qp_init_attr_ex) -> Result<bool> {
         return Err(Errno::INVAL);
     }
     let extended = has(ffi::IBV_QP_INIT_ATTR_SEND_OPS_FLAGS);
-    if extended && asked.send_ops_flags & !batch::operations(service(asked.qp_type)?) != 0 {
+    if extended && asked.send_ops_flags & !batch::operations(service) != 0 {
         return Err(Errno::OPNOTSUPP);
     }
     Ok(extended)
@@ -184,16 +207,17 @@ unsafe fn shared_queue(
 /// # Safety
 ///
 /// The domain and the queues are alive; there may be no shared one.
-unsafe fn create(
+pub(super) unsafe fn create(
     pd: *mut ffi::ibv_pd,
     init: &mut InitAttr,
+    kind: Kind,
     extended: bool,
 ) -> Result<*mut ffi::ibv_qp> {
     // SAFETY: by the caller's promise.
     let domain = unsafe { domain(pd) };
     // SAFETY: by the caller's promise.
     let context = unsafe { context_of(pd) };
-    let service = service(init.qp_type)?;
+    let Kind { service, inline_write } = kind;
     // SAFETY: by the caller's promise.
     let send_cq = unsafe { queue(init.send_cq, domain) }?;
     // SAFETY: by the caller's promise.
@@ -215,7 +239,8 @@ unsafe fn create(
         srq: srq.as_ref().map(|srq| srq.id),
         max_send_wr: init.cap.max_send_wr,
         max_recv_wr: init.cap.max_recv_wr,
-        signal_all: init.sq_sig_all != 0,
+        // EFA completes all.
+        signal_all: init.sq_sig_all != 0 || service == Service::Srd,
     };
     let owner = Owner { token, async_queue: domain.shared.async_queue.clone() };
     let number = domain.shared.device.create_qp(config, owner)?;
@@ -242,6 +267,7 @@ unsafe fn create(
         raw: UnsafeCell::new(raw),
         number,
         service,
+        inline_write,
         init: *init,
         extended,
         domain: domain.clone(),

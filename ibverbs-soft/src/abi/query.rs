@@ -9,7 +9,7 @@ use super::code;
 use super::context::{shared, Shared};
 use super::mr::PAGE;
 use super::port::PORT;
-use crate::device::{limits, Device, Result};
+use crate::device::{is_efa, limits, Device, Result};
 
 /// A number that is no vendor's (its second bit says that anybody may use it), and "so" in ASCII.
 const VENDOR_ID: u32 = 0x02_736f;
@@ -32,6 +32,7 @@ fn attr(shared: &Shared) -> Result<ffi::ibv_device_attr> {
         return Err(Errno::IO);
     }
     let guid = Device::guid(shared.number).to_be();
+    let max_sge_rd = if is_efa() { limits::MAX_SRD_RDMA_SGE } else { limits::MAX_SGE };
     let mut attr = ffi::ibv_device_attr {
         node_guid: guid,
         sys_image_guid: guid,
@@ -43,7 +44,7 @@ fn attr(shared: &Shared) -> Result<ffi::ibv_device_attr> {
         max_qp_wr: limits::MAX_QP_WR as c_int,
         device_cap_flags: CAPABILITIES,
         max_sge: limits::MAX_SGE as c_int,
-        max_sge_rd: limits::MAX_SGE as c_int,
+        max_sge_rd: max_sge_rd as c_int,
         max_cq: limits::MAX_CQ as c_int,
         max_cqe: limits::MAX_CQE as c_int,
         max_mr: limits::MAX_MR as c_int,

@@ -49,6 +49,14 @@ pub(super) fn address(gid: &[u8; 16]) -> IpAddr {
     Ipv6Addr::from(*gid).to_canonical()
 }
 
+/// The GID that an address is.
+pub(super) fn gid(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}
+
 /// Whether packets get from one address to the other.
 pub(super) fn check_route(source: IpAddr, dest: IpAddr) -> Result<()> {
     if dest == Ipv4Addr::BROADCAST {

@@ -9,8 +9,8 @@ use super::ah::path_of;
 use super::mw;
 use super::object::object;
 use super::qp::Qp;
-use crate::device::{Posted, Result};
-use crate::transport::{Payload, SendOperation, SendRequest, Sge};
+use crate::device::{limits, Posted, Result};
+use crate::transport::{DatagramTarget, Payload, SendOperation, SendRequest, Sge, SrdOperation};
 use crate::wire::Service;
 
 /// The operation of `ibv_context`.
@@ -133,12 +133,16 @@ unsafe fn operation(qp: &Qp, wr: &ffi::ibv_send_wr) -> Result<SendOperation> {
     // SAFETY: as above.
     let atomic = unsafe { wr.wr.atomic };
     Ok(match wr.opcode {
-        ffi::IBV_WR_SEND | ffi::IBV_WR_SEND_WITH_IMM if qp.service == Service::Ud => {
+        ffi::IBV_WR_SEND | ffi::IBV_WR_SEND_WITH_IMM if qp.service.is_datagram() => {
             // SAFETY: as above.
             let ud = unsafe { wr.wr.ud };
             // SAFETY: datagrams have an address, by the caller's promise.
             let path = unsafe { path_of(ud.ah) };
             let (remote_qpn, qkey) = (ud.remote_qpn, ud.remote_qkey);
+            if qp.service == Service::Srd {
+                let to = DatagramTarget { path, remote_qpn, qkey };
+                return Ok(SendOperation::Srd { to, operation: SrdOperation::Send { imm } });
+            }
             SendOperation::Datagram { path, remote_qpn, qkey, imm }
         }
         ffi::IBV_WR_SEND | ffi::IBV_WR_SEND_WITH_IMM => SendOperation::Send { imm },
@@ -176,6 +180,9 @@ pub(super) fn check(qp: &Qp, request: &SendRequest) -> Result<()> {
     let inline = matches!(payload, Payload::Inline(_));
     let good = match (qp.service, operation) {
         (Service::Ud, SendOperation::Datagram { .. }) => true,
+        (Service::Srd, SendOperation::Srd { operation, .. }) => {
+            !request.solicited && !request.fenced && is_of_srd(qp, *operation, payload)
+        }
         (Service::Rc | Service::Uc, SendOperation::Send { .. } | SendOperation::Write { .. }) => {
             true
         }
@@ -195,6 +202,19 @@ pub(super) fn check(qp: &Qp, request: &SendRequest) -> Result<()> {
         Ok(())
     } else {
         Err(Errno::INVAL)
+    }
+}
+
+/// Whether a reliable datagram can have this payload.
+fn is_of_srd(qp: &Qp, operation: SrdOperation, payload: &Payload) -> bool {
+    let fits = match payload {
+        Payload::Inline(_) => qp.inline_write,
+        Payload::Sges(sges) => sges.len() <= limits::MAX_SRD_RDMA_SGE as usize,
+    };
+    match operation {
+        SrdOperation::Send { .. } => true,
+        SrdOperation::Write { .. } => fits,
+        SrdOperation::Read { .. } => fits && matches!(payload, Payload::Sges(_)),
     }
 }
 

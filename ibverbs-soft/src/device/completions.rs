@@ -119,6 +119,8 @@ mod tests {
             imm: None,
             invalidated: None,
             src_qp: 0,
+            source: None,
+            vendor_error: 0,
             grh: false,
             solicited: false,
         }

@@ -25,7 +25,7 @@ pub(crate) use cm::{CmChannel, CmEvent, CmOwner, Happened};
 pub(crate) use events::{AsyncEvent, AsyncQueue, Channel};
 pub(crate) use fork::{Generation, PerProcess};
 pub(crate) use numbers::Numbered;
-pub(crate) use open::{configure, count, Device};
+pub(crate) use open::{configure, count, is_efa, Device};
 pub(crate) use parts::Parts;
 pub(crate) use windows::WindowType;
 
@@ -70,6 +70,8 @@ pub(crate) mod limits {
     pub(crate) const MAX_QP: u32 = 16_384;
     pub(crate) const MAX_QP_WR: u32 = 16_384;
     pub(crate) const MAX_SGE: u32 = 32;
+    /// Of writes and reads of reliable datagrams.
+    pub(crate) const MAX_SRD_RDMA_SGE: u32 = 1;
     pub(crate) const MAX_INLINE: u32 = 1024;
     pub(crate) const MAX_CQ: u32 = 16_384;
     pub(crate) const MAX_CQE: u32 = 1 << 20;

@@ -30,6 +30,11 @@ fn options() -> &'static Options {
     OPTIONS.get_or_init(Options::default)
 }
 
+/// Whether the devices are like EFA's.
+pub(crate) fn is_efa() -> bool {
+    options().efa
+}
+
 /// How many devices there are.
 pub(crate) fn count() -> usize {
     options().count()

@@ -17,7 +17,8 @@ use super::{Cm, Dropped, Socket, Wake};
 use crate::cm;
 use crate::device::{Numbered, Owner, Parts, Result};
 use crate::options::Loopback;
-use crate::transport::{Config, CqId, Path, QueuePair};
+use crate::random::Random;
+use crate::transport::{refuse, Config, CqId, Path, QueuePair};
 use crate::wire::{Bth, Packet, Service};
 
 mod faults;
@@ -97,6 +98,7 @@ pub(crate) struct Engine {
     #[cfg(test)]
     pub(crate) turns: u64,
     wake: Arc<Wake>,
+    random: Random,
 }
 
 impl Engine {
@@ -128,6 +130,7 @@ impl Engine {
             #[cfg(test)]
             turns: 0,
             wake,
+            random: Random::new(),
         })
     }
 
@@ -153,8 +156,9 @@ impl Engine {
         // 0 and 1 are the special queue pairs of management, and all ones is for multicast.
         let is_reserved = |number| number <= 1 || number == MULTICAST_QPN;
         self.parts.check_qp(&config)?;
+        let nonce = self.random.next() as u32;
         let make = |qp_num| Slot {
-            qp: QueuePair::new(Config { qp_num, ..config }),
+            qp: QueuePair::new(Config { qp_num, ..config }, nonce),
             timer: None,
             is_ready: false,
             owes: false,
@@ -408,13 +412,21 @@ impl Engine {
             return None;
         }
         let slot = self.qps.get_mut(dest_qp);
-        let Some(slot) = slot.filter(|slot| slot.qp.config().service == service) else {
+        let Some(slot) = slot.filter(|slot| slot.qp.takes_packets_of(service)) else {
             self.queues.dropped.unknown_qp += 1;
+            self.refuse(now, path, &packet);
             return None;
         };
         slot.qp.handle_packet(now, path, packet, &mut self.parts);
         self.touch(dest_qp);
         Some(dest_qp)
+    }
+
+    /// Tells the sender of a reliable datagram that nobody takes it.
+    fn refuse(&mut self, now: Instant, path: &Path, packet: &Packet) {
+        let Some(transmit) = refuse(path, packet) else { return };
+        let way = self.ways().of(&transmit.path);
+        self.queues.put(now, transmit, way, &mut self.line);
     }
 
     /// Sees to it that a queue pair is looked at when it wants to. Times that move away, as they do with each packet, are left for

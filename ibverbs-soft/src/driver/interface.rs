@@ -14,7 +14,7 @@ pub(crate) struct Interface {
 }
 
 /// What RoCEv2 adds to a payload, at most: headers of IP, UDP and the transport, and the CRC.
-const OVERHEAD: u32 = 80;
+const OVERHEAD: u32 = 96;
 
 /// The largest path MTU that fits packets of `mtu` bytes; the smallest there is if none does.
 fn path_mtu(mtu: u32) -> u32 {
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn path_mtus_leave_room_for_headers() {
-        let of = [65536, 9000, 4176, 4175, 1500, 1280, 576, 100, 0].map(path_mtu);
+        let of = [65536, 9000, 4192, 4191, 1500, 1280, 576, 100, 0].map(path_mtu);
         assert_eq!(of, [4096, 4096, 4096, 2048, 1024, 1024, 256, 256, 256]);
     }
 

@@ -73,7 +73,7 @@ impl Fixture {
                 max_recv_wr: 16,
                 signal_all: true,
             };
-            net.add(node, QueuePair::new(config));
+            net.add(node, QueuePair::new(config, 0));
             net.bring_up(node, 0, State::ReadyToSend, attributes[node]);
         }
         Fixture { net, memory, attributes, log: Default::default() }
@@ -125,8 +125,8 @@ impl Fixture {
             ack_request: false,
             psn,
         };
-        let deth = (service == Service::Ud)
-            .then_some(crate::wire::Deth { qkey: QKEY, src_qp: NUMBERS[0] });
+        let deth =
+            service.is_datagram().then_some(crate::wire::Deth { qkey: QKEY, src_qp: NUMBERS[0] });
         Packet { bth, deth, operation, payload: payload.to_vec() }
     }
 

@@ -14,6 +14,7 @@ mod trace;
 
 mod hostile;
 mod rc;
+mod srd;
 mod table;
 mod uc;
 mod ud;

@@ -489,6 +489,7 @@ pub(crate) fn poison(
             Some(Poison { receive, ..at_peer(Status::RemoteInvalidRequest) })
         }
         SendOperation::Datagram { .. }
+        | SendOperation::Srd { .. }
         | SendOperation::Bind(_)
         | SendOperation::LocalInvalidate { .. } => None,
     }

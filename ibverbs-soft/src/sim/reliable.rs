@@ -99,7 +99,8 @@ impl Reliable {
         let (kind, len) = match planned.request.operation {
             SendOperation::Send { .. }
             | SendOperation::SendWithInvalidate { .. }
-            | SendOperation::Datagram { .. } => (CompletionKind::Send, None),
+            | SendOperation::Datagram { .. }
+            | SendOperation::Srd { .. } => (CompletionKind::Send, None),
             SendOperation::Bind(_) => (CompletionKind::Bind, Some(0)),
             SendOperation::LocalInvalidate { .. } => (CompletionKind::LocalInvalidate, Some(0)),
             SendOperation::Write { .. } => (CompletionKind::Write, None),

@@ -127,7 +127,7 @@ impl Scenario {
                 max_recv_wr: if srq.is_some() { 0 } else { rooms[node] },
                 signal_all: rng.chance(200),
             };
-            net.add(node, QueuePair::new(config));
+            net.add(node, QueuePair::new(config, 0));
             net.bring_up(node, 0, State::ReadyToSend, attributes[node]);
             let pace = Pace {
                 sends: rng.pick(&[1, 4, 64]),

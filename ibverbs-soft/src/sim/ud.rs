@@ -83,7 +83,7 @@ impl World {
             max_recv_wr: 64,
             signal_all: true,
         };
-        net.add(node, QueuePair::new(config));
+        net.add(node, QueuePair::new(config, 0));
         let attributes = Attributes {
             pkey: 0xffff,
             qkey: keys[node],

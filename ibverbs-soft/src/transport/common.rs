@@ -1,12 +1,17 @@
 //! What queue pairs of all services have.
 
+use std::net::IpAddr;
+
 use super::receive_queue::ReceiveQueue;
-use super::work::{Completion, CompletionKind, Payload, SendOperation, SendRequest, Sge, Status};
+use super::srd;
+use super::work::{
+    Completion, CompletionKind, Payload, SendOperation, SendRequest, Sge, SrdOperation, Status,
+};
 use super::{
     Attributes, Config, Host, MemoryError, Path, QpEvent, RecvRequest, RemoteAccess, State,
     Transmit,
 };
-use crate::wire::{Bth, Packet, Psn};
+use crate::wire::{Bth, Packet, Psn, Service};
 
 /// Why something was completed on the receive side, and with what.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +23,8 @@ pub(super) struct Received {
     pub(super) invalidated: Option<u32>,
     /// The queue pair that sent a datagram; else 0.
     pub(super) src_qp: u32,
+    /// The address that it was sent from, of a reliable datagram.
+    pub(super) source: Option<IpAddr>,
     /// Whether the first 40 bytes are a GRH.
     pub(super) grh: bool,
     pub(super) solicited: bool,
@@ -139,6 +146,11 @@ impl Common {
             SendOperation::Send { .. }
             | SendOperation::SendWithInvalidate { .. }
             | SendOperation::Datagram { .. } => CompletionKind::Send,
+            SendOperation::Srd { operation: SrdOperation::Write { .. }, .. } => {
+                CompletionKind::Write
+            }
+            // EFA tells writes and the rest apart.
+            SendOperation::Srd { .. } => CompletionKind::Send,
             SendOperation::Write { .. } => CompletionKind::Write,
             SendOperation::Read { .. } => CompletionKind::Read,
             SendOperation::CompareSwap { .. } => CompletionKind::CompareSwap,
@@ -155,6 +167,8 @@ impl Common {
             imm: None,
             invalidated: None,
             src_qp: 0,
+            source: None,
+            vendor_error: self.vendor_error(status),
             grh: false,
             solicited: false,
         };
@@ -182,7 +196,7 @@ impl Common {
         received: Received,
         host: &mut impl Host,
     ) {
-        let Received { kind, len, imm, invalidated, src_qp, grh, solicited } = received;
+        let Received { kind, len, imm, invalidated, src_qp, source, grh, solicited } = received;
         let completion = Completion {
             wr_id: request.wr_id,
             status,
@@ -192,10 +206,20 @@ impl Common {
             imm,
             invalidated,
             src_qp,
+            source,
+            vendor_error: self.vendor_error(status),
             grh,
             solicited,
         };
         host.complete(self.config.recv_cq, completion);
+    }
+
+    /// What the vendor's code for a status is.
+    fn vendor_error(&self, status: Status) -> u32 {
+        match self.config.service {
+            Service::Srd => srd::vendor_error(status),
+            Service::Rc | Service::Uc | Service::Ud => 0,
+        }
     }
 
     /// Carries out a request that is done here.
@@ -315,6 +339,7 @@ const NOTHING: Received = Received {
     imm: None,
     invalidated: None,
     src_qp: 0,
+    source: None,
     grh: false,
     solicited: false,
 };

@@ -168,7 +168,16 @@ impl Incoming {
 }
 
 fn received(kind: CompletionKind, len: u32, imm: Option<u32>, bth: &Bth) -> Received {
-    Received { kind, len, imm, invalidated: None, src_qp: 0, grh: false, solicited: bth.solicited }
+    Received {
+        kind,
+        len,
+        imm,
+        invalidated: None,
+        src_qp: 0,
+        source: None,
+        grh: false,
+        solicited: bth.solicited,
+    }
 }
 
 /// All packets but the last of a message are full, and none that follows another is empty.

@@ -13,6 +13,7 @@ mod rc;
 mod receive_queue;
 mod segment;
 mod send_queue;
+mod srd;
 mod uc;
 mod ud;
 mod work;
@@ -20,7 +21,8 @@ mod work;
 pub use attributes::{Attributes, Config, Path, RemoteAccess, State};
 pub use host::{Host, MemoryError, QpEvent};
 pub use queue_pair::{QueuePair, Transmit};
+pub use srd::{refuse, SRD_MAX_RDMA, SRD_MAX_SEND};
 pub use work::{
-    Bind, Completion, CompletionKind, CqId, Payload, PdId, RecvRequest, SendOperation, SendRequest,
-    Sge, SrqId, Status, Through,
+    Bind, Completion, CompletionKind, CqId, DatagramTarget, Payload, PdId, RecvRequest,
+    SendOperation, SendRequest, Sge, SrdOperation, SrqId, Status, Through,
 };

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::common::Common;
 use super::rc::Rc;
+use super::srd::Srd;
 use super::uc::Uc;
 use super::ud::Ud;
 use super::work::Status;
@@ -24,6 +25,7 @@ pub struct Transmit {
 pub struct QueuePair {
     common: Common,
     service: Transport,
+    nonce: u32,
 }
 
 /// What the services do differently. All have the same methods.
@@ -32,14 +34,16 @@ enum Transport {
     Rc(Box<Rc>),
     Uc(Uc),
     Ud(Ud),
+    Srd(Box<Srd>),
 }
 
 impl Transport {
-    fn new(service: Service) -> Transport {
+    fn new(service: Service, nonce: u32) -> Transport {
         match service {
             Service::Rc => Transport::Rc(Box::new(Rc::new())),
             Service::Uc => Transport::Uc(Uc::new()),
             Service::Ud => Transport::Ud(Ud::new()),
+            Service::Srd => Transport::Srd(Box::new(Srd::new(nonce))),
         }
     }
 }
@@ -50,14 +54,20 @@ macro_rules! each {
             Transport::Rc($it) => $call,
             Transport::Uc($it) => $call,
             Transport::Ud($it) => $call,
+            Transport::Srd($it) => $call,
         }
     };
 }
 
 impl QueuePair {
-    /// A queue pair in `Reset`.
-    pub fn new(config: Config) -> QueuePair {
-        QueuePair { service: Transport::new(config.service), common: Common::new(config) }
+    /// A queue pair in `Reset`. By the `nonce`, what it sends is told from what another one with its number and its address has sent:
+    /// only datagrams that are reliable need it.
+    pub fn new(config: Config, nonce: u32) -> QueuePair {
+        QueuePair {
+            service: Transport::new(config.service, nonce),
+            common: Common::new(config),
+            nonce,
+        }
     }
 
     /// What it was created with.
@@ -89,7 +99,11 @@ impl QueuePair {
         host: &mut impl Host,
     ) {
         match state {
-            State::Reset => *self = QueuePair::new(self.common.config),
+            State::Reset => {
+                // More than one can use up.
+                const USED: u32 = 1 << 20;
+                *self = QueuePair::new(self.common.config, self.nonce.wrapping_add(USED));
+            }
             State::Error => {
                 self.common.attributes = attributes;
                 each!(&mut self.service, it => it.fail(&mut self.common, host));
@@ -134,6 +148,12 @@ impl QueuePair {
         self.common.post_recv(request, host);
     }
 
+    /// Whether packets of this service are for it. Reliable datagrams are refused by the device if it does not take any now.
+    pub fn takes_packets_of(&self, service: Service) -> bool {
+        let common = &self.common;
+        common.config.service == service && (service != Service::Srd || common.receives_packets())
+    }
+
     /// Takes a packet that has arrived for this queue pair, its CRC checked. `arrived` is how it came: `source` is the peer.
     pub fn handle_packet(
         &mut self,
@@ -152,6 +172,7 @@ impl QueuePair {
     pub fn next_timeout(&self) -> Option<Instant> {
         match &self.service {
             Transport::Rc(rc) => rc.next_timeout(),
+            Transport::Srd(srd) => srd.next_timeout(),
             // Nothing is waited for.
             Transport::Uc(_) | Transport::Ud(_) => None,
         }
@@ -159,8 +180,10 @@ impl QueuePair {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, host: &mut impl Host) {
-        if let Transport::Rc(rc) = &mut self.service {
-            rc.handle_timeout(&mut self.common, now, host);
+        match &mut self.service {
+            Transport::Rc(rc) => rc.handle_timeout(&mut self.common, now, host),
+            Transport::Srd(srd) => srd.handle_timeout(&mut self.common, now, host),
+            Transport::Uc(_) | Transport::Ud(_) => {}
         }
     }
 

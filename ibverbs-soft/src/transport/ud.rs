@@ -99,6 +99,7 @@ impl Ud {
             imm,
             invalidated: None,
             src_qp: deth.src_qp,
+            source: None,
             grh: true,
             solicited: packet.bth.solicited,
         };

@@ -1,5 +1,7 @@
 //! Work requests, and what is said when they are done.
 
+use std::net::IpAddr;
+
 use super::attributes::Path;
 use super::RemoteAccess;
 
@@ -143,6 +145,50 @@ pub enum SendOperation {
         /// Immediate data, in host order.
         imm: Option<u32>,
     },
+    /// A scalable reliable datagram.
+    Srd {
+        /// Where to.
+        to: DatagramTarget,
+        /// What.
+        operation: SrdOperation,
+    },
+}
+
+/// Where a reliable datagram goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatagramTarget {
+    /// The address.
+    pub path: Path,
+    /// The queue pair there.
+    pub remote_qpn: u32,
+    /// The queue key: if its highest bit is set, that of the sending queue pair is used.
+    pub qkey: u32,
+}
+
+/// What a scalable reliable datagram is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SrdOperation {
+    /// A message for a receive of the peer.
+    Send {
+        /// Immediate data, in host order.
+        imm: Option<u32>,
+    },
+    /// Bytes for memory of the peer.
+    Write {
+        /// The address.
+        addr: u64,
+        /// The remote key.
+        rkey: u32,
+        /// Immediate data, in host order, which takes a receive.
+        imm: Option<u32>,
+    },
+    /// Bytes from memory of the peer.
+    Read {
+        /// The address.
+        addr: u64,
+        /// The remote key.
+        rkey: u32,
+    },
 }
 
 impl SendOperation {
@@ -207,6 +253,12 @@ pub enum Status {
     RetryExceeded,
     /// The peer had no receive, as often as it was tried.
     RnrRetryExceeded,
+    /// There is no such queue pair that takes reliable datagrams with this key.
+    RemoteInvalidRdRequest,
+    /// The peer of reliable datagrams does not answer any more.
+    Unresponsive,
+    /// The peer of reliable datagrams has never answered.
+    Unreachable,
 }
 
 /// What has completed: the opcodes of `enum ibv_wc_opcode`.
@@ -251,6 +303,10 @@ pub struct Completion {
     pub invalidated: Option<u32>,
     /// Of a datagram: the queue pair that sent it.
     pub src_qp: u32,
+    /// Of a reliable datagram: the address that it was sent from.
+    pub source: Option<IpAddr>,
+    /// A code of the vendor's, with an error; else 0.
+    pub vendor_error: u32,
     /// Whether the first 40 bytes are a GRH.
     pub grh: bool,
     /// Whether the sender asked for an event.

@@ -8,9 +8,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::aeth::AethBytes;
 use super::atomic_eth::AtomicEthBytes;
 use super::bth::BthBytes;
+use super::deth::DethBytes;
 use super::opcode::Opcode;
 use super::reth::RethBytes;
-use super::{Aeth, AtomicEth, Operation, ParseError, Position, Reth};
+use super::srd::{FlowBytes, FragmentBytes, WriteBytes, WriteEndBytes};
+use super::{Aeth, AtomicEth, Operation, ParseError, Position, Reth, Srd, SrdPart};
 
 /// The bytes of an invariant CRC.
 pub(super) const ICRC_LEN: usize = 4;
@@ -30,8 +32,9 @@ struct HeaderBytes {
     extended: [u8; MAX_EXTENDED],
 }
 
-/// The longest extended headers are those of atomic operations.
-const MAX_EXTENDED: usize = size_of::<AtomicEthBytes>();
+/// The longest extended headers are those of a piece of a scalable reliable datagram, with immediate data.
+const MAX_EXTENDED: usize =
+    size_of::<DethBytes>() + size_of::<FlowBytes>() + size_of::<FragmentBytes>() + size_of::<U32>();
 
 impl Headers {
     /// The most bytes that there are.
@@ -84,6 +87,23 @@ impl Headers {
             Operation::CompareSwap(eth) | Operation::FetchAdd(eth) => {
                 self.put(&AtomicEthBytes::from(eth));
             }
+            Operation::Srd(srd) => self.put_srd(srd),
+        }
+    }
+
+    fn put_srd(&mut self, srd: &Srd) {
+        self.put(&FlowBytes::new(srd.flow, srd.floor));
+        match srd.part {
+            SrdPart::Fragment { message, offset, len, imm } => {
+                self.put(&FragmentBytes::new(message, offset, len));
+                self.put_number(imm);
+            }
+            SrdPart::Write { addr, rkey } => self.put(&WriteBytes::new(addr, rkey)),
+            SrdPart::WriteEnd { len, imm } => self.put(&WriteEndBytes::new(len, imm)),
+            SrdPart::Read(reth) => self.put(&RethBytes::from(&reth)),
+            SrdPart::Data => {}
+            SrdPart::Ack { done } => self.put(&U64::new(done)),
+            SrdPart::Nak(syndrome) => self.put(&AethBytes::from(&Aeth { syndrome, msn: 0 })),
         }
     }
 
@@ -197,6 +217,34 @@ impl<'a> Reader<'a> {
             }
             Opcode::CompareSwap => Operation::CompareSwap(self.atomic_eth()?),
             Opcode::FetchAdd => Operation::FetchAdd(self.atomic_eth()?),
+            Opcode::SrdFragment
+            | Opcode::SrdFragmentWithImmediate
+            | Opcode::SrdWrite
+            | Opcode::SrdWriteEnd
+            | Opcode::SrdRead
+            | Opcode::SrdData
+            | Opcode::SrdAck
+            | Opcode::SrdNak => {
+                let flow = self.take::<FlowBytes>()?;
+                Operation::Srd(flow.with(self.srd_part(opcode)?))
+            }
+        })
+    }
+
+    /// Reads what comes after the flow.
+    fn srd_part(&mut self, opcode: Opcode) -> Result<SrdPart, ParseError> {
+        Ok(match opcode {
+            Opcode::SrdFragment => self.take::<FragmentBytes>()?.with(None),
+            Opcode::SrdFragmentWithImmediate => {
+                let fragment = self.take::<FragmentBytes>()?;
+                fragment.with(Some(self.number()?))
+            }
+            Opcode::SrdWrite => self.take::<WriteBytes>()?.part(),
+            Opcode::SrdWriteEnd => self.take::<WriteEndBytes>()?.part(),
+            Opcode::SrdRead => SrdPart::Read(self.reth()?),
+            Opcode::SrdAck => SrdPart::Ack { done: self.take::<U64>()?.get() },
+            Opcode::SrdNak => SrdPart::Nak(self.aeth()?.syndrome),
+            _ => SrdPart::Data,
         })
     }
 

@@ -19,6 +19,7 @@ mod packet;
 mod pcap;
 mod psn;
 mod reth;
+mod srd;
 #[cfg(test)]
 pub(crate) mod test_packets;
 mod u24;
@@ -38,5 +39,6 @@ pub use packet::Packet;
 pub use pcap::PcapWriter;
 pub use psn::Psn;
 pub use reth::Reth;
+pub use srd::{Srd, SrdPart};
 pub(crate) use u24::U24;
 pub use view::{PacketView, MAX_PAYLOAD};

@@ -2,7 +2,7 @@
 
 use zerocopy::TryFromBytes;
 
-use super::{Operation, ParseError, Position, Service};
+use super::{Operation, ParseError, Position, Service, SrdPart};
 
 /// The lower five bits of an opcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes)]
@@ -31,11 +31,21 @@ pub(super) enum Opcode {
     FetchAdd = 0x14,
     SendLastWithInvalidate = 0x16,
     SendOnlyWithInvalidate = 0x17,
+    SrdFragment = 0x18,
+    SrdFragmentWithImmediate = 0x19,
+    SrdWrite = 0x1a,
+    SrdWriteEnd = 0x1b,
+    SrdRead = 0x1c,
+    SrdData = 0x1d,
+    SrdAck = 0x1e,
+    SrdNak = 0x1f,
 }
 
 const RC: u8 = 0b000 << 5;
 const UC: u8 = 0b001 << 5;
 const UD: u8 = 0b011 << 5;
+/// The specification leaves the codes from 0xc0 on to manufacturers.
+const SRD: u8 = 0b110 << 5;
 const SERVICE: u8 = 0b111 << 5;
 
 impl Opcode {
@@ -46,6 +56,7 @@ impl Opcode {
             RC => Service::Rc,
             UC => Service::Uc,
             UD => Service::Ud,
+            SRD => Service::Srd,
             _ => return Err(invalid),
         };
         match Opcode::try_read_from_bytes(&[code & !SERVICE]) {
@@ -60,6 +71,7 @@ impl Opcode {
             Service::Rc => RC,
             Service::Uc => UC,
             Service::Ud => UD,
+            Service::Srd => SRD,
         };
         service | self as u8
     }
@@ -67,9 +79,10 @@ impl Opcode {
     /// Whether the service has it.
     pub(super) const fn is_of(self, service: Service) -> bool {
         match service {
-            Service::Rc => true,
+            Service::Rc => (self as u8) < Opcode::SrdFragment as u8,
             Service::Uc => self as u8 <= Opcode::WriteOnlyWithImmediate as u8,
             Service::Ud => matches!(self, Opcode::SendOnly | Opcode::SendOnlyWithImmediate),
+            Service::Srd => self as u8 >= Opcode::SrdFragment as u8,
         }
     }
 
@@ -113,6 +126,16 @@ impl Opcode {
             Operation::AtomicAcknowledge { .. } => Opcode::AtomicAcknowledge,
             Operation::CompareSwap(_) => Opcode::CompareSwap,
             Operation::FetchAdd(_) => Opcode::FetchAdd,
+            Operation::Srd(srd) => match srd.part {
+                SrdPart::Fragment { imm: None, .. } => Opcode::SrdFragment,
+                SrdPart::Fragment { imm: Some(_), .. } => Opcode::SrdFragmentWithImmediate,
+                SrdPart::Write { .. } => Opcode::SrdWrite,
+                SrdPart::WriteEnd { .. } => Opcode::SrdWriteEnd,
+                SrdPart::Read(_) => Opcode::SrdRead,
+                SrdPart::Data => Opcode::SrdData,
+                SrdPart::Ack { .. } => Opcode::SrdAck,
+                SrdPart::Nak(_) => Opcode::SrdNak,
+            },
         })
     }
 
@@ -125,6 +148,10 @@ impl Opcode {
                 | Opcode::AtomicAcknowledge
                 | Opcode::CompareSwap
                 | Opcode::FetchAdd
+                | Opcode::SrdWriteEnd
+                | Opcode::SrdRead
+                | Opcode::SrdAck
+                | Opcode::SrdNak
         )
     }
 }

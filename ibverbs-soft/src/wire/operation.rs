@@ -1,6 +1,6 @@
 //! What packets are for.
 
-use super::{Aeth, AtomicEth, Reth};
+use super::{Aeth, AtomicEth, Reth, Srd};
 
 /// Which transport service a packet belongs to: the upper three bits of its opcode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,6 +11,15 @@ pub enum Service {
     Uc,
     /// Unreliable datagram.
     Ud,
+    /// Scalable reliable datagram: see [`Srd`].
+    Srd,
+}
+
+impl Service {
+    /// Whether its packets have the header of datagrams.
+    pub const fn is_datagram(self) -> bool {
+        matches!(self, Service::Ud | Service::Srd)
+    }
 }
 
 /// Where in its message a packet stands.
@@ -81,16 +90,19 @@ pub enum Operation {
     CompareSwap(AtomicEth),
     /// Adds to 8 bytes.
     FetchAdd(AtomicEth),
+    /// Everything of scalable reliable datagrams.
+    Srd(Srd),
 }
 
 impl Operation {
     /// Whether the responder answers with this, so that it is for the requester.
     pub const fn is_response(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Operation::ReadResponse { .. }
-                | Operation::Acknowledge(_)
-                | Operation::AtomicAcknowledge { .. }
-        )
+            | Operation::Acknowledge(_)
+            | Operation::AtomicAcknowledge { .. } => true,
+            Operation::Srd(srd) => srd.part.is_response(),
+            _ => false,
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Packets for tests.
 
 use super::{
-    Aeth, AtomicEth, Bth, Deth, NakCode, Operation, Packet, Position, Psn, Reth, Service, Syndrome,
+    Aeth, AtomicEth, Bth, Deth, NakCode, Operation, Packet, Position, Psn, Reth, Service, Srd,
+    SrdPart, Syndrome,
 };
 use crate::transport::Path;
 
@@ -49,6 +50,35 @@ pub(super) fn datagram(payload: &[u8]) -> Packet {
         operation: Operation::Send { position: Position::Only, imm: None, invalidate: None },
         payload: payload.to_vec(),
     }
+}
+
+/// A packet of each opcode of scalable reliable datagrams.
+fn srd() -> impl Iterator<Item = Packet> {
+    let reth = Reth { addr: 0x0123_4567_89ab_cdef, rkey: 0x0bad_cafe, len: 0x1000 };
+    let fragment = |imm| {
+        let message = Psn::new(0xfe_dcb0);
+        SrdPart::Fragment { message, offset: 0x1000, len: 0x2345, imm }
+    };
+    let parts = [
+        (fragment(None), &b"fragment"[..]),
+        (fragment(Some(7)), b"fragment"),
+        (SrdPart::Write { addr: u64::MAX - 9, rkey: 0x0bad_cafe }, b"write"),
+        (SrdPart::WriteEnd { len: 0x8765_4321, imm: 8 }, b""),
+        (SrdPart::Read(reth), b""),
+        (SrdPart::Data, b"data"),
+        (SrdPart::Ack { done: 0x8000_0000_0000_0005 }, b""),
+        (SrdPart::Nak(Syndrome::Nak(NakCode::InvalidRdRequest)), b""),
+    ];
+    parts.into_iter().map(|(part, payload)| {
+        let srd = Srd { flow: 0x1357_9bdf, floor: Psn::new(0xfe_dc00), part };
+        let deth = Deth { qkey: 0x2222_2222, src_qp: 0x65_4321 };
+        Packet {
+            bth: bth(Service::Srd),
+            deth: Some(deth),
+            operation: Operation::Srd(srd),
+            payload: payload.to_vec(),
+        }
+    })
 }
 
 /// A packet of each opcode that there is.
@@ -106,6 +136,7 @@ pub(crate) fn all() -> Vec<Packet> {
     packets.extend(with_payload.map(|operation| packet(Service::Rc, operation, &[9; 4])));
     packets.extend(without.map(|operation| packet(Service::Rc, operation, &[])));
     packets.push(datagram(b"datagram"));
+    packets.extend(srd());
     let mut immediate = datagram(&[]);
     immediate.operation = send(Only, Some(6), None);
     packets.push(immediate);

@@ -6,7 +6,7 @@ use super::bth::BthBytes;
 use super::deth::DethBytes;
 use super::headers::{Headers, Reader, Trailer, ICRC_LEN};
 use super::opcode::Opcode;
-use super::{Bth, Deth, EmitError, Encapsulation, Operation, Packet, ParseError, Service};
+use super::{Bth, Deth, EmitError, Encapsulation, Operation, Packet, ParseError};
 
 /// The most payload that a packet can have: the largest path MTU.
 pub const MAX_PAYLOAD: usize = 4096;
@@ -37,9 +37,9 @@ impl<'a> PacketView<'a> {
         let mut reader = Reader::new(bytes);
         let header = reader.take::<BthBytes>()?;
         let (bth, opcode) = header.parse()?;
-        let deth = match bth.service {
-            Service::Ud => Some(reader.take::<DethBytes>()?.into()),
-            Service::Rc | Service::Uc => None,
+        let deth = match bth.service.is_datagram() {
+            true => Some(reader.take::<DethBytes>()?.into()),
+            false => None,
         };
         let operation = reader.operation(opcode)?;
         let pad = usize::from(header.pad());
@@ -111,7 +111,7 @@ impl<'a> PacketView<'a> {
         let opcode = Opcode::of(&self.operation).filter(|opcode| opcode.is_of(service));
         let opcode = opcode.ok_or(EmitError::Operation(service))?;
         let len = self.payload.len();
-        if self.deth.is_some() != (service == Service::Ud) {
+        if self.deth.is_some() != service.is_datagram() {
             Err(EmitError::Datagram(service))
         } else if len > 0 && !opcode.has_payload() {
             Err(EmitError::UnexpectedPayload(len))

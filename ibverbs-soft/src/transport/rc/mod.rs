@@ -27,6 +27,7 @@ use std::time::Instant;
 
 use requester::Requester;
 use responder::{Failed, Responder};
+pub(super) use times::rnr_delay;
 
 use super::common::Common;
 use super::work::{SendRequest, Status};

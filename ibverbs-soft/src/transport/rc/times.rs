@@ -19,7 +19,7 @@ const RNR_TIMES: [u32; 32] = [
 ];
 
 /// How long a receiver that is not ready asks to wait.
-pub(super) fn rnr_delay(encoded: u8) -> Duration {
+pub(in crate::transport) fn rnr_delay(encoded: u8) -> Duration {
     Duration::from_micros(10) * RNR_TIMES[usize::from(encoded & 0x1f)]
 }
 

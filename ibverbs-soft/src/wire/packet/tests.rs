@@ -27,8 +27,8 @@ fn every_operation_is_read_as_it_was_written() {
             opcodes.insert(bytes[0]);
         }
     }
-    // 23 of RC, 12 of UC, 2 of UD.
-    assert_eq!(opcodes.len(), 37);
+    // 23 of RC, 12 of UC, 2 of UD, 8 of SRD.
+    assert_eq!(opcodes.len(), 45);
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Side {
             max_recv_wr: 128,
             signal_all: false,
         };
-        Side { qp: QueuePair::new(config), host, addr, key, log: Vec::new() }
+        Side { qp: QueuePair::new(config, 0), host, addr, key, log: Vec::new() }
     }
 
     fn sge(&self, offset: u64, len: u32) -> Sge {

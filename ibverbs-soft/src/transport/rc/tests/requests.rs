@@ -23,6 +23,8 @@ fn a_send_arrives_and_completes_on_both_sides() {
         imm: Some(0xabcd),
         invalidated: None,
         src_qp: 0,
+        source: None,
+        vendor_error: 0,
         grh: false,
         solicited: true,
     };

@@ -256,7 +256,7 @@ fn rooms_are_those_of_the_queues() {
 fn signal_all_completes_all() {
     let mut bed = Bed::new();
     let config = Config { signal_all: true, ..*bed.a().qp.config() };
-    bed.a().qp = QueuePair::new(config);
+    bed.a().qp = QueuePair::new(config, 0);
     for state in [State::Init, State::ReadyToReceive, State::ReadyToSend] {
         bed.modify(A, state, |now| *now = attributes(A));
     }
