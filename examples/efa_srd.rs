@@ -1,6 +1,7 @@
 //! Two processes that exchange scalable reliable datagrams (SRD), and then write and read the memory of one of
 //! them. This needs two EFA adapters, or one twice: EC2 instances that have EFA, with a security group that lets all
-//! traffic of its own pass, and libefa. On any other device it ends with an error that says so.
+//! traffic of its own pass, and libefa. Or the software device, which is like one with `IBVERBS_SOFT_EFA=1`. On any
+//! other device it ends with an error that says so.
 
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,9 @@ use ibverbs_examples::{check, fill, wait_while, Common, Opened, Peer, Progress, 
 /// Send messages to another process over SRD, which sends others back, and check every byte; then write and read its
 /// memory, if both adapters can.
 ///
-/// This needs EFA, the adapter of Amazon EC2. The server is started without an argument, the client with the name or the
-/// address of the server's machine. Both have the same --size and --iters.
+/// This needs EFA, the adapter of Amazon EC2, or the software device with IBVERBS_SOFT_EFA=1. The server is started
+/// without an argument, the client with the name or the address of the server's machine. Both have the same --size and
+/// --iters.
 #[derive(Parser)]
 struct Options {
     #[command(flatten)]
@@ -117,7 +119,8 @@ fn efa(opened: &Opened) -> Result<DeviceAttr> {
         Err(Error::Unsupported { .. }) => {
             let device = opened.context.device();
             bail!(
-                "{} is no EFA device, which SRD needs: see --device, on an EC2 instance with EFA",
+                "{} is no EFA device, which SRD needs: see --device, on an EC2 instance with EFA; or IBVERBS_SOFT_EFA=1, \
+                 with which the software device is like one",
                 device.name()
             )
         }

@@ -1,6 +1,7 @@
 //! The device that the tests run on.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use ibverbs::soft::SoftDevices;
@@ -20,6 +21,9 @@ pub(crate) fn promised() -> Option<String> {
     Some(name.into_string().expect("IBVERBS_TEST_DEVICE is not UTF-8"))
 }
 
+/// Whether the software devices of this process are to be like those of EFA.
+static WANTS_EFA: AtomicBool = AtomicBool::new(false);
+
 /// Makes the software device the provider of this process, unless another device was promised. What opens a device does this
 /// first; a test that calls another verb before has to.
 pub fn choose_provider() {
@@ -27,6 +31,9 @@ pub fn choose_provider() {
         return;
     }
     let mut devices = SoftDevices::new();
+    if WANTS_EFA.load(Ordering::Relaxed) {
+        devices = devices.set_efa(true);
+    }
     if std::env::var_os("IBVERBS_SOFT_DEVICES").is_none() {
         // Some tests are about two devices.
         devices = devices.set_devices(2);
@@ -150,6 +157,14 @@ impl Bed {
     #[track_caller]
     pub fn with_cm() -> Option<Bed> {
         Bed::with([Ability::ConnectionManager])
+    }
+
+    /// Opens the test device, which is like one of EFA if it is the software device; `None`, with a line that says so, if it has no scalable
+    /// reliable datagrams. All tests of a process begin with this, or none does.
+    #[track_caller]
+    pub fn of_efa() -> Option<Bed> {
+        WANTS_EFA.store(true, Ordering::Relaxed);
+        Bed::with([Ability::Srd])
     }
 
     /// Starts with a context that is open already.

@@ -37,7 +37,10 @@ fn runs(program: &Program, iters: u64, loopback: &str) -> Vec<Run> {
     let runs = match program.name.as_str() {
         "devinfo" => vec![alone(program, &["--verbose"])],
         "first" => vec![alone(program, &[])],
-        "efa_srd" => vec![refused(program, "is no EFA device")],
+        "efa_srd" => {
+            let runs = over_tcp(program, "two processes", [None, None], &iters);
+            vec![refused(program, "is no EFA device"), like_efa(runs)]
+        }
         // They say what they need.
         "cm_time" | "file_copy" | "rdmacm_async" | "rdmacm_connect" => {
             vec![refused(program, "no connection manager")]
@@ -51,6 +54,12 @@ fn runs(program: &Program, iters: u64, loopback: &str) -> Vec<Run> {
         _ => vec![alone(program, &iters)],
     };
     runs.into_iter().map(|run| on(loopback, run)).collect()
+}
+
+/// The same, on a software device that is like one of EFA.
+fn like_efa(run: Run) -> Run {
+    let environment = ["env", "IBVERBS_SOFT_EFA=1"].map(OsString::from);
+    Run { command: environment.into_iter().chain(run.command).collect(), ..run }
 }
 
 /// The same, on a software device that reaches itself in this way.
@@ -73,6 +82,14 @@ mod tests {
         assert_eq!(runs[0].name, "new, wire");
         let variables = ["env", "IBVERBS_PROVIDER=soft", "IBVERBS_SOFT_LOOPBACK=wire"];
         assert_eq!(runs[0].command, [&variables[..], &["/target/new", "--iters", "7"]].concat());
+    }
+
+    #[test]
+    fn srd_runs_where_it_is_asked_for() {
+        let program = Program { name: "efa_srd".into(), path: "/x".into() };
+        let is_like_efa = |run: &Run| run.command.contains(&"IBVERBS_SOFT_EFA=1".into());
+        let like_efa: Vec<bool> = runs(&program, 7, "wire").iter().map(is_like_efa).collect();
+        assert_eq!(like_efa, [false, true]);
     }
 
     #[test]
