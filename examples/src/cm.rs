@@ -7,7 +7,7 @@ use anyhow::{anyhow, ensure, Context as _, Result};
 use ibverbs::rdmacm::{Connection, Connector, EventChannel, Resolved, Tcp};
 use ibverbs::{CompletionQueue, WorkCompletion};
 
-use crate::device::has_rdma_device;
+use crate::device::choose_provider;
 
 /// How long to wait for a peer that does not answer, or a completion that does not come.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,7 +44,7 @@ impl Addresses {
 
     /// Does with the server's address what makes it listen, and says where it does.
     pub fn listen<R>(&self, listen: impl Fn(SocketAddr) -> ibverbs::Result<R>) -> Result<R> {
-        need_connection_manager()?;
+        choose_provider()?;
         let port = self.port;
         let addresses = match &self.bind {
             // Not every machine has IPv6; one that has takes IPv4 clients with it as well.
@@ -69,7 +69,7 @@ impl Addresses {
 
     /// Where a client connects to, and from, if that matters.
     pub fn route(&self) -> Result<Route> {
-        need_connection_manager()?;
+        choose_provider()?;
         let host = self.server.as_deref().context("no server is named")?;
         let source = match &self.bind {
             Some(host) => look_up(host, 0)?.first().copied(),
@@ -86,20 +86,8 @@ impl Addresses {
 
 /// Opens an event channel.
 pub fn event_channel() -> Result<EventChannel> {
-    need_connection_manager()?;
+    choose_provider()?;
     Ok(EventChannel::create()?)
-}
-
-/// Says what the connection manager needs, if it is not there.
-fn need_connection_manager() -> Result<()> {
-    ensure!(
-        has_rdma_device(),
-        "connections by IP address need librdmacm and an RDMA device of the kernel's, with its connection manager \
-         (rdma_ucm): there is none, and the software device has no connection manager. \
-         In a virtual machine with SoftRoCE: cargo xtask vm -- {}",
-        std::env::args().next().unwrap_or_default()
-    );
-    Ok(())
 }
 
 /// Where a client connects to, and from where.

@@ -96,9 +96,11 @@ impl Display for Opened {
     }
 }
 
-/// The devices: those of this machine, or without any the software device, which is said then.
-pub fn devices() -> Result<DeviceList> {
-    const PROVIDER: &str = "IBVERBS_PROVIDER";
+/// The variable that says whose devices these are.
+const PROVIDER: &str = "IBVERBS_PROVIDER";
+
+/// Takes the software device if this machine has no other, and nobody has said what to take; and says so.
+pub(crate) fn choose_provider() -> Result<()> {
     let is_chosen = std::env::var_os(PROVIDER).is_some_and(|name| !name.is_empty());
     if !is_chosen && !has_rdma_device() {
         ibverbs::soft::install()?;
@@ -106,6 +108,12 @@ pub fn devices() -> Result<DeviceList> {
             "this machine has no RDMA device: this is the software device ({PROVIDER}=native keeps it away)"
         );
     }
+    Ok(())
+}
+
+/// The devices: those of this machine, or without any the software device, which is said then.
+pub fn devices() -> Result<DeviceList> {
+    choose_provider()?;
     let devices = ibverbs::devices()?;
     if devices.is_empty() {
         bail!(
@@ -123,7 +131,7 @@ pub fn devices() -> Result<DeviceList> {
 }
 
 /// Whether the kernel has an RDMA device. Verbs cannot be asked: the first one would choose who answers, for good.
-pub(crate) fn has_rdma_device() -> bool {
+fn has_rdma_device() -> bool {
     let devices = std::fs::read_dir("/sys/class/infiniband");
     devices.is_ok_and(|mut devices| devices.next().is_some())
 }

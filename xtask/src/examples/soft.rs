@@ -33,6 +33,7 @@ pub(super) fn run(args: &ExamplesArgs) -> Result<u8> {
 /// How an example is run: as any that moves data, unless it is named here.
 fn runs(program: &Program, iters: u64, loopback: &str) -> Vec<Run> {
     let each = iters.to_string();
+    let with_iters = format!("--iters {each}");
     let iters = ["--iters", &each];
     let runs = match program.name.as_str() {
         "devinfo" => vec![alone(program, &["--verbose"])],
@@ -41,9 +42,20 @@ fn runs(program: &Program, iters: u64, loopback: &str) -> Vec<Run> {
             let runs = over_tcp(program, "two processes", [None, None], &iters);
             vec![refused(program, "is no EFA device"), like_efa(runs)]
         }
-        // They say what they need.
-        "cm_time" | "file_copy" | "rdmacm_async" | "rdmacm_connect" => {
-            vec![refused(program, "no connection manager")]
+        "rdmacm_connect" => vec![
+            connected(program, "event loop serves", ["--event-loop", &with_iters]),
+            connected(program, "event loop calls", ["", &format!("{with_iters} --event-loop")]),
+        ],
+        "rdmacm_async" => {
+            let client = format!("--clients 4 {with_iters}");
+            vec![connected(program, "two processes", ["--clients 4", &client])]
+        }
+        "cm_time" => {
+            vec![connected(program, "two processes", ["", &format!("--connections {each}")])]
+        }
+        "file_copy" => {
+            let server = "--into /dev/shm --overwrite --chunk 1";
+            vec![connected(program, "two processes", [server, "Cargo.lock"])]
         }
         "perf" => perf::runs(program, &each, &[("two processes", [None, None])]),
         "rc_pingpong" => vec![
@@ -62,6 +74,28 @@ fn like_efa(run: Run) -> Run {
     Run { command: environment.into_iter().chain(run.command).collect(), ..run }
 }
 
+/// A server at an address of its own, of whose device the client has the address, when it listens. If either fails, so does the run.
+const CONNECTED: &str = r#"
+program=$1
+log=$(mktemp)
+trap 'rm $log' EXIT
+IBVERBS_SOFT_ADDR=127.0.0.101 "$program" --bind 127.0.0.101 $2 > $log &
+server=$!
+until grep -q listening $log; do kill -0 $server 2> /dev/null || exit 1; sleep .05; done
+"$program" 127.0.0.101 $3 || { status=$?; kill $server; exit $status; }
+wait $server || exit
+cat $log
+"#;
+
+/// A program whose two processes connect through the connection manager, with these arguments of the server and of the client.
+fn connected(program: &Program, manner: &str, [server, client]: [&str; 2]) -> Run {
+    let words = ["bash", "-c", CONNECTED, "bash"].map(OsString::from);
+    let path = OsString::from(&program.path);
+    let arguments = [server, client].map(OsString::from);
+    let command = words.into_iter().chain([path]).chain(arguments).collect();
+    Run { name: format!("{}, {manner}", program.name), command }
+}
+
 /// The same, on a software device that reaches itself in this way.
 fn on(loopback: &str, run: Run) -> Run {
     let environment = ["env", "IBVERBS_PROVIDER=soft"].map(OsString::from);
@@ -72,6 +106,7 @@ fn on(loopback: &str, run: Run) -> Run {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pair::tests::try_out;
     use super::*;
 
     #[test]
@@ -90,6 +125,20 @@ mod tests {
         let is_like_efa = |run: &Run| run.command.contains(&"IBVERBS_SOFT_EFA=1".into());
         let like_efa: Vec<bool> = runs(&program, 7, "wire").iter().map(is_like_efa).collect();
         assert_eq!(like_efa, [false, true]);
+    }
+
+    #[test]
+    fn a_client_waits_for_its_server() {
+        let out =
+            |lines: &str| try_out(lines, |program| connected(program, "", ["--late", "--ask"]));
+        let (success, lines) =
+            out("case $1 in --bind) sleep .2; echo listening;; *) echo $*;; esac");
+        assert!(success);
+        assert_eq!(lines, ["127.0.0.101 --ask", "listening"]);
+        // Whichever fails.
+        assert!(!out("case $1 in --bind) exit 1;; esac").0);
+        assert!(!out("case $1 in --bind) echo listening; sleep 9;; *) exit 1;; esac").0);
+        assert!(!out("case $1 in --bind) echo listening; exit 1;; esac").0);
     }
 
     #[test]
