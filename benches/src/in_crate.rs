@@ -39,11 +39,13 @@ pub(crate) fn cost_crate_send(
     slices: &Slices,
     n: u64,
 ) {
-    for wr_id in 0..n {
+    let mut wr_id = 0;
+    while wr_id < n {
         let mut batch = qp.start_send();
         batch.op().signaled().send(wr_id, slices);
         submit(batch);
         expect_completion(cq, wr_id);
+        wr_id += 1;
     }
 }
 
@@ -137,11 +139,13 @@ pub(crate) fn cost_crate_inline(
     bytes: &[u8; INLINE_LEN],
     n: u64,
 ) {
-    for wr_id in 0..n {
+    let mut wr_id = 0;
+    while wr_id < n {
         let mut batch = qp.start_send();
         batch.op().signaled().send(wr_id, bytes);
         submit(batch);
         expect_completion(cq, wr_id);
+        wr_id += 1;
     }
 }
 
@@ -153,12 +157,14 @@ pub(crate) fn cost_crate_slice(
     region: &MemoryRegion,
     n: u64,
 ) {
-    for wr_id in 0..n {
+    let mut wr_id = 0;
+    while wr_id < n {
         let from = wr_id as usize % SLOTS * SLOT_LEN;
         let mut batch = qp.start_send();
         batch.op().signaled().send(wr_id, &[region.slice(from..from + SLOT_LEN)]);
         submit(batch);
         expect_completion(cq, wr_id);
+        wr_id += 1;
     }
 }
 
@@ -179,11 +185,13 @@ pub(crate) fn cost_crate_datagram(
     slices: &Slices,
     n: u64,
 ) {
-    for wr_id in 0..n {
+    let mut wr_id = 0;
+    while wr_id < n {
         let mut batch = qp.start_send();
         batch.to(ah, REMOTE_QPN, QKEY).signaled().send(wr_id, slices);
         submit(batch);
         expect_completion(cq, wr_id);
+        wr_id += 1;
     }
 }
 
@@ -196,13 +204,15 @@ pub(crate) fn cost_crate_shared_send(
     n: u64,
 ) {
     let slices = [region.slice(..SLOT_LEN)];
-    for wr_id in 0..n {
+    let mut wr_id = 0;
+    while wr_id < n {
         let mut batch = qp.start_shared();
         batch.op().signaled().send(wr_id, &slices);
         if batch.submit().is_err() {
             cost_fail();
         }
         expect_completion(cq, wr_id);
+        wr_id += 1;
     }
 }
 

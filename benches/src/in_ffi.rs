@@ -51,7 +51,8 @@ unsafe fn expect_completion(cq: *mut ffi::ibv_cq_ex, wr_id: u64) {
 pub(crate) unsafe extern "C" fn cost_ffi_send(rig: &Raw, n: u64) {
     let (qp, cq) = (rig.qp, rig.cq);
     let sge = raw!(rig.sges.read());
-    for wr_id in 0..n {
+    let mut wr_id = 0;
+    while wr_id < n {
         raw!(ffi::ibv_wr_start(qp));
         raw!((*qp).wr_id = wr_id);
         raw!((*qp).wr_flags = ffi::IBV_SEND_SIGNALED);
@@ -61,6 +62,7 @@ pub(crate) unsafe extern "C" fn cost_ffi_send(rig: &Raw, n: u64) {
             cost_fail();
         }
         raw!(expect_completion(cq, wr_id));
+        wr_id += 1;
     }
 }
 
@@ -257,7 +259,8 @@ pub(crate) unsafe extern "C" fn cost_ffi_poll(rig: &Raw, n: u64) {
 #[inline(never)]
 pub(crate) unsafe extern "C" fn cost_ffi_inline(rig: &Raw, n: u64) {
     let (qp, cq, bytes) = (rig.qp, rig.cq, rig.bytes);
-    for wr_id in 0..n {
+    let mut wr_id = 0;
+    while wr_id < n {
         raw!(ffi::ibv_wr_start(qp));
         raw!((*qp).wr_id = wr_id);
         raw!((*qp).wr_flags = ffi::IBV_SEND_SIGNALED);
@@ -267,6 +270,7 @@ pub(crate) unsafe extern "C" fn cost_ffi_inline(rig: &Raw, n: u64) {
             cost_fail();
         }
         raw!(expect_completion(cq, wr_id));
+        wr_id += 1;
     }
 }
 
@@ -277,7 +281,8 @@ pub(crate) unsafe extern "C" fn cost_ffi_inline(rig: &Raw, n: u64) {
 #[inline(never)]
 pub(crate) unsafe extern "C" fn cost_ffi_slice(rig: &Raw, n: u64) {
     let (qp, cq, addr, lkey) = (rig.qp, rig.cq, rig.addr, rig.lkey);
-    for wr_id in 0..n {
+    let mut wr_id = 0;
+    while wr_id < n {
         let from = wr_id % SLOTS as u64 * SLOT_LEN as u64;
         raw!(ffi::ibv_wr_start(qp));
         raw!((*qp).wr_id = wr_id);
@@ -288,6 +293,7 @@ pub(crate) unsafe extern "C" fn cost_ffi_slice(rig: &Raw, n: u64) {
             cost_fail();
         }
         raw!(expect_completion(cq, wr_id));
+        wr_id += 1;
     }
 }
 
@@ -315,7 +321,8 @@ pub(crate) unsafe extern "C" fn cost_ffi_datagram(rig: &Raw, n: u64) {
     let (qp, cq) = (rig.ud, rig.cq);
     let sge = raw!(rig.sges.read());
     let (ah, remote_qpn, qkey) = (rig.ah, rig.remote_qpn, rig.qkey);
-    for wr_id in 0..n {
+    let mut wr_id = 0;
+    while wr_id < n {
         raw!(ffi::ibv_wr_start(qp));
         raw!((*qp).wr_id = wr_id);
         raw!((*qp).wr_flags = ffi::IBV_SEND_SIGNALED);
@@ -326,5 +333,6 @@ pub(crate) unsafe extern "C" fn cost_ffi_datagram(rig: &Raw, n: u64) {
             cost_fail();
         }
         raw!(expect_completion(cq, wr_id));
+        wr_id += 1;
     }
 }

@@ -30,6 +30,8 @@ pub(crate) type PdHandle = Arc<Handle<PdInner>>;
 pub(crate) struct PdInner {
     raw: NonNull<ffi::ibv_pd>,
     kept: Mutex<Kept>,
+    identity: usize,
+    _number: Number,
     context: ContextHandle,
 }
 
@@ -118,10 +120,48 @@ impl PdInner {
     }
 }
 
-/// By what a domain is told from others for as long as it is alive: the address of its handle.
+/// By what a domain is told from others for as long as it is alive. It is never zero.
+///
+/// In memory, it is what a receive request that has one entry of the domain has where its list's length is: a one in the
+/// bytes of `num_sge`, and a number of the domain in those behind, which C has no field in.
 #[inline]
 pub(crate) fn identity(pd: &PdHandle) -> usize {
-    Arc::as_ptr(pd) as usize
+    pd.identity
+}
+
+/// The numbers of domains: those that are alive have different ones.
+struct Numbers {
+    next: u32,
+    /// Of domains that are gone.
+    free: Vec<u32>,
+}
+
+static NUMBERS: Mutex<Numbers> = Mutex::new(Numbers { next: 0, free: Vec::new() });
+
+/// The number of a domain, until it is dropped.
+struct Number(u32);
+
+impl Number {
+    fn new() -> Number {
+        let mut numbers = NUMBERS.lock().unwrap_or_else(PoisonError::into_inner);
+        Number(numbers.free.pop().unwrap_or_else(|| {
+            let number = numbers.next;
+            numbers.next = number.checked_add(1).expect("so many domains do not fit into memory");
+            number
+        }))
+    }
+
+    /// See [`identity`].
+    fn identity(&self) -> usize {
+        // SAFETY: two numbers of 32 bits are as long as one of 64, which any bytes are.
+        unsafe { std::mem::transmute::<[u32; 2], usize>([1, self.0]) }
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        NUMBERS.lock().unwrap_or_else(PoisonError::into_inner).free.push(self.0);
+    }
 }
 
 impl ProtectionDomain {
@@ -129,7 +169,9 @@ impl ProtectionDomain {
         // SAFETY: the context is open.
         let raw = created(|| unsafe { ffi::ibv_alloc_pd(context.as_raw()) });
         let raw = raw.map_err(|code| Error::from_code("ibv_alloc_pd", code))?;
-        let inner = PdInner { raw, kept: Mutex::default(), context: context.handle().clone() };
+        let (number, context) = (Number::new(), context.handle().clone());
+        let (kept, identity) = (Mutex::default(), number.identity());
+        let inner = PdInner { raw, kept, identity, _number: number, context };
         Ok(ProtectionDomain { inner: Arc::new(Handle::new(inner)) })
     }
 

@@ -193,7 +193,7 @@ impl<T: Transport> SendBatch<'_, T, Raw> {
 }
 
 impl<T: Transport, L: Level> Drop for SendBatch<'_, T, L> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         L::abort(self.core);
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ptr;
 use std::slice;
 
-use super::recv::{call_and_explain, too_many_entries, PostCall, RecvRequest};
+use super::recv::{failure, too_many_entries, PostCall, RecvRequest};
 use crate::error::Result;
 use crate::ffi;
 
@@ -32,10 +32,13 @@ pub struct RecvChain {
     _entries: Vec<ffi::ibv_sge>,
     /// The longest scatter list among them.
     max_sge: u32,
+    /// Where a provider tells which request it refused; null between two calls. At a place of its own: where a call is given
+    /// a pointer into this, the compiler must load the rest again.
+    bad: Box<*mut ffi::ibv_recv_wr>,
 }
 
 // SAFETY: the pointers in it lead to its own vectors, which nobody else accesses and which are neither
-// written nor moved to another address after `new`.
+// written nor moved to another address after `new`; but for `bad`, which is null unless it is being posted.
 unsafe impl Send for RecvChain {}
 // SAFETY: as above; through a shared reference nothing but its length is read.
 unsafe impl Sync for RecvChain {}
@@ -69,7 +72,7 @@ impl RecvChain {
             next = next.wrapping_add(1);
             raw.next = if index < last { next } else { ptr::null_mut() };
         }
-        RecvChain { requests: chain, _entries: entries, max_sge }
+        RecvChain { requests: chain, _entries: entries, max_sge, bad: Box::new(ptr::null_mut()) }
     }
 
     /// How many requests it has.
@@ -103,5 +106,11 @@ pub(crate) fn post_chain(
     if chain.requests.is_empty() {
         return Ok(());
     }
-    call_and_explain(chain.requests.as_mut_ptr(), chain.len(), verb, call)
+    let first = chain.requests.as_mut_ptr();
+    let code = call(first, &mut chain.bad);
+    if code == 0 {
+        return Ok(());
+    }
+    let bad = std::mem::replace(&mut *chain.bad, ptr::null_mut());
+    Err(failure(first, chain.len(), verb, bad, code))
 }

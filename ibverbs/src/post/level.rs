@@ -126,7 +126,7 @@ impl sealed::Sealed for Raw {
         add_raw(core, open, request, payload, verb);
     }
 
-    #[inline]
+    #[inline(always)]
     fn abort(core: &mut Core) {
         core.abort_batch();
     }
@@ -206,20 +206,19 @@ pub(super) fn add_raw<T: Transport, V: Verb>(
         // The batch is refused already.
         return;
     }
-    if let Err(refusal) = payload.check_with(V::OP, &open.limits) {
-        return open.refuse(core, refusal);
+    if !open.admits::<T>(core, V::OP, payload.demand()) {
+        return;
     }
-    let qp = open.raw;
+    let qp = open.raw.as_ptr();
     // SAFETY: the queue pair is alive and borrowed by the batch, exclusively.
     unsafe { (*qp).wr_id = wr_id };
     // SAFETY: as above.
     unsafe { (*qp).wr_flags = flags | payload.flags() };
-    // SAFETY: the queue pair is alive, a batch is open on it (there is no operation otherwise that it does not lack), and the operation
-    // was granted.
+    // SAFETY: the queue pair is alive, a batch is open on it, or it is one that does nothing; the operation was granted.
     unsafe { verb.begin(qp) };
     // SAFETY: a batch is open and a request was begun in it; the builder checked the function; the
     // address is usable, and its handle borrowed by the caller's caller, from whom the request is.
     unsafe { address.set(qp) };
-    // SAFETY: a batch is open, a request that takes a payload was begun, and `check` was passed above.
+    // SAFETY: a batch is open, a request that takes a payload was begun, and the batch admits it.
     unsafe { payload.set(qp) }
 }

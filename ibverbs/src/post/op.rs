@@ -9,7 +9,7 @@ use super::refusal::Refusal;
 use super::verb::{self, Classic};
 use crate::ffi;
 use crate::mr::{LocalMemorySlice, RemoteMemorySlice};
-use crate::qp::{Atomic, Core, RdmaRead, RdmaWrite, Reliable, SendOps, Transport};
+use crate::qp::{Atomic, Core, Demand, RdmaRead, RdmaWrite, Reliable, SendOps, Transport};
 
 /// An operation that carries no immediate data.
 #[derive(Debug)]
@@ -159,10 +159,10 @@ impl<T: Transport, I> SendOp<'_, T, Raw, I> {
         wr_id: u64,
         begin: impl FnOnce(*mut ffi::ibv_qp_ex),
     ) {
-        if let Err(refusal) = self.open.limits.check(op) {
-            return self.refuse(refusal);
+        if !self.open.admits::<T>(self.core, op, Demand::NOTHING) {
+            return;
         }
-        let qp = self.open.raw;
+        let qp = self.open.raw.as_ptr();
         // SAFETY: the queue pair is alive and borrowed by the batch, exclusively.
         unsafe { (*qp).wr_id = wr_id };
         // SAFETY: as above.

@@ -12,7 +12,7 @@ use super::verb;
 use crate::ffi;
 use crate::mr::{AccessFlags, MemoryRegion, RemoteMemorySlice};
 use crate::mw::{bind_info, check_length, MemoryWindow, WindowType2};
-use crate::qp::{Connected, Core, OpenBatch, Reliable, SendOps, Transport};
+use crate::qp::{Connected, Core, Demand, Reliable, SendOps, Transport};
 
 impl<T: Transport, I> SendOp<'_, T, Raw, I> {
     /// Binds a memory window of type 2 to a piece of a region, and returns what the peer needs to use it: it may be
@@ -52,7 +52,14 @@ impl<T: Transport, I> SendOp<'_, T, Raw, I> {
         I: WithoutImm,
     {
         let mut remote = RemoteMemorySlice { addr: 0, len: 0, rkey: 0 };
-        match prepare_bind(self.core, self.open, window, region, range, access) {
+        let op = SendOps::BIND_MW;
+        if !self.open.is_begun(self.core) {
+            return remote;
+        }
+        if !self.open.admits::<T>(self.core, op, Demand::NOTHING) {
+            return remote;
+        }
+        match prepare_bind(self.core, window, region, range, access) {
             Err(refusal) => self.refuse(refusal),
             Ok(info) => {
                 let rkey = ffi::ibv_inc_rkey(window.rkey());
@@ -60,7 +67,7 @@ impl<T: Transport, I> SendOp<'_, T, Raw, I> {
                 let begin = begin!(ibv_wr_bind_mw, window.as_bound(), rkey, &info);
                 // SAFETY: this binds a window, for which there is no payload; the window was added to the queue
                 // pair, so that it is alive, as is the region; and they are of its domain.
-                unsafe { self.add_bare(SendOps::BIND_MW, wr_id, begin) };
+                unsafe { self.add_bare(op, wr_id, begin) };
                 // SAFETY: as above.
                 unsafe { window.store_rkey(rkey) };
             }
@@ -183,7 +190,6 @@ impl<T: Transport, I> SendOp<'_, T, Raw, I> {
 #[track_caller]
 fn prepare_bind<B>(
     core: &mut Core,
-    open: &OpenBatch,
     window: &mut MemoryWindow<WindowType2>,
     region: &MemoryRegion<B>,
     range: impl RangeBounds<usize>,
@@ -193,7 +199,6 @@ fn prepare_bind<B>(
     if !core.is_of_domain(window.pd()) {
         return Err(Refusal::Domain("memory window"));
     }
-    open.limits.check(SendOps::BIND_MW)?;
     core.add_window(window)?;
     Ok(info)
 }

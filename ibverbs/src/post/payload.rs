@@ -7,7 +7,7 @@ use super::level::{Level, Raw, Shared};
 use super::refusal::Refusal;
 use crate::ffi;
 use crate::mr::{LocalMemorySlice, SharedSlice};
-use crate::qp::{Limits, QueuePairCapacity, SendOps};
+use crate::qp::{Demand, Lacks, QueuePairCapacity};
 
 /// What a send or a write carries: registered memory, or a copy of ordinary bytes.
 ///
@@ -34,6 +34,8 @@ pub enum Kind<'a> {
     /// Of the shared level only.
     Shared(&'a [SharedSlice<'a>]),
     Inline(&'a [u8]),
+    /// Bytes whose length the compiler knows: no more than there is a bit for.
+    Short(&'a [u8]),
     InlineList(&'a [IoSlice<'a>]),
 }
 
@@ -75,7 +77,8 @@ impl<'a, L: Level> From<&'a [u8]> for Payload<'a, L> {
 impl<'a, L: Level, const N: usize> From<&'a [u8; N]> for Payload<'a, L> {
     #[inline]
     fn from(bytes: &'a [u8; N]) -> Self {
-        Payload(Kind::Inline(bytes), PhantomData)
+        let is_short = N <= Lacks::MAX_SHORT;
+        Payload(if is_short { Kind::Short(bytes) } else { Kind::Inline(bytes) }, PhantomData)
     }
 }
 
@@ -106,13 +109,13 @@ impl<L: Level> Payload<'_, L> {
         match self.0 {
             Kind::Scatter(slices) => slices.iter().map(|slice| u64::from(slice.len())).sum(),
             Kind::Shared(slices) => slices.iter().map(|slice| u64::from(slice.len())).sum(),
-            Kind::Inline(bytes) => bytes.len() as u64,
+            Kind::Inline(bytes) | Kind::Short(bytes) => bytes.len() as u64,
             Kind::InlineList(buffers) => total(buffers) as u64,
         }
     }
 
     /// Whether the queue pair can carry it. Providers are not trusted to check.
-    #[inline]
+    #[inline(always)]
     pub(super) fn check(&self, granted: &QueuePairCapacity) -> Result<(), Refusal> {
         match self.0 {
             Kind::Scatter(slices) if slices.len() > granted.max_send_sge as usize => {
@@ -121,7 +124,9 @@ impl<L: Level> Payload<'_, L> {
             Kind::Shared(slices) if slices.len() > granted.max_send_sge as usize => {
                 Err(Refusal::ScatterEntries(slices.len()))
             }
-            Kind::Inline(bytes) if bytes.len() > granted.max_inline_data as usize => {
+            Kind::Inline(bytes) | Kind::Short(bytes)
+                if bytes.len() > granted.max_inline_data as usize =>
+            {
                 Err(Refusal::InlineBytes(bytes.len()))
             }
             Kind::InlineList(buffers) if total(buffers) > granted.max_inline_data as usize => {
@@ -131,14 +136,16 @@ impl<L: Level> Payload<'_, L> {
         }
     }
 
-    /// Whether the queue pair can post it with an operation of `op`.
-    #[inline]
-    pub(super) fn check_with(&self, op: SendOps, limits: &Limits) -> Result<(), Refusal> {
-        if let Kind::Scatter([_]) | Kind::Shared([_]) = self.0 {
-            return limits.check_entry(op);
+    /// What it takes of the queue pair.
+    #[inline(always)]
+    pub(super) fn demand(&self) -> Demand {
+        match self.0 {
+            Kind::Scatter(slices) => Demand::Entries(slices.len()),
+            Kind::Shared(slices) => Demand::Entries(slices.len()),
+            Kind::Inline(bytes) => Demand::Bytes(bytes.len()),
+            Kind::Short(bytes) => Demand::Short(bytes.len()),
+            Kind::InlineList(buffers) => Demand::Bytes(total(buffers)),
         }
-        limits.check(op)?;
-        self.check(&limits.granted)
     }
 
     #[inline]
@@ -154,7 +161,7 @@ impl Payload<'_, Raw> {
     pub(super) fn flags(&self) -> u32 {
         match self.0 {
             Kind::Scatter(_) | Kind::Shared(_) => 0,
-            Kind::Inline(_) | Kind::InlineList(_) => ffi::IBV_SEND_INLINE,
+            Kind::Inline(_) | Kind::Short(_) | Kind::InlineList(_) => ffi::IBV_SEND_INLINE,
         }
     }
 
@@ -163,7 +170,7 @@ impl Payload<'_, Raw> {
     /// # Safety
     ///
     /// `qp` is alive, a batch is open in which a request was begun just now, the builder checked the
-    /// functions, and [`check`](Self::check) was passed.
+    /// functions, and what is [demanded](Self::demand) was granted.
     #[inline]
     pub(super) unsafe fn set(&self, qp: *mut ffi::ibv_qp_ex) {
         match self.0 {
@@ -180,7 +187,7 @@ impl Payload<'_, Raw> {
             }
             // Payloads of this level are not made of them.
             Kind::Shared(_) => {}
-            Kind::Inline(bytes) => {
+            Kind::Inline(bytes) | Kind::Short(bytes) => {
                 let addr = bytes.as_ptr().cast_mut().cast();
                 // SAFETY: passed on to the caller; the provider only reads the bytes, now.
                 unsafe { ffi::ibv_wr_set_inline_data(qp, addr, bytes.len()) }

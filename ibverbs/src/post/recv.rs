@@ -23,7 +23,9 @@ pub struct RecvRequest<'a, L: Level = Raw> {
     pub(super) next: MaybeUninit<*mut ffi::ibv_recv_wr>,
     pub(super) sg_list: *mut ffi::ibv_sge,
     pub(super) num_sge: c_int,
-    /// Of the level's own.
+    /// Of the shared level: the domain of the entry, if there is one, as [`identity`](crate::pd::identity) tells it; or zero.
+    /// C has no field here.
+    domain: MaybeUninit<u32>,
     _slices: PhantomData<(&'a [LocalMemorySlice], L)>,
 }
 
@@ -62,8 +64,36 @@ impl<L: Level> RecvRequest<'_, L> {
             sg_list: slices.as_ptr().cast_mut().cast(),
             // A list too long for an int is also longer than any queue grants, and refused for that.
             num_sge: c_int::try_from(slices.len()).unwrap_or(c_int::MAX),
+            domain: MaybeUninit::uninit(),
             _slices: PhantomData,
         }
+    }
+
+    /// Takes note of the domain of its entry, if it has one.
+    #[inline(always)]
+    pub(super) fn set_domain(&mut self, single: Option<usize>) {
+        if let Some(domain) = single {
+            // SAFETY: a number of 64 bits is as long as two of 32, which any bytes are.
+            let [num_sge, domain] = unsafe { std::mem::transmute::<usize, [u32; 2]>(domain) };
+            self.num_sge = num_sge as c_int;
+            self.domain.write(domain);
+        } else {
+            self.domain.write(0);
+        }
+    }
+
+    /// The domain of its entry, as [`identity`](crate::pd::identity) tells it, if it has one; or else something that no
+    /// domain is told by.
+    ///
+    /// # Safety
+    ///
+    /// The request is of the shared level.
+    #[inline(always)]
+    pub(super) unsafe fn single(&self) -> usize {
+        // SAFETY: `set_domain` has written it, by the caller's promise.
+        let domain = unsafe { self.domain.assume_init() };
+        // SAFETY: as there.
+        unsafe { std::mem::transmute::<[u32; 2], usize>([self.num_sge as u32, domain]) }
     }
 
     /// The identifier that its completion will carry.
@@ -168,8 +198,20 @@ pub(crate) fn call_and_explain(
     if code == 0 {
         return Ok(());
     }
-    let (accepted, source) = (accepted(first, len, bad), os_error(code));
-    Err(Error::PostReceive { verb, accepted, requested: len, source })
+    Err(failure(first, len, verb, bad, code))
+}
+
+/// The error of a chain of which the provider refused one request, and what follows it.
+#[inline(always)]
+pub(super) fn failure(
+    first: *const ffi::ibv_recv_wr,
+    requested: usize,
+    verb: &'static str,
+    bad: *const ffi::ibv_recv_wr,
+    code: c_int,
+) -> Error {
+    let (accepted, source) = (accepted(first, requested, bad), os_error(code));
+    Error::PostReceive { verb, accepted, requested, source }
 }
 
 /// Posts requests to a queue that was granted `granted` scatter entries.
@@ -223,9 +265,8 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         let granted = core.prepare_recv()?;
         // Once: what `as_mut` returns the next time may be another slice.
         post_requests(requests.as_mut(), granted, "ibv_post_recv", |first, bad| {
-            // SAFETY: the queue pair is alive, and `ibv_qp_ex` begins with its `ibv_qp`; the chain is valid, as
-            // `PostCall` says. What the device does with the memory is the caller's promise.
-            unsafe { ffi::ibv_post_recv(core.raw().cast(), first, bad) }
+            // SAFETY: the chain is valid, as `PostCall` says. What the device does with the memory is the caller's promise.
+            unsafe { core.post_recv(first, bad) }
         })
     }
 
@@ -248,7 +289,7 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         let granted = core.prepare_recv()?;
         post_chain(chain, granted, "ibv_post_recv", |first, bad| {
             // SAFETY: as in `post_recv`.
-            unsafe { ffi::ibv_post_recv(core.raw().cast(), first, bad) }
+            unsafe { core.post_recv(first, bad) }
         })
     }
 }

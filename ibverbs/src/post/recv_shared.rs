@@ -19,7 +19,9 @@ impl<'a> RecvRequest<'a, Shared> {
     /// carries `wr_id`.
     #[inline]
     pub fn shared(wr_id: u64, slices: &'a [SharedSlice<'a>]) -> RecvRequest<'a, Shared> {
-        RecvRequest::of_list(wr_id, slices)
+        let mut request = RecvRequest::of_list(wr_id, slices);
+        request.set_domain(if let [slice] = slices { Some(slice.domain()) } else { None });
+        request
     }
 
     #[inline]
@@ -72,10 +74,9 @@ impl<T: Transport, S: State> QueuePair<T, S> {
         let domain = core.domain();
         // Once: what `as_mut` returns the next time may be another slice.
         post_shared(requests.as_mut(), granted, domain, "ibv_post_recv", |first, bad| {
-            // SAFETY: the queue pair is alive, and `ibv_qp_ex` begins with its `ibv_qp`; the chain is valid, as
-            // `PostCall` says. The memory is of the queue pair's domain, stays registered for as long as the queue
+            // SAFETY: the chain is valid, as `PostCall` says. The memory is of the queue pair's domain, stays registered for as long as the queue
             // pair is alive, and nobody has a reference to it.
-            unsafe { ffi::ibv_post_recv(core.raw().cast(), first, bad) }
+            unsafe { core.post_recv(first, bad) }
         })
     }
 }
@@ -89,28 +90,20 @@ pub(crate) fn post_shared(
     verb: &'static str,
     mut call: impl PostCall + FnMut(*mut ffi::ibv_recv_wr, &mut *mut ffi::ibv_recv_wr) -> i32,
 ) -> Result<()> {
-    let max = granted.min(MAX_ENTRIES);
     let (first, len) = (requests.as_mut_ptr(), requests.len());
-    // No region is of domain zero: without room for an entry none is let past `check`.
-    let single = if max > 0 { domain } else { 0 };
-    let mut scattered = false;
+    // No domain is told by zero: without room for an entry all are looked at more closely.
+    let domain = if granted > 0 { domain } else { 0 };
     for index in 0..len {
         // SAFETY: the index is below their number.
         let request = unsafe { first.add(index) };
         // SAFETY: it points to one of the requests, which are borrowed exclusively, and from here on accessed through
-        // `first` alone.
+        // `first` alone, or not any more.
         let request = unsafe { &mut *request };
-        match request.slices() {
-            [slice] if slice.domain() == single => {}
-            slices => {
-                check(slices, max, domain)?;
-                scattered |= !slices.is_empty();
-            }
+        // SAFETY: it is of this level.
+        if unsafe { request.single() } != domain {
+            return post_others(requests, granted, domain, verb, call);
         }
         request.next.write(first.wrapping_add(index + 1).cast());
-    }
-    if scattered {
-        return post_scattered(requests, verb, call);
     }
     if len == 0 {
         return Ok(());
@@ -123,9 +116,31 @@ pub(crate) fn post_shared(
     call_and_explain(first.cast(), len, verb, &mut call)
 }
 
-/// That a list is not longer than `max`, and of the domain `domain`.
+/// The same, if there is a request that has not one entry, or one of another domain.
 #[cold]
 #[inline(never)]
+fn post_others(
+    requests: &mut [RecvRequest<'_, Shared>],
+    granted: u32,
+    domain: usize,
+    verb: &'static str,
+    mut call: impl FnMut(*mut ffi::ibv_recv_wr, &mut *mut ffi::ibv_recv_wr) -> i32,
+) -> Result<()> {
+    let max = granted.min(MAX_ENTRIES);
+    for request in &*requests {
+        check(request.slices(), max, domain)?;
+    }
+    if requests.iter().any(|request| request.slices().len() > 1) {
+        return post_scattered(requests, verb, call);
+    }
+    let (first, len) = (requests.as_mut_ptr().cast::<ffi::ibv_recv_wr>(), requests.len());
+    // SAFETY: a `RecvRequest` is an `ibv_recv_wr`, all of which but `next` is initialized; these are borrowed exclusively,
+    // and from here on accessed through `first` alone.
+    unsafe { link(first, len, max) }?;
+    call_and_explain(first, len, verb, &mut call)
+}
+
+/// That a list is not longer than `max`, and of the domain `domain`.
 fn check(slices: &[SharedSlice<'_>], max: u32, domain: usize) -> Result<()> {
     if slices.len() > max as usize {
         return Err(too_many_entries(slices.len() as u32, max));
@@ -137,8 +152,6 @@ fn check(slices: &[SharedSlice<'_>], max: u32, domain: usize) -> Result<()> {
 }
 
 /// Posts requests with several entries, which lie further apart than the entries of a list do: copies of them.
-#[cold]
-#[inline(never)]
 fn post_scattered(
     requests: &[RecvRequest<'_, Shared>],
     verb: &'static str,

@@ -8,8 +8,6 @@ use crate::qp::{QueuePairCapacity, SendOps};
 /// What an operation asked for that its queue pair cannot carry out.
 pub enum Refusal {
     NotGranted(SendOps),
-    /// An operation with one scatter entry: either it was not granted, or no entries were.
-    NotGrantedWithEntry(SendOps),
     /// What a shared batch of this transport does not have.
     NotClassic,
     /// More operations than there are places for.
@@ -43,10 +41,7 @@ impl Refusal {
     #[cold]
     pub(crate) fn into_error(self, ops: SendOps, granted: &QueuePairCapacity) -> Error {
         match self {
-            Refusal::NotGrantedWithEntry(operation) if ops.contains(operation) => {
-                Refusal::ScatterEntries(1).into_error(ops, granted)
-            }
-            Refusal::NotGranted(operation) | Refusal::NotGrantedWithEntry(operation) => {
+            Refusal::NotGranted(operation) => {
                 Error::OperationNotGranted { operation, granted: ops }
             }
             Refusal::NotClassic => Error::Unsupported {

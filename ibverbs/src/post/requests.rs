@@ -10,6 +10,10 @@ use crate::qp::QueuePairCapacity;
 pub(crate) struct Requests {
     /// Each is linked to the next one, and has its entries as its scatter list.
     requests: Array<ffi::ibv_send_wr>,
+    /// The one at which the chain ends, if it was ended: where the last batch has ended it.
+    last: *mut ffi::ibv_send_wr,
+    /// Behind all of them.
+    end: *mut ffi::ibv_send_wr,
     entries: Array<ffi::ibv_sge>,
     bytes: Array<u8>,
     max_len: usize,
@@ -25,6 +29,7 @@ unsafe impl Send for Requests {}
 /// The places of the requests that a batch has not filled yet. It stands on the stack of whoever fills the batch, where
 /// the compiler keeps it in registers.
 pub(crate) struct Places {
+    first: *mut ffi::ibv_send_wr,
     next: *mut ffi::ibv_send_wr,
     end: *mut ffi::ibv_send_wr,
 }
@@ -57,9 +62,9 @@ pub(crate) struct Slot<'a> {
 }
 
 impl Requests {
-    /// None yet, for a queue pair that was granted this.
+    /// One request, for a queue pair that was granted this. (If it has no places, none is ever filled.)
     pub(crate) fn new(granted: &QueuePairCapacity) -> Requests {
-        Requests {
+        let mut requests = Requests {
             requests: Array::new(0),
             entries: Array::new(0),
             bytes: Array::new(0),
@@ -67,14 +72,21 @@ impl Requests {
             // What is inline needs one as well.
             entries_each: granted.max_send_sge.max(1) as usize,
             bytes_each: granted.max_inline_data as usize,
+            last: ptr::null_mut(),
+            end: ptr::null_mut(),
             bad: ptr::null_mut(),
-        }
+        };
+        requests.grow_to(1);
+        requests
     }
 
     /// All places, for a batch that begins.
     #[inline]
     pub(crate) fn places(&self) -> Places {
-        Places { next: self.requests.at(0), end: self.requests.at(self.requests.len) }
+        let (first, end) = (self.requests.at(0), self.end);
+        // SAFETY: `new` has made room for one, and `grow` makes more.
+        unsafe { std::hint::assert_unchecked(first != end) };
+        Places { first, next: first, end }
     }
 
     /// How many requests are in the batch that these places were left by.
@@ -111,34 +123,63 @@ impl Requests {
         places: &Places,
         call: impl FnOnce(*mut ffi::ibv_send_wr, &mut *mut ffi::ibv_send_wr) -> i32,
     ) -> Result<()> {
-        let first = self.requests.at(0);
+        let first = places.first;
         if places.next == first {
             return Ok(());
         }
         let last = places.next.wrapping_sub(1);
-        // SAFETY: the request is one of the array, by the caller's promise; self is borrowed exclusively.
-        unsafe { (*last).next = ptr::null_mut() };
-        let code = call(first, &mut self.bad);
-        // SAFETY: as above.
-        unsafe { (*last).next = places.next };
-        if code != 0 {
-            return Err(*self.failure(code, self.filled(places)));
+        let failure = if last == self.last {
+            let code = call(first, &mut self.bad);
+            if code == 0 {
+                return Ok(());
+            }
+            Some(self.failure(code))
+        } else {
+            // SAFETY: the request is one of the array, by the caller's promise.
+            unsafe { self.call_ended_at(last, first, call) }
+        };
+        match failure {
+            None => Ok(()),
+            Some(error) => Err(*error),
         }
-        Ok(())
     }
 
-    /// The error of a chain of the first `requested` requests, of which the provider refused one and what follows it. In
-    /// a box, so that the caller's result can stay in registers.
+    /// Makes the call for a chain that is to end at another request than the last one did: in a function of its own, so that
+    /// nothing need be kept for the call where it is not needed. Returns the error in a box, so that the caller's result can
+    /// stay in registers.
+    ///
+    /// # Safety
+    ///
+    /// The request is one of the array.
     #[cold]
     #[inline(never)]
-    fn failure(&mut self, code: i32, requested: usize) -> Box<Error> {
-        let bad = std::mem::replace(&mut self.bad, ptr::null_mut());
+    unsafe fn call_ended_at(
+        &mut self,
+        last: *mut ffi::ibv_send_wr,
+        first: *mut ffi::ibv_send_wr,
+        call: impl FnOnce(*mut ffi::ibv_send_wr, &mut *mut ffi::ibv_send_wr) -> i32,
+    ) -> Option<Box<Error>> {
+        if !self.last.is_null() {
+            // SAFETY: it is one of the array, of which `grow_to` forgets it; self is borrowed exclusively, and providers know
+            // of no request outside of `post`.
+            unsafe { (*self.last).next = self.last.wrapping_add(1) };
+        }
+        // SAFETY: as above, and by the caller's promise.
+        unsafe { (*last).next = ptr::null_mut() };
+        self.last = last;
+        let code = call(first, &mut self.bad);
+        (code != 0).then(|| self.failure(code))
+    }
+
+    /// The error of the chain, of which the provider refused one request and what follows it.
+    #[cold]
+    #[inline(never)]
+    fn failure(&mut self, code: i32) -> Box<Error> {
+        let filled = |next| self.filled(&Places { first: next, next, end: next });
+        let requested = filled(self.last.wrapping_add(1));
         // If the provider does not say which one it refused, it may have taken any of them.
-        let accepted = if bad.is_null() {
-            requested
-        } else {
-            self.filled(&Places { next: bad, end: bad }).min(requested)
-        };
+        let accepted = if self.bad.is_null() { requested } else { filled(self.bad).min(requested) };
+        self.bad = ptr::null_mut();
         Box::new(Error::PostShared { accepted, requested, source: os_error(code) })
     }
 
@@ -152,6 +193,12 @@ impl Requests {
         if len <= filled {
             return None;
         }
+        self.grow_to(len);
+        Some(Places { next: self.requests.at(filled), ..self.places() })
+    }
+
+    /// Makes room for `len` requests, which are more than there are.
+    fn grow_to(&mut self, len: usize) {
         let requests = Array::<ffi::ibv_send_wr>::new(len);
         let entries = Array::<ffi::ibv_sge>::new(len * self.entries_each);
         let bytes = Array::new(len * self.bytes_each);
@@ -163,15 +210,15 @@ impl Requests {
             // SAFETY: the request is one of the array, which nobody else knows.
             let request = unsafe { &mut *request };
             request.sg_list = list;
-            // Not followed beyond the last one: `post` ends the chain.
+            // Not followed beyond the last one: `call_ended_at` ends the chain.
             request.next = requests.at(index + 1);
             if request.send_flags & ffi::IBV_SEND_INLINE != 0 {
                 // SAFETY: each request has at least one entry in the array, which nobody else knows.
                 unsafe { (*list).addr = bytes.at(index * self.bytes_each) as u64 };
             }
         }
+        (self.last, self.end) = (ptr::null_mut(), requests.at(len));
         (self.requests, self.entries, self.bytes) = (requests, entries, bytes);
-        Some(Places { next: self.requests.at(filled), ..self.places() })
     }
 }
 
@@ -189,7 +236,7 @@ impl Slot<'_> {
             // exclusively.
             let to = unsafe { self.entries.add(len) };
             // SAFETY: as above.
-            unsafe { to.write(entry) };
+            unsafe { write_entry(to, entry) };
             len += 1;
         }
         self.request.num_sge = len as i32;
@@ -225,6 +272,28 @@ impl Slot<'_> {
         ffi::IBV_SEND_INLINE
     }
 }
+
+/// Writes an entry, with one store for what is half as long as an address: the compiler would make two.
+///
+/// # Safety
+///
+/// That of [`pointer::write`].
+#[inline(always)]
+unsafe fn write_entry(to: *mut ffi::ibv_sge, entry: ffi::ibv_sge) {
+    // SAFETY: the pointer is that of an entry, by the caller's promise.
+    unsafe { (*to).addr = entry.addr };
+    // SAFETY: two numbers of 32 bits are as long as one of 64, which any bytes are.
+    let rest = unsafe { std::mem::transmute::<[u32; 2], u64>([entry.length, entry.lkey]) };
+    // SAFETY: as above.
+    let place = unsafe { &raw mut (*to).length }.cast::<u64>();
+    // SAFETY: these are the last two fields of the entry (see below), which lie at an address that is a multiple of eight.
+    unsafe { place.write(rest) };
+}
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(offset_of!(ffi::ibv_sge, length) == 8 && offset_of!(ffi::ibv_sge, lkey) == 12);
+};
 
 /// Plain values at a place of their own, to which C code has pointers. It is held as a raw pointer, which those are
 /// derived from: a `Box` or a `Vec` would claim to be the only way to its contents.
@@ -354,7 +423,7 @@ mod tests {
 
     #[test]
     fn a_batch_has_no_more_requests_than_the_queue_has_places() {
-        for places in [0, 1, 15, 16, 17, 33] {
+        for places in [1, 15, 16, 17, 33] {
             let mut requests = Requests::new(&granted(places));
             let filled = fill(&mut requests, places as usize);
             assert!(filled.is_empty() && requests.grow().is_none());

@@ -125,8 +125,8 @@ pub(super) fn add<T: Transport, V: Classic>(
     if !T::CLASSIC_OPS.contains(V::OP) {
         return open.refuse(core, Refusal::NotClassic);
     }
-    if let Err(refusal) = payload.check_with(V::OP, &open.limits) {
-        return open.refuse(core, refusal);
+    if !open.admits::<T>(core, V::OP, payload.demand()) {
+        return;
     }
     let Request { wr_id, flags, address } = request;
     if !address.is_usable() {
@@ -147,12 +147,12 @@ pub(super) fn add<T: Transport, V: Classic>(
     let inline = match payload.kind() {
         Kind::Shared(slices) => {
             let entries = slices.iter().map(|slice| *slice.entry().raw());
-            // SAFETY: `check` was passed: they are no more than was granted.
+            // SAFETY: the batch admits it: they are no more than was granted.
             unsafe { slot.set_entries(entries) };
             0
         }
         // SAFETY: as above, of the bytes.
-        Kind::Inline(bytes) => unsafe { slot.set_bytes([bytes]) },
+        Kind::Inline(bytes) | Kind::Short(bytes) => unsafe { slot.set_bytes([bytes]) },
         Kind::InlineList(buffers) => {
             let buffers = buffers.iter().map(|buffer| &**buffer);
             // SAFETY: as above, of all of them together.

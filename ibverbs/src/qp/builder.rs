@@ -12,6 +12,7 @@ pub(crate) use refusal::capacity_error;
 
 use super::endpoint::MASK_24;
 use super::functions;
+use super::gate::Gate;
 use super::queues::QueueLevel;
 use super::timers::{AckTimeout, RnrTimer};
 use super::transport::{Address, Connected, Reliable, RnrRetry, SendOps, Transport};
@@ -329,7 +330,7 @@ impl<'a, T: Transport, L: QueueLevel> QueuePairBuilder<'a, T, L> {
         T::prepare(&self.pd.context(), &mut self.config)?;
         self.check_pkey()?;
         self.choose_gid()?;
-        let (inner, capacity) = self.create(self.capacity).map_err(|code| self.explain(code))?;
+        let inner = self.create(self.capacity).map_err(|code| self.explain(code))?;
         // SAFETY: the queue pair was created just now, and is alive in `inner`.
         let qp_ex = unsafe { ffi::ibv_qp_to_qp_ex(inner.raw.as_ptr()) };
         let Some(qp_ex) = NonNull::new(qp_ex) else {
@@ -343,7 +344,7 @@ impl<'a, T: Transport, L: QueueLevel> QueuePairBuilder<'a, T, L> {
             drop_or_park(inner);
             return Err(Error::Unsupported { operation });
         }
-        Ok(PreparedQueuePair::new(Core::new(qp_ex, capacity, inner)))
+        Ok(PreparedQueuePair::new(Core::new(qp_ex, inner)))
     }
 
     fn check_ranges(&self) -> Result<()> {
@@ -409,12 +410,9 @@ impl<'a, T: Transport, L: QueueLevel> QueuePairBuilder<'a, T, L> {
         Ok(())
     }
 
-    /// Creates a queue pair of this capacity, and returns it with what was granted. It is not simply to be
-    /// dropped: a poll of its completion queues may be open.
-    fn create(
-        &self,
-        capacity: QueuePairCapacity,
-    ) -> Result<(Handle<QpInner>, QueuePairCapacity), i32> {
+    /// Creates a queue pair of this capacity. It is not simply to be dropped: a poll of its completion queues may be
+    /// open.
+    fn create(&self, capacity: QueuePairCapacity) -> Result<Handle<QpInner>, i32> {
         let send_cq = L::completion_queue(self.send_cq).handle();
         let recv_cq = L::completion_queue(self.recv_cq).handle();
         let srq = self.srq.map(|srq| L::shared_receive_queue(srq).handle());
@@ -441,8 +439,12 @@ impl<'a, T: Transport, L: QueueLevel> QueuePairBuilder<'a, T, L> {
             // Providers may say something else, but there is no queue to post to.
             (granted.max_recv_wr, granted.max_recv_sge) = (0, 0);
         }
-        let inner = Handle::new(QpInner {
+        let limits = super::Limits::new(self.config.send_ops, granted);
+        // SAFETY: the queue pair was created just now.
+        let posting = unsafe { functions::Posting::of(raw) };
+        Ok(Handle::new(QpInner {
             raw,
+            posting,
             config: self.config,
             send_cq: send_cq.clone(),
             recv_cq: recv_cq.clone(),
@@ -452,11 +454,13 @@ impl<'a, T: Transport, L: QueueLevel> QueuePairBuilder<'a, T, L> {
             requests: Requests::new(&granted),
             refusal: None,
             obstacle: Default::default(),
+            limits,
+            gate: Gate::new(&limits, T::SEND_OPS),
+            nowhere: None,
             resets: 0,
             tables: KeptTables::default(),
             pd: PdUser::new(self.pd.handle()),
-        });
-        Ok((inner, granted))
+        }))
     }
 }
 

@@ -1,9 +1,14 @@
 //! What a queue pair is, whatever its type says: the C object, what it was granted, and the batch that is
 //! being filled.
 
+use std::ffi::c_int;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
+use super::gate::Gate;
+use super::limits::Limits;
+use super::nowhere::Nowhere;
+use super::open::{OpenBatch, OpenShared};
 use super::state::QpState;
 use super::transport::{SendOps, Transport};
 use super::{QpInner, QueuePairCapacity};
@@ -14,160 +19,20 @@ use crate::handle::Handle;
 use crate::mw::{MemoryWindow, WindowType2};
 use crate::owned::KeptTables;
 use crate::pd::{identity, PdHandle};
-use crate::post::{Places, Refusal, Requests};
+use crate::post::{Refusal, Requests};
 
 /// What the queue pair's type does not change: what posting needs, and the rest behind a pointer.
+///
+/// No function that is not in line is given a pointer to the whole. So the compiler knows, where it has a queue pair from an
+/// exclusive reference, that no call of the provider changes this, and need not load everything again.
 pub struct Core {
-    raw: NonNull<ffi::ibv_qp_ex>,
-    limits: Limits,
-    /// Whether nothing stands in the way of the next batch. If something does, `inner` knows what.
-    is_free: bool,
+    pub(super) raw: NonNull<ffi::ibv_qp_ex>,
+    pub(super) limits: Limits,
+    /// If something stands in the way, `inner` knows what.
+    pub(super) gate: Gate,
     /// As [`identity`] tells it.
     domain: usize,
     pub(super) inner: ManuallyDrop<Box<Handle<QpInner>>>,
-}
-
-/// What can be posted.
-#[derive(Clone, Copy)]
-pub(crate) struct Limits {
-    lacks: Lacks,
-    pub(crate) granted: QueuePairCapacity,
-}
-
-/// What operations ask for and a queue pair does not have: [`SendOps`], and [`ENTRY`](Lacks::ENTRY). Bits that must not be
-/// set are looked for together, by one instruction where they are. (Half as long as `SendOps`, for errors in which a queue
-/// pair is handed back.)
-#[derive(Clone, Copy)]
-struct Lacks(u32);
-
-impl Lacks {
-    /// A scatter entry.
-    const ENTRY: Lacks = Lacks(1 << 31);
-    const EVERYTHING: Lacks = Lacks::of(SendOps::all()).and(Lacks::ENTRY);
-
-    const fn of(ops: SendOps) -> Lacks {
-        Lacks(ops.bits() as u32)
-    }
-
-    const fn and(self, other: Lacks) -> Lacks {
-        Lacks(self.0 | other.0)
-    }
-
-    #[inline]
-    fn include(self, asked: Lacks) -> bool {
-        self.0 & asked.0 != 0
-    }
-}
-
-const _: () = assert!(SendOps::all().bits() < Lacks::ENTRY.0 as u64);
-
-impl Limits {
-    /// What a queue pair that was granted this can post if `ops` are the operations that it can carry out.
-    fn new(ops: SendOps, granted: QueuePairCapacity) -> Limits {
-        let lacks = Lacks::of(SendOps::all().difference(ops));
-        let no_entry = granted.max_send_sge == 0;
-        Limits { lacks: if no_entry { lacks.and(Lacks::ENTRY) } else { lacks }, granted }
-    }
-
-    fn ops(&self) -> SendOps {
-        SendOps::all().difference(SendOps::from_bits_retain(self.lacks.0.into()))
-    }
-
-    /// Whether an operation of `op` can be posted.
-    #[inline]
-    pub(crate) fn check(&self, op: SendOps) -> Result<(), Refusal> {
-        if self.lacks.include(Lacks::of(op)) {
-            Err(Refusal::NotGranted(op))
-        } else {
-            Ok(())
-        }
-    }
-
-    /// The same, with one scatter entry.
-    #[inline]
-    pub(crate) fn check_entry(&self, op: SendOps) -> Result<(), Refusal> {
-        if self.lacks.include(Lacks::of(op).and(Lacks::ENTRY)) {
-            // Which one is found out where the error is made, so that the bits are not needed any more.
-            Err(Refusal::NotGrantedWithEntry(op))
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// The batch that is being filled, with what it needs of its queue pair.
-///
-/// They are copies that stand on the stack of whoever fills the batch, where the compiler sees that no call of the
-/// provider changes them: it keeps them in registers, and checks before a loop what it would check again and again
-/// within.
-pub struct OpenBatch {
-    pub(crate) raw: *mut ffi::ibv_qp_ex,
-    pub(crate) limits: Limits,
-    /// Whether it is refused already, or was never begun: it is not open at the provider's.
-    pub(crate) is_refused: bool,
-}
-
-impl OpenBatch {
-    /// Refuses the batch, which is one of `core`, for an operation of it. The first reason counts.
-    #[inline]
-    pub(crate) fn refuse(&mut self, core: &mut Core, refusal: Refusal) {
-        self.is_refused = true;
-        core.refuse(refusal, Obstacle::None);
-    }
-
-    /// The same, for an operation that goes beyond `capacity`.
-    #[inline]
-    pub(crate) fn refuse_beyond(
-        &mut self,
-        core: &mut Core,
-        refusal: Refusal,
-        capacity: &QueuePairCapacity,
-    ) {
-        self.is_refused = true;
-        core.refuse_beyond(refusal, capacity, Obstacle::None);
-    }
-}
-
-/// The batch of the shared level that is being filled: copies, as in [`OpenBatch`]. The provider knows nothing of it.
-pub struct OpenShared {
-    pub(crate) limits: Limits,
-    /// The protection domain, as [`SharedSlice::domain`](crate::SharedSlice) tells it.
-    pub(crate) domain: usize,
-    /// Where its requests go.
-    pub(crate) places: Places,
-    is_refused: bool,
-}
-
-impl OpenShared {
-    /// Makes sure that there is a place for a request. If there may be none, because the batch has as many requests as the
-    /// send queue has places, it returns their number.
-    #[inline]
-    pub(crate) fn reserve(&mut self, core: &mut Core) -> std::result::Result<(), usize> {
-        if self.places.is_empty() {
-            let places = core.inner.requests.grow();
-            self.places = places.ok_or(core.limits.granted.max_send_wr as usize)?;
-        }
-        Ok(())
-    }
-
-    /// Refuses the batch, which is one of `core`, for an operation of it. The first reason counts.
-    #[inline]
-    pub(crate) fn refuse(&mut self, core: &mut Core, refusal: Refusal) {
-        self.is_refused = true;
-        core.refuse(refusal, Obstacle::Refused);
-    }
-
-    /// The same, for an operation that goes beyond `capacity`.
-    #[inline]
-    pub(crate) fn refuse_beyond(
-        &mut self,
-        core: &mut Core,
-        refusal: Refusal,
-        capacity: &QueuePairCapacity,
-    ) {
-        self.is_refused = true;
-        core.refuse_beyond(refusal, capacity, Obstacle::Refused);
-    }
 }
 
 /// What stands in the way of the next batch, if that is not one which is open: started, and neither submitted nor
@@ -181,8 +46,6 @@ pub(super) enum Obstacle {
     NotReady,
     /// A batch was aborted on a driver that does not get over it. No more are started before a reset.
     Spoilt,
-    /// The reason is kept why a batch of the shared level was refused. The provider knows nothing of that.
-    Refused,
 }
 
 // SAFETY: verbs may be called by any thread, as `handle.rs` argues. Through a shared reference nothing is
@@ -191,25 +54,28 @@ unsafe impl Send for Core {}
 // SAFETY: as above.
 unsafe impl Sync for Core {}
 
-// SAFETY: the pointer is that of a `Core`, which the batch borrows exclusively, and may be sent as that may.
-unsafe impl Send for OpenBatch {}
-// SAFETY: as above.
-unsafe impl Sync for OpenBatch {}
-
 impl Core {
     /// The core of a queue pair that was created just now.
-    pub(super) fn new(
-        raw: NonNull<ffi::ibv_qp_ex>,
-        granted: QueuePairCapacity,
-        inner: Handle<QpInner>,
-    ) -> Core {
+    pub(super) fn new(raw: NonNull<ffi::ibv_qp_ex>, inner: Handle<QpInner>) -> Core {
         let inner = ManuallyDrop::new(Box::new(inner));
-        // Without a send queue there is nothing to post to, and providers do not check.
-        let has_queue = granted.max_send_wr > 0;
-        let ops = if has_queue { inner.config.send_ops } else { SendOps::empty() };
-        let limits = Limits::new(ops, granted);
-        let domain = identity(&inner.pd);
-        Core { raw, limits, is_free: false, domain, inner }
+        let (limits, domain) = (inner.limits, identity(&inner.pd));
+        let gate = inner.gate.with_obstacle(true);
+        Core { raw, limits, gate, domain, inner }
+    }
+
+    /// Posts a chain of receive requests: `ibv_post_recv`, of which the function is known.
+    ///
+    /// # Safety
+    ///
+    /// The contract of ibv_post_recv(3), but that the queue pair is alive.
+    #[inline(always)]
+    pub(crate) unsafe fn post_recv(
+        &self,
+        first: *mut ffi::ibv_recv_wr,
+        bad: *mut *mut ffi::ibv_recv_wr,
+    ) -> c_int {
+        // SAFETY: the queue pair is alive, and `ibv_qp_ex` begins with its `ibv_qp`; the rest is the caller's promise.
+        unsafe { (self.inner.posting.recv)(self.raw.as_ptr().cast(), first, bad) }
     }
 
     /// Keeps tables of buffers until the queue pair is destroyed, instead of those that it has: of these, nothing is
@@ -241,7 +107,7 @@ impl Core {
             _ if self.inner.obstacle == Obstacle::Spoilt => Obstacle::Spoilt,
             _ => Obstacle::None,
         };
-        self.is_free = self.inner.obstacle == Obstacle::None;
+        self.gate = self.inner.gate.with_obstacle(self.inner.obstacle != Obstacle::None);
     }
 
     /// The operations that the queue pair was built for.
@@ -273,44 +139,26 @@ impl Core {
         &self.limits.granted
     }
 
-    /// Opens a batch, and first aborts one that was forgotten. If the queue pair is not ready to send,
-    /// there will be none: the provider is not called, and no operation is granted.
-    #[inline]
-    pub(crate) fn start_batch(&mut self) -> OpenBatch {
-        let raw = self.raw();
-        if !self.is_free {
-            self.abort_batch();
-            if !self.is_free {
-                let limits = Limits { lacks: Lacks::EVERYTHING, ..self.limits };
-                return OpenBatch { raw, limits, is_refused: true };
-            }
-        }
-        self.is_free = false;
-        // SAFETY: the queue pair is alive and no batch is open; the builder checked that the function is there.
-        unsafe { ffi::ibv_wr_start(raw) }
-        OpenBatch { raw, limits: self.limits, is_refused: false }
-    }
-
     /// Sees to it that no batch is open. Returns whether there can be another one.
-    // In line, and `inner` alone is given away: where nobody was given a pointer to the whole, the compiler knows that no
-    // call of the provider changes it, and need not load everything again.
     #[inline(always)]
-    fn make_free(&mut self) -> bool {
-        if !self.is_free {
+    pub(super) fn make_free(&mut self) -> bool {
+        if !self.gate.is_free() {
             // SAFETY: this is the queue pair, and something stands in the way.
-            self.is_free = unsafe { self.inner.abort(self.raw) };
+            let is_free = unsafe { self.inner.abort(self.raw) };
+            self.gate = self.inner.gate.with_obstacle(!is_free);
+            return is_free;
         }
-        self.is_free
+        true
     }
 
     /// Aborts a batch that was forgotten: some providers take its lock for other verbs as well.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end_forgotten_batch(&mut self) {
         self.make_free();
     }
 
     /// Makes sure that requests can be posted, and no batch is open.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn make_ready(&mut self) -> Result<(), Box<Error>> {
         if self.make_free() {
             Ok(())
@@ -332,9 +180,9 @@ impl Core {
     }
 
     /// The error of an operation that is refused.
-    #[cold]
+    #[inline]
     pub(crate) fn explain_refusal(&self, refusal: Refusal) -> Error {
-        refusal.into_error(self.granted_ops(), &self.limits.granted)
+        self.inner.explain_refusal(refusal)
     }
 
     /// What a write or a read may carry, if that is less than was granted for sends.
@@ -354,65 +202,25 @@ impl Core {
         Ok(self.limits.granted.max_recv_sge)
     }
 
-    /// Keeps the reason why the batch that is being filled is refused, unless there is one already, and `obstacle` to
-    /// the next one.
-    #[cold]
-    #[inline(never)]
-    fn refuse(&mut self, refusal: Refusal, obstacle: Obstacle) {
-        self.refuse_beyond(refusal, &{ self.limits.granted }, obstacle);
-    }
-
-    /// The same, of an operation that goes beyond `capacity`.
-    #[cold]
-    #[inline(never)]
-    fn refuse_beyond(
-        &mut self,
-        refusal: Refusal,
-        capacity: &QueuePairCapacity,
-        obstacle: Obstacle,
-    ) {
-        let ops = self.granted_ops();
-        let inner = &mut **self.inner;
-        if inner.obstacle == Obstacle::None && inner.refusal.is_none() {
-            inner.refusal = Some(Box::new(refusal.into_error(ops, capacity)));
-            inner.obstacle = obstacle;
-            self.is_free = false;
-        }
-    }
-
     /// Posts the batch that was opened last, or aborts it if an operation was refused.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn complete_batch(&mut self, batch: &OpenBatch) -> Result<()> {
-        debug_assert!(!self.is_free);
         if batch.is_refused {
             return Err(*self.give_up());
         }
-        self.is_free = true;
-        // SAFETY: the queue pair is alive and a batch is open; the builder checked that the function
-        // is there. What it posts is the promise of whoever filled the batch.
-        let code = unsafe { ffi::ibv_wr_complete(batch.raw) };
+        self.gate.leave();
+        // SAFETY: the queue pair is alive and a batch is open, or it is one that does nothing; the builder checked that the
+        // function is there. What it posts is the promise of whoever filled the batch.
+        let code = unsafe { ffi::ibv_wr_complete(batch.raw.as_ptr()) };
         if code == 0 {
             return Ok(());
         }
-        self.is_free = self.inner.after_failure();
-        Err(Error::PostSend { source: os_error(code) })
-    }
-
-    /// Begins a shared batch, and first aborts one that was forgotten. If the queue pair is not ready to send, the
-    /// batch is refused.
-    #[inline]
-    pub(crate) fn start_shared(&mut self) -> OpenShared {
-        if !self.is_free {
-            self.abort_batch();
-            if !self.is_free {
-                let limits = Limits { lacks: Lacks::EVERYTHING, ..self.limits };
-                let places = self.inner.requests.places();
-                return OpenShared { limits, domain: self.domain, places, is_refused: true };
-            }
+        if !batch.is_begun(self) {
+            return Err(*self.inner.explain());
         }
-        let Core { limits, domain, .. } = *self;
-        let places = self.inner.requests.places();
-        OpenShared { limits, domain, places, is_refused: false }
+        let is_free = self.inner.after_failure();
+        self.gate = self.inner.gate.with_obstacle(!is_free);
+        Err(Error::PostSend { source: os_error(code) })
     }
 
     /// What a shared batch is made of.
@@ -428,19 +236,21 @@ impl Core {
     }
 
     /// Posts the shared batch, unless it is refused.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn submit_shared(&mut self, batch: &OpenShared) -> Result<()> {
         if batch.is_refused {
             return Err(*self.give_up());
         }
-        let qp = self.raw().cast();
-        let call = |first: *mut _, bad: &mut *mut _| {
+        let (qp, posting) = (self.raw().cast(), &raw const self.inner.posting);
+        let call = move |first: *mut _, bad: &mut *mut _| {
+            // SAFETY: it is a field of `inner`, which outlives the call. (Read now, where it is called.)
+            let send = unsafe { (*posting).send };
             // SAFETY: the queue pair is alive and ready to send, and no batch is open on it; the chain ends in null,
             // and its scatter lists and inline data are its own. Operations, entries and inline bytes are within what
             // was granted; address handles are borrowed by the batch. What the entries name is memory of the queue
             // pair's domain, to which nobody has a reference, and which stays registered: shared memory for as long as
             // the queue pair is alive, and buffers for as long as they are in the tables that it keeps.
-            unsafe { ffi::ibv_post_send(qp, first, bad) }
+            unsafe { send(qp, first, bad) }
         };
         // SAFETY: the places were handed out when the batch was begun, which has borrowed the queue pair since, and are
         // pushed after [`OpenShared::reserve`].
@@ -448,16 +258,14 @@ impl Core {
     }
 
     /// Takes back the open batch, or what is kept of a refused one, if there is one.
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn abort_batch(&mut self) {
         self.make_free();
     }
 
     /// The same with a batch that is refused, or was never begun. Returns why, in a box, so that the caller's result can
     /// stay in registers.
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     fn give_up(&mut self) -> Box<Error> {
         let error = self.inner.explain();
         self.make_free();
@@ -472,11 +280,11 @@ impl Core {
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is not dropped, and its `inner` is not used again.
         let inner = unsafe { ManuallyDrop::take(&mut this.inner) };
-        let Core { raw, limits, is_free, domain, .. } = *this;
+        let Core { raw, limits, gate, domain, .. } = *this;
         inner.close().map_err(|failed| {
             failed.map(|inner| {
                 let inner = ManuallyDrop::new(Box::new(inner));
-                Core { raw, limits, is_free, domain, inner }
+                Core { raw, limits, gate, domain, inner }
             })
         })
     }
@@ -496,6 +304,77 @@ impl QpInner {
         })
     }
 
+    /// The error of an operation that is refused.
+    #[cold]
+    #[inline(never)]
+    fn explain_refusal(&self, refusal: Refusal) -> Error {
+        refusal.into_error(self.limits.ops(), &self.limits.granted)
+    }
+
+    /// Whether the queue pair has what an operation asks for, with so many scatter entries or bytes inline. Otherwise the
+    /// batch is refused.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn admits(
+        &mut self,
+        op: SendOps,
+        entries: usize,
+        bytes: usize,
+        is_first: bool,
+    ) -> bool {
+        let granted = &self.limits.granted;
+        let refusal = if let Err(refusal) = self.limits.check(op) {
+            refusal
+        } else if entries > granted.max_send_sge as usize {
+            Refusal::ScatterEntries(entries)
+        } else if bytes > granted.max_inline_data as usize {
+            Refusal::InlineBytes(bytes)
+        } else {
+            return true;
+        };
+        self.refuse(refusal, is_first);
+        false
+    }
+
+    /// Keeps the reason why the batch that is being filled is refused, if it `is_first`: an earlier batch that was dropped
+    /// may have left another one.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn refuse(&mut self, refusal: Refusal, is_first: bool) {
+        self.refuse_beyond(refusal, &{ self.limits.granted }, is_first);
+    }
+
+    /// The same, of an operation that goes beyond `capacity`.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn refuse_beyond(
+        &mut self,
+        refusal: Refusal,
+        capacity: &QueuePairCapacity,
+        is_first: bool,
+    ) {
+        if is_first && self.obstacle == Obstacle::None {
+            self.refusal = Some(Box::new(refusal.into_error(self.limits.ops(), capacity)));
+        }
+    }
+
+    /// Begins a batch, and takes back first what stands in the way. Returns where operations go.
+    ///
+    /// # Safety
+    ///
+    /// `raw` is the queue pair of this, and a batch is open on it unless there is another obstacle.
+    #[cold]
+    #[inline(never)]
+    pub(super) unsafe fn start(&mut self, raw: NonNull<ffi::ibv_qp_ex>) -> NonNull<ffi::ibv_qp_ex> {
+        // SAFETY: the caller's promise.
+        if !unsafe { self.abort(raw) } {
+            return self.nowhere.get_or_insert_with(Nowhere::new).as_raw();
+        }
+        // SAFETY: the queue pair is alive and no batch is open; the builder checked that the function is there.
+        unsafe { ffi::ibv_wr_start(raw.as_ptr()) }
+        raw
+    }
+
     /// Takes back the batch that is open or was refused, if there is one. Returns whether there can be another.
     ///
     /// # Safety
@@ -506,10 +385,6 @@ impl QpInner {
     unsafe fn abort(&mut self, raw: NonNull<ffi::ibv_qp_ex>) -> bool {
         match self.obstacle {
             Obstacle::NotReady | Obstacle::Spoilt => return false,
-            Obstacle::Refused => {
-                (self.refusal, self.obstacle) = (None, Obstacle::None);
-                return true;
-            }
             Obstacle::None => {}
         }
         self.refusal = None;

@@ -1,10 +1,44 @@
 //! The functions that posting calls: they are looked at once, when a queue pair is created, and then called
 //! without a check.
 
+use std::ffi::c_int;
 use std::ptr::NonNull;
 
 use super::transport::SendOps;
 use crate::ffi;
+
+type Post<R> = unsafe extern "C" fn(*mut ffi::ibv_qp, *mut R, *mut *mut R) -> c_int;
+
+/// The functions behind `ibv_post_send` and `ibv_post_recv`. They are of the context, and its provider does not change them
+/// once it is open (`verbs_set_ops` in rdma-core's providers).
+pub(super) struct Posting {
+    pub(super) send: Post<ffi::ibv_send_wr>,
+    pub(super) recv: Post<ffi::ibv_recv_wr>,
+}
+
+impl Posting {
+    /// Those of this queue pair. A provider that has none has one here that fails.
+    ///
+    /// # Safety
+    ///
+    /// The queue pair is alive.
+    pub(super) unsafe fn of(qp: NonNull<ffi::ibv_qp>) -> Posting {
+        // SAFETY: the queue pair is alive, by the caller's promise.
+        let context = unsafe { (*qp.as_ptr()).context };
+        // SAFETY: the context is open as long as the queue pair is alive.
+        let ops = unsafe { &(*context).ops };
+        Posting {
+            send: ops.post_send.unwrap_or(unsupported),
+            recv: ops.post_recv.unwrap_or(unsupported),
+        }
+    }
+}
+
+unsafe extern "C" fn unsupported<R>(_: *mut ffi::ibv_qp, first: *mut R, bad: *mut *mut R) -> c_int {
+    // SAFETY: there is room for a pointer (ibv_post_send(3), ibv_post_recv(3)).
+    unsafe { bad.write(first) };
+    libc::EOPNOTSUPP
+}
 
 /// The name of a function that posting will call, but that the provider did not set.
 ///

@@ -8,7 +8,11 @@ mod connection;
 mod core;
 mod endpoint;
 mod functions;
+mod gate;
+mod limits;
 mod multicast;
+mod nowhere;
+mod open;
 mod queues;
 mod route;
 mod state;
@@ -28,8 +32,10 @@ pub(crate) use builder::capacity_error;
 pub use builder::QueuePairBuilder;
 #[cfg(feature = "rdmacm")]
 pub(crate) use connection::Depths;
-pub(crate) use core::{Core, Limits, OpenBatch, OpenShared};
+pub(crate) use core::Core;
 pub use endpoint::QueuePairEndpoint;
+pub(crate) use limits::{Demand, Lacks, Limits};
+pub(crate) use open::{OpenBatch, OpenShared};
 pub use queues::QueueLevel;
 pub use route::RouteFailure;
 pub use state::{
@@ -80,6 +86,7 @@ pub type PreparedQueuePair<T> = QueuePair<T, Reset>;
 pub(crate) struct QpInner {
     raw: NonNull<ffi::ibv_qp>,
     config: QpConfig,
+    posting: functions::Posting,
     send_cq: CqHandle,
     recv_cq: CqHandle,
     _srq: Option<SrqHandle>,
@@ -90,6 +97,12 @@ pub(crate) struct QpInner {
     /// Why the batch that is being filled is refused, if it is. One that was dropped may have left it.
     refusal: Option<Box<Error>>,
     obstacle: core::Obstacle,
+    /// The same as in `Core`, for errors.
+    limits: Limits,
+    /// That of `Core` if nothing stands in the way.
+    gate: gate::Gate,
+    /// Where batches go that could not be begun, once there was one.
+    nowhere: Option<nowhere::Nowhere>,
     resets: u32,
     /// The buffers that are posted, on the owned level.
     tables: KeptTables,

@@ -52,7 +52,7 @@ impl<T: Transport, L: QueueLevel> QueuePairBuilder<'_, T, L> {
         let fits = |max_inline_data: u32| match self
             .create(QueuePairCapacity { max_inline_data, ..self.capacity })
         {
-            Ok((trial, _)) => {
+            Ok(trial) => {
                 drop_or_park(trial);
                 true
             }
