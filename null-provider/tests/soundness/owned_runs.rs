@@ -107,6 +107,17 @@ fn sends_that_fail_hand_back_those_that_were_done_before_and_no_others() {
 }
 
 #[test]
+fn sends_that_fail_hand_back_nothing_from_before_one_whose_completion_was_lost() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    let ids = send_batch(&mut qp, &pool, &null, &[(0, false), (1, true), (2, false), (3, false)]);
+    complete(&null, &cq, ids[3]);
+    assert_eq!(poll(&cq), [(3, vec![3, 2])]);
+    assert!(qp.drain(&[&cq]).unwrap().iter().map(|buffer| buffer[0]).eq([0, 1]));
+}
+
+#[test]
 fn sends_that_complete_in_any_order_are_all_signaled() {
     let null = null();
     null.configure(|config| config.is_efa = true);
