@@ -162,3 +162,19 @@ fn a_batch_that_was_refused_and_is_forgotten_leaves_nothing() {
     }
     assert_eq!(pool.available(), 40);
 }
+
+#[test]
+fn a_batch_that_is_refused_gives_back_its_buffers_in_their_order() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    for refused in 0..3 {
+        let mut batch = qp.start_send();
+        for n in 0..3 {
+            batch.op().send(n, take(&pool, n as u8), if n == refused { 65 } else { 1 });
+        }
+        let failed = batch.submit().unwrap_err();
+        assert!(failed.resource.iter().map(|buffer| buffer[0]).eq(0..3));
+    }
+    assert_eq!(posted(&null), []);
+}

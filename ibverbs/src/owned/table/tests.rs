@@ -339,6 +339,9 @@ fn a_queue_that_is_full_at_the_end_of_a_block_goes_on_in_another() {
         }
         while model.post(true).is_some() {}
         assert_eq!(model.posted.len(), model.ring.capacity());
+        // Nor does a batch go on beyond it.
+        let at = model.ring.position();
+        assert!(model.ring.limit(at, 1000) <= model.ring.block_end());
         for _ in 0..2 * model.ring.capacity() {
             assert_eq!(model.post(true), None);
             model.complete(&mut random);
