@@ -17,6 +17,7 @@ mod process;
 mod progress;
 mod rdma_core;
 mod script;
+mod speed;
 mod symbols;
 mod test;
 mod vendor;
@@ -58,6 +59,8 @@ enum Command {
     Perftest(perftest::PerftestArgs),
     /// Let the software device and the kernel's SoftRoCE do everything to each other, over networks whole and lossy
     Interop(interop::InteropArgs),
+    /// Measure the software device beside plain UDP and SoftRoCE, in one virtual machine
+    Speed(speed::SpeedArgs),
     /// Generate the bindings of ibverbs-sys, and the lists of the drop-in library, from the pinned rdma-core
     Bindgen(bindgen::BindgenArgs),
 }
@@ -84,6 +87,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Perftest(args) => return Ok(perftest::run(&args)?.into()),
         Command::Interop(args) => return Ok(interop::run(&args)?.into()),
         Command::DropIn(args) => return Ok(drop_in::run(&args)?.into()),
+        Command::Speed(args) => return Ok(speed::run(&args)?.into()),
         Command::Bindgen(args) => bindgen::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -158,7 +158,7 @@ fn runs(program: &Program, iters: u64, networks: &[Network]) -> Vec<Run> {
             vec![trial("one device", &[]), trial("two devices", &wired)]
         }
         // They are about the software device, whose port SoftRoCE has here.
-        "soft_faults" | "soft_latency" => vec![],
+        "soft_faults" | "soft_speed" => vec![],
         _ => vec![alone(program, &iters)],
     }
 }
