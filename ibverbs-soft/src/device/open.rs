@@ -7,14 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
 use super::fork::{self, Generation, PerProcess};
 use super::Result;
-use crate::driver::{Cm, Engine, EngineThread, Interface, Socket, Tape, Wake};
+use crate::driver::{Cm, Driver, Engine, EngineThread, Interface, Locked, Socket, Tape, Wake};
 use crate::options::{Loopback, Options};
 use crate::random::Random;
 use crate::wire::UDP_PORT;
@@ -47,7 +47,7 @@ pub(crate) struct Device {
     interface: Interface,
     generation: Generation,
     thread: EngineThread,
-    engine: Arc<Mutex<Engine>>,
+    driver: Arc<Driver>,
     /// Whether it was made to fail.
     pub(super) has_failed: AtomicBool,
     /// Given back when the address is.
@@ -104,15 +104,14 @@ impl Device {
         let generation = Generation::current();
         let (addr, interface) = (socket.addr(), socket.interface());
         let fd = Arc::clone(socket.fd());
-        let wake = Arc::new(Wake::new()?);
         let cm = Cm::new(index, Device::guid(index));
-        let engine = Engine::new(socket, link_local(index), loopback, wake, cm)?;
-        let engine = Arc::new(Mutex::new(engine));
+        let engine = Engine::new(socket, link_local(index), loopback, cm)?;
+        let driver = Arc::new(Driver::new(engine, Wake::new()?));
         let name = format!("ibverbs-soft{index}");
-        let thread = EngineThread::start(Arc::clone(&engine), name)?;
+        let thread = EngineThread::start(Arc::clone(&driver), name)?;
         fork::remember_socket(index, Some(&fd));
         let has_failed = AtomicBool::new(false);
-        Ok(Device { index, addr, interface, generation, thread, engine, has_failed, _place: None })
+        Ok(Device { index, addr, interface, generation, thread, driver, has_failed, _place: None })
     }
 
     /// A device that no one else opens, at this address or a free one.
@@ -138,7 +137,7 @@ impl Device {
 
     /// Everything that the lock protects; `EIO` if the device has failed, and in a child of the process.
     #[inline]
-    pub(super) fn lock(&self) -> Result<MutexGuard<'_, Engine>> {
+    pub(super) fn lock(&self) -> Result<Locked<'_>> {
         if self.has_failed.load(Ordering::Relaxed) {
             return Err(Errno::IO);
         }
@@ -147,11 +146,11 @@ impl Device {
 
     /// The same if the device has failed: for those who take away what is left.
     #[inline]
-    pub(super) fn lock_anyhow(&self) -> Result<MutexGuard<'_, Engine>> {
+    pub(super) fn lock_anyhow(&self) -> Result<Locked<'_>> {
         if self.is_dead() {
             return Err(Errno::IO);
         }
-        Ok(self.engine.lock().unwrap_or_else(PoisonError::into_inner))
+        Ok(self.driver.lock())
     }
 
     /// The device's address: its GID at index 1 (index 0 is link-local, made of the GUID).
@@ -192,10 +191,12 @@ impl Device {
     fn finish(&self) {
         let end = Instant::now() + Duration::from_millis(10);
         while !self.is_dead() && Instant::now() < end {
-            match self.engine.try_lock() {
-                Ok(mut engine) => return engine.finish(),
-                Err(TryLockError::Poisoned(_)) => return,
-                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+            match self.driver.try_lock() {
+                Ok(Some(mut engine)) => {
+                    return engine.finish();
+                }
+                Ok(None) => std::thread::yield_now(),
+                Err(_) => return,
             }
         }
     }

@@ -44,10 +44,10 @@ impl Control {
             IpAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, libc::IPV6_HOPLIMIT),
         };
         if path.traffic_class != 0 {
-            control.put(level, traffic_class, path.traffic_class);
+            control.put_number(level, traffic_class, path.traffic_class);
         }
         if path.hop_limit != HOP_LIMIT && path.hop_limit != 0 {
-            control.put(level, hop_limit, path.hop_limit);
+            control.put_number(level, hop_limit, path.hop_limit);
         }
         control
     }
@@ -60,15 +60,23 @@ impl Control {
         self.words.as_mut_ptr().cast()
     }
 
-    fn put(&mut self, level: libc::c_int, kind: libc::c_int, value: u8) {
-        let value = libc::c_int::from(value).to_ne_bytes();
+    /// Adds that the kernel is to cut what is sent into datagrams of so many bytes, but for the last.
+    pub(super) fn cut(&mut self, size: u16) {
+        self.put(libc::SOL_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
+    }
+
+    fn put_number(&mut self, level: libc::c_int, kind: libc::c_int, value: u8) {
+        self.put(level, kind, &libc::c_int::from(value).to_ne_bytes());
+    }
+
+    fn put(&mut self, level: libc::c_int, kind: libc::c_int, value: &[u8]) {
         let len = HEADER + value.len();
         let place = self.words.as_mut_bytes().get_mut(self.len..).and_then(|it| it.get_mut(..len));
         if let Some(place) = place {
             place[..WORD].copy_from_slice(&len.to_ne_bytes());
             place[WORD..][..4].copy_from_slice(&level.to_ne_bytes());
             place[WORD + 4..][..4].copy_from_slice(&kind.to_ne_bytes());
-            place[HEADER..].copy_from_slice(&value);
+            place[HEADER..].copy_from_slice(value);
             self.len += len.next_multiple_of(WORD);
         }
     }

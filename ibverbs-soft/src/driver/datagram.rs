@@ -15,8 +15,8 @@ pub(crate) struct Datagram {
 #[derive(Debug)]
 enum Content {
     /// The payload stays where it is until it is sent.
-    Packet { headers: Headers, packet: Packet, trailer: Trailer },
-    /// As they are.
+    Packet { headers: Headers, packet: Packet },
+    /// As they are, for a datagram with the identification 0.
     Bytes(Vec<u8>),
 }
 
@@ -25,9 +25,7 @@ impl Datagram {
     pub(crate) fn new(transmit: Transmit) -> Option<Datagram> {
         let Transmit { path, packet } = transmit;
         let headers = packet.headers().ok()?;
-        let encapsulation = Encapsulation { path, source_port: UDP_PORT, identification: 0 };
-        let trailer = packet.view().trailer(&encapsulation, &headers);
-        Some(Datagram { path, content: Content::Packet { headers, packet, trailer } })
+        Some(Datagram { path, content: Content::Packet { headers, packet } })
     }
 
     pub(super) fn of_bytes(path: Path, bytes: Vec<u8>) -> Datagram {
@@ -38,16 +36,42 @@ impl Datagram {
         &self.path
     }
 
-    /// The bytes, in parts.
-    pub(super) fn parts(&self) -> [&[u8]; 3] {
+    /// How many bytes there are.
+    pub(super) fn len(&self) -> usize {
         match &self.content {
-            Content::Packet { headers, packet, trailer } => [headers, &packet.payload, trailer],
+            Content::Packet { packet, .. } => packet.view().wire_len(),
+            Content::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether it can have any identification.
+    pub(super) fn is_free(&self) -> bool {
+        matches!(self.content, Content::Packet { .. })
+    }
+
+    /// What comes last, which depends on the identification that the datagram gets.
+    pub(super) fn trailer(&self, identification: u16) -> Trailer {
+        match &self.content {
+            Content::Packet { headers, packet } => {
+                let path = self.path;
+                let encapsulation = Encapsulation { path, source_port: UDP_PORT, identification };
+                packet.view().trailer(&encapsulation, headers)
+            }
+            Content::Bytes(_) => Trailer::default(),
+        }
+    }
+
+    /// The bytes, in parts, of which the trailer is one.
+    pub(super) fn parts<'a>(&'a self, trailer: &'a Trailer) -> [&'a [u8]; 3] {
+        match &self.content {
+            Content::Packet { headers, packet } => [headers, &packet.payload, trailer],
             Content::Bytes(bytes) => [bytes, &[], &[]],
         }
     }
 
+    /// The bytes of a datagram with the identification 0.
     pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.parts().concat()
+        self.parts(&self.trailer(0)).concat()
     }
 }
 

@@ -12,8 +12,9 @@ use rustix::io::Errno;
 use super::datagram::decode;
 use super::groups::{Groups, MULTICAST_QPN};
 use super::line::{Line, Queues};
-use super::socket::BATCH;
-use super::{Cm, Dropped, Socket, Wake};
+use super::receive::{Receiver, Unread};
+use super::socket::Listener;
+use super::{Cm, Datagram, Dropped, Report, Socket};
 use crate::cm;
 use crate::device::{Numbered, Owner, Parts, Result};
 use crate::options::Loopback;
@@ -30,7 +31,7 @@ const PACKETS_PER_CALL: usize = 256;
 const PACKETS_PER_TURN: usize = 32;
 
 /// How often a call that looks at the socket does so at most.
-const LOOKS_PER_CALL: usize = 4;
+pub(super) const LOOKS_PER_CALL: usize = 4;
 
 /// After so many looks in vain, it is not worth looking at the socket with every poll.
 const EAGER_LOOKS: u32 = 1000;
@@ -72,7 +73,7 @@ pub(crate) struct Engine {
     pub(crate) parts: Parts,
     qps: Numbered<Slot, 24, 14>,
     pub(crate) cm: Cm,
-    socket: Socket,
+    socket: Arc<Socket>,
     groups: Groups,
     /// An address that only the device itself can send to.
     link_local: IpAddr,
@@ -97,8 +98,17 @@ pub(crate) struct Engine {
     /// How often the engine's thread has had a turn.
     #[cfg(test)]
     pub(crate) turns: u64,
-    wake: Arc<Wake>,
     random: Random,
+    /// Whether the engine's thread is to be woken.
+    wakes: bool,
+    /// Whether somebody sends.
+    is_sending: bool,
+    /// Whether the socket was full.
+    is_stuck: bool,
+    /// Room for what is sent next.
+    spare: VecDeque<Datagram>,
+    /// None while somebody receives.
+    receiver: Option<Box<Receiver>>,
 }
 
 impl Engine {
@@ -106,14 +116,13 @@ impl Engine {
         socket: Socket,
         link_local: Ipv6Addr,
         loopback: Loopback,
-        wake: Arc<Wake>,
         cm: Cm,
     ) -> io::Result<Engine> {
         Ok(Engine {
             parts: Parts::new(),
             qps: Numbered::new(),
             cm,
-            socket,
+            socket: Arc::new(socket),
             groups: Groups::new()?,
             link_local: link_local.into(),
             loopback,
@@ -129,8 +138,12 @@ impl Engine {
             stops: false,
             #[cfg(test)]
             turns: 0,
-            wake,
             random: Random::new(),
+            wakes: false,
+            is_sending: false,
+            is_stuck: false,
+            spare: VecDeque::new(),
+            receiver: Some(Receiver::new()?),
         })
     }
 
@@ -138,17 +151,13 @@ impl Engine {
         self.queues.dropped
     }
 
-    pub(crate) fn socket(&self) -> &Socket {
+    pub(crate) fn socket(&self) -> &Arc<Socket> {
         &self.socket
     }
 
     /// A descriptor that can be read when a packet for a multicast group is there.
     pub(crate) fn group_packets(&self) -> &Arc<OwnedFd> {
         self.groups.readable()
-    }
-
-    pub(crate) fn wake(&self) -> &Arc<Wake> {
-        &self.wake
     }
 
     /// Makes a queue pair, with a number of its own.
@@ -238,29 +247,30 @@ impl Engine {
     fn work(&mut self, now: Instant) {
         let mut budget = PACKETS_PER_CALL;
         while budget > 0 {
-            let is_stuck = self.transmit(now, &mut budget).is_err();
+            self.transmit(now, &mut budget);
             self.handle_looped(now, &mut budget);
             let has_more = !self.ready.is_empty() || self.cm.manager.has_transmit();
-            let is_quiet = self.queues.looped.is_empty() && (!has_more || is_stuck);
-            if is_quiet && (is_stuck || !self.hasten_looped()) {
+            let is_full = self.is_full();
+            let is_quiet = self.queues.looped.is_empty() && (!has_more || is_full);
+            if is_quiet && (is_full || !self.hasten_looped()) {
                 break;
             }
         }
     }
 
-    /// Lets queue pairs send, in turn.
-    ///
-    /// # Errors
-    ///
-    /// If the socket is full.
-    fn transmit(&mut self, now: Instant, budget: &mut usize) -> Result<()> {
-        self.flush()?;
+    /// Whether so much waits to be sent that no more is made.
+    fn is_full(&self) -> bool {
+        self.queues.outgoing.len() >= PACKETS_PER_CALL
+    }
+
+    /// Lets queue pairs make their packets, in turn.
+    fn transmit(&mut self, now: Instant, budget: &mut usize) {
         let ways = self.ways();
         while let Some(transmit) = self.cm.poll_transmit() {
             let way = ways.of(&transmit.path);
             self.queues.put(now, transmit, way, &mut self.line);
         }
-        while *budget > 0 {
+        while *budget > 0 && !self.is_full() {
             let Some(qp_num) = self.ready.pop_front() else { break };
             let Some(slot) = self.qps.get_mut(qp_num) else { continue };
             slot.is_ready = false;
@@ -277,29 +287,38 @@ impl Engine {
                 self.touch(qp_num);
             }
             self.set_timer(qp_num);
-            if self.queues.outgoing.len() >= BATCH {
-                self.flush()?;
-            }
         }
-        self.flush()
+    }
+
+    /// What is to be sent now, if nobody sends. Whoever gets it says when it was.
+    pub(super) fn begin_sending(&mut self) -> Option<VecDeque<Datagram>> {
+        if self.is_sending || self.queues.outgoing.is_empty() {
+            return None;
+        }
+        self.is_sending = true;
+        let room = std::mem::take(&mut self.spare);
+        Some(std::mem::replace(&mut self.queues.outgoing, room))
+    }
+
+    /// It was sent, but for what is left: then the socket is full.
+    pub(super) fn end_sending(&mut self, mut left: VecDeque<Datagram>, report: Report) {
+        self.is_sending = false;
+        self.is_stuck = !left.is_empty();
+        self.take_report(report);
+        if self.is_stuck {
+            // What was made meanwhile comes after it.
+            left.append(&mut self.queues.outgoing);
+            self.queues.outgoing = left;
+        } else {
+            self.spare = left;
+        }
+        let now = self.parts.now();
+        self.settle(now);
     }
 
     fn ways(&self) -> Ways {
         let own = (self.loopback == Loopback::Memory).then(|| self.socket.addr());
         Ways { own, link_local: self.link_local }
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        let sent = self.socket.send(&mut self.queues.outgoing, &mut self.queues.dropped);
-        self.bury();
-        sent
-    }
-
-    /// Lets the connection manager know where there is nobody any more.
-    fn bury(&mut self) {
-        while let Some(addr) = self.socket.next_gone() {
-            self.cm.handle_gone(self.parts.now(), addr);
-        }
     }
 
     /// Lets queue pairs have the packets that go to the device itself.
@@ -349,29 +368,51 @@ impl Engine {
         self.work(now);
     }
 
-    /// Reads the socket, and lets queue pairs have their packets. Returns how many datagrams there were.
-    fn receive(&mut self, now: Instant) -> usize {
-        let (own, in_memory) = (self.socket.addr(), self.loopback == Loopback::Memory);
-        let Engine { groups, socket, line, queues, .. } = self;
-        let mut take = |bytes: &[u8], path: Path, port| match line {
-            // What comes from the device itself has gone through when it was sent.
-            Some(line) if path.source != own || line.is_down() => {
-                line.receive(now, bytes, path, port, queues);
-            }
-            _ => queues.incoming.extend(decode(bytes, path, port, &mut queues.dropped)),
-        };
-        let mut count = socket.receive(&mut take);
-        if !groups.is_empty() {
-            // What this device has sent is there, too, also if it was delivered in memory.
-            count += groups.receive(socket, |bytes, path, port| {
-                if path.source != own || !in_memory {
-                    take(bytes, path, port);
-                }
-            });
+    /// Takes note of what was lost, and lets the connection manager know where there is nobody any more.
+    fn take_report(&mut self, report: Report) {
+        self.queues.dropped.add(report.dropped);
+        for addr in report.gone {
+            self.cm.handle_gone(self.parts.now(), addr);
         }
-        self.bury();
+    }
+
+    /// Who receives, if nobody does so now. Whoever gets it brings it back.
+    pub(super) fn begin_receiving(&mut self) -> Option<Box<Receiver>> {
+        self.receiver.take()
+    }
+
+    /// The sockets of multicast groups.
+    pub(super) fn listeners(&self) -> Vec<Arc<Listener>> {
+        self.groups.listeners()
+    }
+
+    /// Whether datagrams are wanted as they came: something may happen to them first.
+    pub(super) fn wants_unread(&self) -> bool {
+        self.line.is_some()
+    }
+
+    /// Lets queue pairs have what was received.
+    pub(super) fn end_receiving(&mut self, now: Instant, mut receiver: Box<Receiver>) {
+        let own = self.socket.addr();
+        let in_memory = self.loopback == Loopback::Memory;
+        // What this device has sent to a group is there, too, also if it was delivered in memory.
+        let is_echo = |path: &Path| in_memory && path.dest.is_multicast() && path.source == own;
+        self.take_report(std::mem::take(&mut receiver.report));
+        let queues = &mut self.queues;
+        for Unread { bytes, path, port } in receiver.unread.drain(..) {
+            match &mut self.line {
+                _ if is_echo(&path) => {}
+                // What comes from the device itself has gone through when it was sent.
+                Some(line) if path.source != own || line.is_down() => {
+                    line.receive(now, &bytes, path, port, queues);
+                }
+                _ => queues.incoming.extend(decode(&bytes, path, port, &mut queues.dropped)),
+            }
+        }
+        let packets = receiver.packets.drain(..);
+        queues.incoming.extend(packets.filter(|(path, _)| !is_echo(path)));
+        self.receiver = Some(receiver);
         self.deliver(now);
-        count
     }
 
     /// Lets queue pairs have the packets that were read from the socket.
@@ -478,28 +519,27 @@ impl Engine {
             || self.vain_looks % LAZY_LOOKS == 0
     }
 
-    /// Sends what has waited, then receives and answers, until there is nothing more on the socket or `is_enough`.
-    pub(crate) fn look(&mut self, mut is_enough: impl FnMut(&mut Parts) -> bool) {
+    /// Does what is due before somebody looks at the socket, and makes what has waited; returns the time.
+    pub(super) fn begin_look(&mut self) -> Instant {
         let now = self.parts.tick();
         self.handle_timers(now);
+        self.make_rest(now);
+        now
+    }
+
+    /// Notes that a look has found packets, and answers them.
+    pub(super) fn note_find(&mut self, now: Instant) {
+        self.vain_looks = 0;
+        self.polls = self.polls.max(SPINNING);
         self.work(now);
-        self.send_late_acks(now);
-        for _ in 0..LOOKS_PER_CALL {
-            if is_enough(&mut self.parts) || self.receive(now) == 0 {
-                break;
-            }
-            self.vain_looks = 0;
-            self.polls = self.polls.max(SPINNING);
-            self.work(now);
-        }
-        self.settle(now);
     }
 
     /// Arms a completion queue: who does so is going to wait, and leaves the socket to the engine.
     pub(crate) fn arm_cq(&mut self, cq: CqId, solicited_only: bool) -> Result<()> {
         self.parts.cq(cq)?.arm(solicited_only);
         self.polls = 0;
-        if self.sleep == Sleep::Tick {
+        // If it is awake, it may have begun to leave the socket to those who poll.
+        if !matches!(self.sleep, Sleep::Until(_)) {
             self.wake_up();
         }
         Ok(())
@@ -507,7 +547,12 @@ impl Engine {
 
     fn wake_up(&mut self) {
         self.sleep = Sleep::No;
-        self.wake.wake();
+        self.wakes = true;
+    }
+
+    /// Whether the engine's thread is to be woken, which is asked once.
+    pub(super) fn take_wake_up(&mut self) -> bool {
+        std::mem::take(&mut self.wakes)
     }
 
     /// When the engine has something to do again.
@@ -516,7 +561,7 @@ impl Engine {
         let late = self.line.as_ref().and_then(|line| line.next_time());
         let of_cm = self.cm.manager.next_timeout();
         let first = timer.into_iter().chain(late).chain(of_cm).min();
-        if !self.queues.outgoing.is_empty() {
+        if self.is_stuck || self.is_full() {
             return Some(first.unwrap_or(now + TICK).min(now + TICK));
         }
         if self.has_work() {
@@ -526,7 +571,7 @@ impl Engine {
     }
 
     /// To be called when something was changed: wakes the engine's thread if it sleeps for too long now.
-    fn settle(&mut self, now: Instant) {
+    pub(super) fn settle(&mut self, now: Instant) {
         if let Sleep::Until(until) = self.sleep {
             let next = self.next_time(now);
             if next.is_some_and(|next| until.is_none_or(|until| next < until)) {
@@ -535,37 +580,47 @@ impl Engine {
         }
     }
 
-    /// What the engine's thread does when it is awake: everything that is due. Returns what it waits for then, or nothing if it ends.
-    pub(crate) fn turn(&mut self) -> Option<Wait> {
+    /// Begins a turn of the engine's thread: returns the time, and whether it is to look at the socket.
+    pub(super) fn begin_turn(&mut self) -> (Instant, bool) {
         let now = self.parts.tick();
         #[cfg(test)]
         {
             self.turns += 1;
         }
+        self.sleep = Sleep::No;
         let is_spinning = std::mem::take(&mut self.polls) >= SPINNING;
         self.handle_timers(now);
-        if !is_spinning || self.stops {
-            self.receive(now);
-        }
-        self.work(now);
-        self.send_late_acks(now);
+        (now, !is_spinning || self.stops)
+    }
+
+    /// Says what the engine's thread waits for, or nothing if it ends.
+    pub(super) fn end_turn(&mut self, now: Instant, listens: bool) -> Option<Wait> {
         if self.stops {
             return None;
         }
-        if is_spinning {
+        // Somebody is going to wait, since this turn began.
+        if self.take_wake_up() {
+            return Some(Wait { listens, time: Some(Duration::ZERO) });
+        }
+        if !listens {
             self.sleep = Sleep::Tick;
-            return Some(Wait { listens: false, time: Some(TICK) });
+            return Some(Wait { listens, time: Some(TICK) });
         }
         let next = self.next_time(now);
         self.sleep = Sleep::Until(next);
         let time = next.map(|next| next.saturating_duration_since(Instant::now()));
-        Some(Wait { listens: true, time })
+        Some(Wait { listens, time })
     }
 
-    /// Sends what must not stay when the process or the device ends.
+    /// Makes what must be sent before the process or the device ends.
     pub(crate) fn finish(&mut self) {
         let now = self.parts.tick();
         self.cm.manager.finish(now);
+        self.make_rest(now);
+    }
+
+    /// Makes what can be sent, late acknowledgements too.
+    pub(super) fn make_rest(&mut self, now: Instant) {
         self.work(now);
         self.send_late_acks(now);
     }

@@ -11,7 +11,6 @@ use rustix::io::Errno;
 
 use super::socket::{Listener, Socket};
 use crate::device::{limits, Result};
-use crate::transport::Path;
 
 /// The number of the queue pair that stands for all that are attached to a group.
 pub(crate) const MULTICAST_QPN: u32 = 0xff_ffff;
@@ -29,7 +28,7 @@ struct Group {
     /// What is attached to it.
     members: Vec<u32>,
     /// None if nobody else can send to the group: the device has no address of its kind.
-    listener: Option<Listener>,
+    listener: Option<Arc<Listener>>,
 }
 
 impl Groups {
@@ -69,7 +68,7 @@ impl Groups {
         Ok(())
     }
 
-    fn listen(&self, group: IpAddr, socket: &Socket) -> Result<Option<Listener>> {
+    fn listen(&self, group: IpAddr, socket: &Socket) -> Result<Option<Arc<Listener>>> {
         match (group.is_ipv4(), socket.addr().is_ipv4()) {
             (true, false) => return Err(Errno::INVAL),
             // The device's only address of IPv6 is one that nobody else reaches.
@@ -80,7 +79,7 @@ impl Groups {
         let listener = Listener::join(group, socket.interface()).map_err(errno)?;
         let data = epoll::EventData::new_u64(0);
         epoll::add(&self.readable, listener.as_fd(), data, epoll::EventFlags::IN)?;
-        Ok(Some(listener))
+        Ok(Some(Arc::new(listener)))
     }
 
     /// Detaches a queue pair.
@@ -110,11 +109,6 @@ impl Groups {
         groups.into_iter().try_for_each(|group| self.detach(qp_num, group))
     }
 
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.groups.is_empty()
-    }
-
     /// Whether a queue pair is attached to any group.
     pub(super) fn has(&self, qp_num: u32) -> bool {
         self.groups.values().any(|group| group.members.contains(&qp_num))
@@ -130,13 +124,8 @@ impl Groups {
         self.groups.get(&group)?.members.get(place).copied()
     }
 
-    /// Takes datagrams for groups off their sockets, as [`Socket::receive`] does.
-    pub(super) fn receive(
-        &self,
-        socket: &mut Socket,
-        mut take: impl FnMut(&[u8], Path, u16),
-    ) -> usize {
-        let listeners = self.groups.values().filter_map(|group| group.listener.as_ref());
-        listeners.map(|listener| socket.receive_from(listener, &mut take)).sum()
+    /// The sockets that hear what is sent to the groups.
+    pub(super) fn listeners(&self) -> Vec<Arc<Listener>> {
+        self.groups.values().filter_map(|group| group.listener.clone()).collect()
     }
 }

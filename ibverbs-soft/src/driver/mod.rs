@@ -11,14 +11,21 @@ mod engine;
 mod groups;
 mod interface;
 mod line;
+mod lock;
+mod message;
+mod receive;
+mod send;
 mod socket;
 mod tape;
 mod thread;
+
+use std::net::IpAddr;
 
 pub(crate) use cm::Cm;
 pub(crate) use datagram::Datagram;
 pub(crate) use engine::Engine;
 pub(crate) use interface::Interface;
+pub(crate) use lock::{Driver, Locked};
 pub(crate) use socket::Socket;
 pub(crate) use tape::Tape;
 pub(crate) use thread::{EngineThread, Wake};
@@ -34,4 +41,22 @@ pub(crate) struct Dropped {
     pub(crate) unknown_qp: u64,
     /// They could not be sent where they were to go.
     pub(crate) unsendable: u64,
+}
+
+/// What sending or receiving has to tell.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    dropped: Dropped,
+    /// Addresses at which there is no device, as the network has said.
+    gone: Vec<IpAddr>,
+}
+
+impl Dropped {
+    fn add(&mut self, others: Dropped) {
+        let Dropped { corrupt, malformed, unknown_qp, unsendable } = others;
+        self.corrupt += corrupt;
+        self.malformed += malformed;
+        self.unknown_qp += unknown_qp;
+        self.unsendable += unsendable;
+    }
 }

@@ -1,25 +1,20 @@
-//! The socket of a device: datagrams out and in, with the fields of their IP headers.
+//! The sockets of a device, and addresses as they have them.
 
-use std::collections::VecDeque;
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::control::{Control, Fields, HOP_LIMIT};
+use super::control::{Control, HOP_LIMIT};
 use super::interface::{self, Interface};
-use super::{Datagram, Dropped};
-use crate::transport::Path;
-use crate::wire::{Headers, Trailer, MAX_PAYLOAD, UDP_PORT};
+use super::message::message;
+use crate::wire::UDP_PORT;
 
 /// How many datagrams a system call carries at most.
 pub(super) const BATCH: usize = 32;
-
-/// Room for the longest packet; what is longer is cut, and then has no valid CRC.
-const MAX_PACKET: usize = Headers::MAX + MAX_PAYLOAD + Trailer::MAX;
 
 /// What a socket can hold before datagrams are lost, if the system allows it.
 const BUFFER: libc::c_int = 8 << 20;
@@ -30,11 +25,7 @@ pub(crate) struct Socket {
     addr: IpAddr,
     /// The interface; link-local addresses need it.
     interface: Interface,
-    /// How many datagrams the next look asks for: one, as long as there are not more at a time.
-    batch: usize,
-    /// Addresses at which there is no device, as the network has said, that nobody has asked for.
-    gone: Vec<IpAddr>,
-    buffers: Box<[[u8; MAX_PACKET]; BATCH]>,
+    cuts: AtomicBool,
 }
 
 impl Socket {
@@ -67,9 +58,9 @@ impl Socket {
             set(&fd, ipv6, libc::IPV6_MULTICAST_HOPS, hop_limit)?;
             set(&fd, ipv6, libc::IPV6_MULTICAST_IF, index)?;
         }
-        let buffers = vec![[0; MAX_PACKET]; BATCH].into_boxed_slice();
-        let buffers = buffers.try_into().map_err(|_| io::ErrorKind::OutOfMemory)?;
-        Ok(Socket { fd: Arc::new(fd), addr, interface, batch: 1, gone: Vec::new(), buffers })
+        // Linux 4.18 or later; nothing is cut unless a datagram asks for it.
+        let cuts = AtomicBool::new(set(&fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok());
+        Ok(Socket { fd: Arc::new(fd), addr, interface, cuts })
     }
 
     pub(crate) fn addr(&self) -> IpAddr {
@@ -84,95 +75,19 @@ impl Socket {
         &self.fd
     }
 
-    /// Sends datagrams, and takes them out of the queue. What cannot get to where it is to go is dropped, as the network would.
-    ///
-    /// # Errors
-    ///
-    /// If the socket's buffer is full; the rest is still in the queue.
-    pub(crate) fn send(
-        &mut self,
-        queue: &mut VecDeque<Datagram>,
-        dropped: &mut Dropped,
-    ) -> Result<(), Errno> {
-        while !queue.is_empty() {
-            let sent = match queue.len() {
-                1 => self.send_batch::<1>(queue),
-                _ => self.send_batch::<BATCH>(queue),
-            };
-            match sent {
-                Ok(count) => drop(queue.drain(..count)),
-                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => return Err(Errno::AGAIN),
-                Err(Errno::INTR) => {}
-                // What was reported is about datagrams that were sent before: this one has not been sent.
-                Err(_) if self.take_errors() => {}
-                Err(_) => {
-                    queue.pop_front();
-                    dropped.unsendable += 1;
-                }
-            }
-        }
-        Ok(())
+    /// Whether the kernel cuts what is sent into datagrams, if it is asked.
+    pub(super) fn cuts(&self) -> bool {
+        self.cuts.load(Ordering::Relaxed)
     }
 
-    /// Sends the first `N` datagrams, or as many as there are, and returns how many were sent. It fails if the first one does.
-    fn send_batch<const N: usize>(&self, queue: &VecDeque<Datagram>) -> Result<usize, Errno> {
-        let mut names = [const { MaybeUninit::<SocketAddr>::uninit() }; N];
-        let mut pieces = [const { MaybeUninit::<[libc::iovec; 3]>::uninit() }; N];
-        let mut controls = [const { MaybeUninit::<Control>::uninit() }; N];
-        let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; N];
-        let mut count = 0;
-        for (i, datagram) in queue.iter().take(N).enumerate() {
-            let path = datagram.path();
-            let name = SocketAddr::new(path.dest, UDP_PORT, self.interface.index);
-            let name = names[i].write(name);
-            let pieces = pieces[i].write(datagram.parts().map(|part| libc::iovec {
-                iov_base: part.as_ptr().cast_mut().cast(),
-                iov_len: part.len(),
-            }));
-            let control = controls[i].write(Control::for_path(path));
-            let control_len = control.len();
-            messages[i].write(message(name, pieces, control, control_len));
-            count += 1;
-        }
-        // SAFETY: the first `count` messages were written above. Their addresses, pieces and control data are in the arrays, which
-        // outlive the call, and in the datagrams, which are borrowed; the kernel reads them, and writes the messages' lengths.
-        let sent = unsafe {
-            libc::sendmmsg(
-                self.fd.as_raw_fd(),
-                messages.as_mut_ptr().cast(),
-                count,
-                libc::MSG_NOSIGNAL,
-            )
-        };
-        usize::try_from(sent).map_err(|_| last_errno())
+    /// Notes that it does not, after all.
+    pub(super) fn set_uncut(&self) {
+        self.cuts.store(false, Ordering::Relaxed);
     }
 
-    /// Takes datagrams off the socket without waiting, and returns how many there were. `take` gets the bytes of each, the way it came,
-    /// and the port that it was sent from.
-    pub(crate) fn receive(&mut self, take: impl FnMut(&[u8], Path, u16)) -> usize {
-        let (fd, buffers) = (self.fd.as_fd(), &mut self.buffers);
-        let count = match self.batch {
-            1 => receive_batch::<1>(fd, self.addr, buffers, take),
-            _ => receive_batch::<BATCH>(fd, self.addr, buffers, take),
-        };
-        let count = count.unwrap_or_else(|error| {
-            if error != Errno::AGAIN {
-                self.take_errors();
-            }
-            0
-        });
-        self.batch = if count > self.batch / 2 { BATCH } else { 1 };
-        count
-    }
-
-    /// An address at which there is no device, as the network has said.
-    pub(crate) fn next_gone(&mut self) -> Option<IpAddr> {
-        self.gone.pop()
-    }
-
-    /// Takes what the network has reported off the socket; says whether there was anything. As long as it is there, the socket
-    /// looks as if there were something to read.
-    fn take_errors(&mut self) -> bool {
+    /// Takes what the network has reported off the socket, and notes where there is no device; says whether there was anything. As
+    /// long as it is there, the socket looks as if there were something to read.
+    pub(super) fn take_errors(&self, gone: &mut Vec<IpAddr>) -> bool {
         let mut any = false;
         loop {
             let mut name = SocketAddr::NONE;
@@ -189,21 +104,11 @@ impl Socket {
             // The name is where the datagram was to go.
             let error = control.error(whole.msg_hdr.msg_controllen);
             if let (Some(libc::ECONNREFUSED), Some((addr, UDP_PORT))) = (error, name.get()) {
-                if !self.gone.contains(&addr) {
-                    self.gone.push(addr);
+                if !gone.contains(&addr) {
+                    gone.push(addr);
                 }
             }
         }
-    }
-
-    /// Takes datagrams off the socket of a group, in the same way.
-    pub(crate) fn receive_from(
-        &mut self,
-        listener: &Listener,
-        take: impl FnMut(&[u8], Path, u16),
-    ) -> usize {
-        let Listener { fd, group } = listener;
-        receive_batch::<BATCH>(fd.as_fd(), *group, &mut self.buffers, take).unwrap_or(0)
     }
 }
 
@@ -249,74 +154,19 @@ impl Listener {
     }
 }
 
+impl Listener {
+    pub(super) fn group(&self) -> IpAddr {
+        self.group
+    }
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-/// Takes packets off a socket at which datagrams for `dest` arrive.
-fn receive_batch<const N: usize>(
-    fd: BorrowedFd<'_>,
-    dest: IpAddr,
-    buffers: &mut [[u8; MAX_PACKET]; BATCH],
-    mut take: impl FnMut(&[u8], Path, u16),
-) -> Result<usize, Errno> {
-    let mut names = [SocketAddr::NONE; N];
-    let mut controls = [Control::new(); N];
-    let mut pieces = [const { MaybeUninit::<libc::iovec>::uninit() }; N];
-    let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; N];
-    for (i, buffer) in buffers.iter_mut().take(N).enumerate() {
-        let base = buffer.as_mut_ptr().cast();
-        let piece = pieces[i].write(libc::iovec { iov_base: base, iov_len: buffer.len() });
-        let pieces = std::slice::from_mut(piece);
-        messages[i].write(message(&mut names[i], pieces, &mut controls[i], Control::SIZE));
-    }
-    // SAFETY: all `N` messages were written above, as `N` is not more than there are buffers. They point to the arrays and the
-    // buffers, which outlive the call and are as long as is said; any bytes are valid in what the kernel writes.
-    let count = unsafe {
-        libc::recvmmsg(
-            fd.as_raw_fd(),
-            messages.as_mut_ptr().cast(),
-            N as libc::c_uint,
-            libc::MSG_DONTWAIT,
-            std::ptr::null_mut(),
-        )
-    };
-    // Nothing there, a signal, or an error that the network has reported: none of them stays.
-    let count = usize::try_from(count).map_err(|_| last_errno())?;
-    for (i, message) in messages.iter().take(count).enumerate() {
-        // SAFETY: written above, and updated by the kernel.
-        let message = unsafe { message.assume_init_ref() };
-        let bytes = buffers[i].get(..message.msg_len as usize).unwrap_or(&[]);
-        let Some((source, port)) = names[i].get() else { continue };
-        let fields = controls[i].fields(message.msg_hdr.msg_controllen);
-        let Fields { traffic_class, hop_limit } = fields;
-        take(bytes, Path { source, dest, traffic_class, hop_limit, flow_label: 0 }, port);
-    }
-    Ok(count)
-}
-
-/// A message of one datagram, whose pieces and other parts are elsewhere.
-fn message(
-    name: &mut SocketAddr,
-    pieces: &mut [libc::iovec],
-    control: &mut Control,
-    control_len: usize,
-) -> libc::mmsghdr {
-    // SAFETY: all members may be zero: numbers, and pointers that may be null. (There is no other way to make one: on some
-    // platforms it has padding by name.)
-    let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-    message.msg_hdr.msg_namelen = name.len();
-    message.msg_hdr.msg_name = (&raw mut name.0).cast();
-    message.msg_hdr.msg_iov = pieces.as_mut_ptr();
-    message.msg_hdr.msg_iovlen = pieces.len() as _;
-    message.msg_hdr.msg_control = control.as_mut_ptr();
-    message.msg_hdr.msg_controllen = control_len as _;
-    message
-}
-
-fn last_errno() -> Errno {
+pub(super) fn last_errno() -> Errno {
     Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
@@ -389,11 +239,11 @@ fn of_interface(group: Option<Ipv4Addr>, index: libc::c_int) -> libc::ip_mreqn {
 /// An address with a port, as the kernel has it.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct SocketAddr(libc::sockaddr_in6);
+pub(super) struct SocketAddr(libc::sockaddr_in6);
 
 impl SocketAddr {
     /// No address, and room for one: those of IPv6 are the longest that a socket of IP has.
-    const NONE: SocketAddr = SocketAddr(libc::sockaddr_in6 {
+    pub(super) const NONE: SocketAddr = SocketAddr(libc::sockaddr_in6 {
         sin6_family: libc::AF_UNSPEC as libc::sa_family_t,
         sin6_port: 0,
         sin6_flowinfo: 0,
@@ -401,7 +251,7 @@ impl SocketAddr {
         sin6_scope_id: 0,
     });
 
-    fn new(addr: IpAddr, port: u16, interface: u32) -> SocketAddr {
+    pub(super) fn new(addr: IpAddr, port: u16, interface: u32) -> SocketAddr {
         let mut it = SocketAddr::NONE;
         match addr {
             IpAddr::V4(addr) => {
@@ -428,18 +278,22 @@ impl SocketAddr {
         it
     }
 
+    pub(super) fn as_mut_ptr(&mut self) -> *mut libc::sockaddr {
+        (&raw mut self.0).cast()
+    }
+
     fn as_ptr(&self) -> *const libc::sockaddr {
         (&raw const self.0).cast()
     }
 
-    fn len(&self) -> libc::socklen_t {
+    pub(super) fn len(&self) -> libc::socklen_t {
         let is_v4 = i32::from(self.0.sin6_family) == libc::AF_INET;
         let len = if is_v4 { size_of::<libc::sockaddr_in>() } else { size_of_val(self) };
         len as libc::socklen_t
     }
 
     /// The address and the port, which is at the same place for both families.
-    fn get(&self) -> Option<(IpAddr, u16)> {
+    pub(super) fn get(&self) -> Option<(IpAddr, u16)> {
         // SAFETY: long enough for either family.
         let addr = unsafe { interface::ip(self.as_ptr()) }?;
         Some((addr, u16::from_be(self.0.sin6_port)))

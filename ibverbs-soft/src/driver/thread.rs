@@ -1,14 +1,15 @@
 //! The engine's thread.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, mem};
 
 use rustix::event::{eventfd, poll, EventfdFlags, PollFd, PollFlags, Timespec};
 
-use super::engine::{Engine, Wait};
+use super::engine::Wait;
+use super::Driver;
 
 /// Wakes the engine's thread.
 #[derive(Debug)]
@@ -38,8 +39,8 @@ pub(crate) struct EngineThread {
 
 impl EngineThread {
     /// Starts the thread.
-    pub(crate) fn start(engine: Arc<Mutex<Engine>>, name: String) -> io::Result<EngineThread> {
-        Ok(EngineThread { thread: Some(spawn(name, move || run(&engine))?) })
+    pub(crate) fn start(driver: Arc<Driver>, name: String) -> io::Result<EngineThread> {
+        Ok(EngineThread { thread: Some(spawn(name, move || run(&driver))?) })
     }
 
     /// Waits until the thread has ended, which it was told to.
@@ -67,17 +68,17 @@ pub(super) fn spawn(
     thread
 }
 
-fn run(engine: &Mutex<Engine>) {
+fn run(driver: &Driver) {
     // Timers are kept to the microsecond, not to the usual 50: the shortest waiting times of RC are not longer.
     // SAFETY: it is about this thread, and takes a number of nanoseconds.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000 as libc::c_ulong) };
-    let (wake, socket, groups) = {
-        let engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
-        let (socket, groups) = (engine.socket().fd(), engine.group_packets());
-        (Arc::clone(engine.wake()), Arc::clone(socket), Arc::clone(groups))
+    let wake = driver.wake();
+    let (socket, groups) = {
+        let engine = driver.lock();
+        (Arc::clone(engine.socket().fd()), Arc::clone(engine.group_packets()))
     };
     loop {
-        let turn = engine.lock().unwrap_or_else(PoisonError::into_inner).turn();
+        let turn = driver.lock().turn();
         let Some(Wait { listens, time }) = turn else { return };
         if time.is_some_and(|time| time.is_zero()) {
             // Others want the lock, too.

@@ -123,8 +123,8 @@ impl Deref for Headers {
     }
 }
 
-/// The bytes of a packet behind its payload.
-#[derive(Clone, Copy, Debug)]
+/// The bytes of a packet behind its payload. There are none at first.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Trailer {
     bytes: [u8; Trailer::MAX],
     len: usize,

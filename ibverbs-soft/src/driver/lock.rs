@@ -1,0 +1,146 @@
+//! The lock of a device, which nobody holds while packets are sent or received.
+//!
+//! Whoever gives it back sends what has been made under it. Only one at a time does so, so that packets stay in order: what others
+//! make meanwhile is sent by that one, too. In the same way, one at a time receives.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Instant;
+
+use super::engine::{Engine, Wait, LOOKS_PER_CALL};
+use super::{Report, Socket, Wake};
+use crate::device::Parts;
+
+/// A device's engine, what it sends and receives with, and what wakes its thread.
+pub(crate) struct Driver {
+    engine: Mutex<Engine>,
+    socket: Arc<Socket>,
+    wake: Arc<Wake>,
+}
+
+impl Driver {
+    pub(crate) fn new(engine: Engine, wake: Wake) -> Driver {
+        let socket = Arc::clone(engine.socket());
+        Driver { engine: Mutex::new(engine), socket, wake: Arc::new(wake) }
+    }
+
+    pub(crate) fn wake(&self) -> &Arc<Wake> {
+        &self.wake
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        Locked { driver: self, engine: Some(self.engine()) }
+    }
+
+    /// Nothing if somebody has the lock.
+    ///
+    /// # Errors
+    ///
+    /// If somebody has panicked who had it.
+    pub(crate) fn try_lock(&self) -> Result<Option<Locked<'_>>, PoisonError<()>> {
+        match self.engine.try_lock() {
+            Ok(engine) => Ok(Some(Locked { driver: self, engine: Some(engine) })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Poisoned(_)) => Err(PoisonError::new(())),
+        }
+    }
+
+    fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The engine, locked.
+pub(crate) struct Locked<'d> {
+    driver: &'d Driver,
+    /// Always there, but while packets are sent or received.
+    engine: Option<MutexGuard<'d, Engine>>,
+}
+
+impl Deref for Locked<'_> {
+    type Target = Engine;
+
+    #[inline]
+    fn deref(&self) -> &Engine {
+        self.engine.as_deref().expect(LOCKED)
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Engine {
+        self.engine.as_deref_mut().expect(LOCKED)
+    }
+}
+
+const LOCKED: &str = "the engine is locked";
+
+impl Locked<'_> {
+    /// Does something without the lock.
+    fn unlocked<R>(&mut self, what: impl FnOnce(&Socket) -> R) -> R {
+        self.engine = None;
+        let result = what(&self.driver.socket);
+        self.engine = Some(self.driver.engine());
+        result
+    }
+
+    /// Sends what there is, unless somebody does so.
+    fn send(&mut self) {
+        while let Some(mut datagrams) = self.begin_sending() {
+            let mut report = Report::default();
+            let sent = self.unlocked(|socket| socket.send(&mut datagrams, &mut report));
+            self.end_sending(datagrams, report);
+            if sent.is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Receives, unless somebody does so; returns how many datagrams there were.
+    fn receive(&mut self, now: Instant) -> usize {
+        let Some(mut receiver) = self.begin_receiving() else { return 0 };
+        let (listeners, unread) = (self.listeners(), self.wants_unread());
+        let count = self.unlocked(|socket| receiver.receive(socket, &listeners, unread));
+        self.end_receiving(now, receiver);
+        count
+    }
+
+    /// Sends what has waited, then receives and answers, until there is nothing more on the socket or `is_enough`.
+    pub(crate) fn look(&mut self, mut is_enough: impl FnMut(&mut Parts) -> bool) {
+        let now = self.begin_look();
+        for _ in 0..LOOKS_PER_CALL {
+            if is_enough(&mut self.parts) {
+                break;
+            }
+            self.send();
+            if self.receive(now) == 0 {
+                break;
+            }
+            self.note_find(now);
+        }
+        self.settle(now);
+    }
+
+    /// What the engine's thread does when it is awake: everything that is due. Returns what it waits for then, or nothing if it ends.
+    pub(super) fn turn(&mut self) -> Option<Wait> {
+        let (now, listens) = self.begin_turn();
+        if listens {
+            self.receive(now);
+        }
+        self.make_rest(now);
+        self.send();
+        self.end_turn(now, listens)
+    }
+}
+
+impl Drop for Locked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.send();
+        if self.take_wake_up() {
+            self.engine = None;
+            self.driver.wake.wake();
+        }
+    }
+}

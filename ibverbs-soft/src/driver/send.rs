@@ -1,0 +1,134 @@
+//! Sending: many datagrams with one system call, and where the kernel can cut, several of them from one piece.
+
+use std::collections::VecDeque;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+
+use rustix::io::Errno;
+
+use super::control::Control;
+use super::message::message;
+use super::socket::{last_errno, Socket, SocketAddr, BATCH};
+use super::{Datagram, Report};
+use crate::wire::{Trailer, UDP_PORT};
+
+/// How long a piece is at most from which the kernel cuts datagrams: what fits into one, with its headers.
+const MAX_PIECE: usize = 65_507;
+
+impl Socket {
+    /// Sends datagrams, and takes them out of the queue. What cannot get to where it is to go is dropped, as the network would.
+    ///
+    /// # Errors
+    ///
+    /// If the socket's buffer is full; the rest is still in the queue.
+    pub(super) fn send(
+        &self,
+        queue: &mut VecDeque<Datagram>,
+        report: &mut Report,
+    ) -> Result<(), Errno> {
+        // So many go by themselves, since together they did not go.
+        let mut single = 0;
+        while !queue.is_empty() {
+            let cuts = single == 0 && self.cuts();
+            let sent = match queue.len() {
+                1 => self.send_batch::<1>(queue, false),
+                _ => self.send_batch::<BATCH>(queue, cuts),
+            };
+            let done = match sent {
+                Ok(count) => count,
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => return Err(Errno::AGAIN),
+                Err(Errno::INTR) => 0,
+                // What was reported is about datagrams that were sent before: this one has not been sent.
+                Err(_) if self.take_errors(&mut report.gone) => 0,
+                Err(errno) if cuts && run(queue.iter().take(BATCH)) > 1 => {
+                    single = run(queue.iter().take(BATCH));
+                    // The interface cannot, whatever is sent.
+                    if matches!(errno, Errno::IO | Errno::OPNOTSUPP) {
+                        self.set_uncut();
+                    }
+                    continue;
+                }
+                Err(_) => {
+                    report.dropped.unsendable += 1;
+                    1
+                }
+            };
+            queue.drain(..done);
+            single = single.saturating_sub(done);
+        }
+        Ok(())
+    }
+
+    /// Sends the first `N` datagrams, or as many as there are, and returns how many were sent. It fails if the first one does, or
+    /// the first that are cut from one piece.
+    fn send_batch<const N: usize>(
+        &self,
+        queue: &VecDeque<Datagram>,
+        cuts: bool,
+    ) -> Result<usize, Errno> {
+        const NOTHING: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        let mut names = [const { MaybeUninit::<SocketAddr>::uninit() }; N];
+        let mut trailers = [const { MaybeUninit::<Trailer>::uninit() }; N];
+        let mut controls = [const { MaybeUninit::<Control>::uninit() }; N];
+        let mut messages = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; N];
+        let mut pieces = [[NOTHING; 3]; N];
+        let mut free = &mut pieces[..];
+        // Where the datagrams of each message end.
+        let mut ends = [0; N];
+        let (mut count, mut end) = (0, 0);
+        while let Some(first) = queue.get(end).filter(|_| end < N) {
+            let begin = end;
+            let len = if cuts { run(queue.range(begin..).take(N - begin)) } else { 1 };
+            let (pieces, rest) = std::mem::take(&mut free).split_at_mut(len);
+            free = rest;
+            for (i, piece) in pieces.iter_mut().enumerate() {
+                let datagram = &queue[begin + i];
+                let trailer = trailers[begin + i].write(datagram.trailer(i as u16));
+                *piece = datagram.parts(trailer).map(|part| libc::iovec {
+                    iov_base: part.as_ptr().cast_mut().cast(),
+                    iov_len: part.len(),
+                });
+            }
+            let name = SocketAddr::new(first.path().dest, UDP_PORT, self.interface().index);
+            let name = names[count].write(name);
+            let control = controls[count].write(Control::for_path(first.path()));
+            if len > 1 {
+                // No longer than a packet.
+                control.cut(first.len() as u16);
+            }
+            let control_len = control.len();
+            messages[count].write(message(name, pieces.as_flattened_mut(), control, control_len));
+            end = begin + len;
+            ends[count] = end;
+            count += 1;
+        }
+        // SAFETY: the first `count` messages were written above. Their addresses, pieces and control data are in the arrays, which
+        // outlive the call, and in the datagrams, which are borrowed; the kernel reads them, and writes the messages' lengths.
+        let sent = unsafe {
+            libc::sendmmsg(
+                self.fd().as_raw_fd(),
+                messages.as_mut_ptr().cast(),
+                count as libc::c_uint,
+                libc::MSG_NOSIGNAL,
+            )
+        };
+        let sent = usize::try_from(sent).map_err(|_| last_errno())?;
+        Ok(sent.checked_sub(1).map_or(0, |last| ends[last]))
+    }
+}
+
+/// How many of the first datagrams can be cut from one piece: they go the same way, and are equally long, but for the last, which
+/// may be shorter. The kernel numbers them.
+fn run<'d>(mut datagrams: impl Iterator<Item = &'d Datagram>) -> usize {
+    let Some(first) = datagrams.next() else { return 0 };
+    let (mut count, mut total, mut is_last) = (1, first.len(), !first.is_free());
+    for datagram in datagrams {
+        let (len, fits) = (datagram.len(), total + datagram.len() <= MAX_PIECE);
+        let belongs = datagram.is_free() && datagram.path() == first.path() && len <= first.len();
+        if is_last || !fits || !belongs {
+            break;
+        }
+        (count, total, is_last) = (count + 1, total + len, len < first.len());
+    }
+    count
+}
