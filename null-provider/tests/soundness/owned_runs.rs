@@ -178,3 +178,38 @@ fn a_batch_that_is_refused_gives_back_its_buffers_in_their_order() {
     }
     assert_eq!(posted(&null), []);
 }
+
+#[test]
+fn receives_behind_a_refused_one_are_posted_the_next_time() {
+    let null = null();
+    let Parts { ctx, pd, cq, pool } = parts();
+    let stranger = ctx.alloc_pd().unwrap().buffer_pool(1, 64).unwrap();
+    let mut qp = connected(&pd, &cq);
+    let mut receives: Vec<_> = (0..4).map(|n| (n, take(&pool, n as u8))).collect();
+    receives.insert(2, (9, take(&stranger, 9)));
+    let error = qp.post_recv_all(&mut receives).unwrap_err();
+    assert!(matches!(error, Error::ProtectionDomainMismatch { .. }), "{error}");
+    assert!(receives.iter().map(|(user, buffer)| (*user, buffer[0])).eq([(9, 9), (2, 2), (3, 3)]));
+    assert_eq!(posted(&null).len(), 2);
+    // The chain that was cut there is whole again.
+    drop(receives.remove(0));
+    receives.extend((4..7).map(|n| (n, take(&pool, n as u8))));
+    qp.post_recv_all(&mut receives).unwrap();
+    assert_eq!(posted(&null).len(), 5);
+    assert!(qp.drain(&[&cq]).unwrap().iter().map(|buffer| buffer[0]).eq(0..7));
+}
+
+/// What is wrong with that if it is, Miri tells.
+#[test]
+fn a_table_that_was_the_last_to_be_found_is_not_looked_at_when_it_is_gone() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let (mut first, mut second) = (connected(&pd, &cq), connected(&pd, &cq));
+    post(&mut first, &pool, [1]);
+    complete(&null, &cq, posted(&null)[0]);
+    assert_eq!(poll(&cq), [(1, vec![1])]);
+    drop(first);
+    post(&mut second, &pool, [2]);
+    complete(&null, &cq, posted(&null)[0]);
+    assert_eq!(poll(&cq), [(2, vec![2])]);
+}
