@@ -113,6 +113,10 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("ibverbs works on Linux only: RDMA verbs are an interface of the Linux kernel");
 
+// A receive request of the shared level knows its domain where the C structure has padding, which it has there only.
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("ibverbs works on 64-bit targets only: ibverbs-sys has bindings for others");
+
 mod ah;
 mod attr;
 mod c_enum;

@@ -32,13 +32,13 @@ pub struct RecvChain {
     _entries: Vec<ffi::ibv_sge>,
     /// The longest scatter list among them.
     max_sge: u32,
-    /// Where a provider tells which request it refused; null between two calls. At a place of its own: where a call is given
+    /// Where a provider tells which request it refused, as it must when it fails; null at first and after a failure. At a place of its own: where a call is given
     /// a pointer into this, the compiler must load the rest again.
     bad: Box<*mut ffi::ibv_recv_wr>,
 }
 
 // SAFETY: the pointers in it lead to its own vectors, which nobody else accesses and which are neither
-// written nor moved to another address after `new`; but for `bad`, which is null unless it is being posted.
+// written nor moved to another address after `new`; but for `bad`, which is read while it is posted only.
 unsafe impl Send for RecvChain {}
 // SAFETY: as above; through a shared reference nothing but its length is read.
 unsafe impl Sync for RecvChain {}

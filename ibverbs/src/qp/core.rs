@@ -241,7 +241,10 @@ impl Core {
         if batch.is_refused {
             return Err(*self.give_up());
         }
-        let (qp, posting) = (self.raw().cast(), &raw const self.inner.posting);
+        let qp = self.raw().cast();
+        // Once, so that the pointer stays valid beside the reference to another field.
+        let inner: &mut QpInner = &mut self.inner;
+        let posting = &raw const inner.posting;
         let call = move |first: *mut _, bad: &mut *mut _| {
             // SAFETY: it is a field of `inner`, which outlives the call. (Read now, where it is called.)
             let send = unsafe { (*posting).send };
@@ -254,7 +257,7 @@ impl Core {
         };
         // SAFETY: the places were handed out when the batch was begun, which has borrowed the queue pair since, and are
         // pushed after [`OpenShared::reserve`].
-        unsafe { self.inner.requests.post(&batch.places, call) }
+        unsafe { inner.requests.post(&batch.places, call) }
     }
 
     /// Takes back the open batch, or what is kept of a refused one, if there is one.
@@ -398,6 +401,8 @@ impl QpInner {
     #[cold]
     #[inline(never)]
     fn after_failure(&mut self) -> bool {
+        // What is kept is not why the next batch is refused.
+        self.refusal = None;
         if self.config.abort_spoils {
             self.obstacle = Obstacle::Spoilt;
         }
