@@ -190,14 +190,19 @@ impl Device {
     /// of the process has caught inside.
     fn finish(&self) {
         let end = Instant::now() + Duration::from_millis(10);
+        let mut is_made = false;
         while !self.is_dead() && Instant::now() < end {
             match self.driver.try_lock() {
-                Ok(Some(mut engine)) => {
-                    return engine.finish();
+                Ok(Some(engine)) if is_made && engine.has_sent() => return,
+                Ok(Some(mut engine)) if !is_made => {
+                    engine.finish();
+                    is_made = true;
                 }
-                Ok(None) => std::thread::yield_now(),
+                // Others send, or the socket is full.
+                Ok(_) => {}
                 Err(_) => return,
             }
+            std::thread::yield_now();
         }
     }
 }

@@ -109,6 +109,8 @@ pub(crate) struct Engine {
     spare: VecDeque<Datagram>,
     /// None while somebody receives.
     receiver: Option<Box<Receiver>>,
+    /// Whether the engine's thread waits until somebody has received.
+    wants_receiver: bool,
 }
 
 impl Engine {
@@ -144,6 +146,7 @@ impl Engine {
             is_stuck: false,
             spare: VecDeque::new(),
             receiver: Some(Receiver::new()?),
+            wants_receiver: false,
         })
     }
 
@@ -200,7 +203,14 @@ impl Engine {
             return Err(Errno::BUSY);
         }
         self.qp(qp_num)?.hasten_acks();
-        self.parts.tick();
+        let (now, ways) = (self.parts.tick(), self.ways());
+        // Also if so much waits to be sent that no more would be made.
+        for _ in 0..PACKETS_PER_TURN {
+            let (qp, parts) = self.qp_and_parts(qp_num)?;
+            let Some(transmit) = qp.poll_transmit(now, parts) else { break };
+            let way = ways.of(&transmit.path);
+            self.queues.put(now, transmit, way, &mut self.line);
+        }
         self.move_packets_of(qp_num);
         let slot = self.qps.remove(qp_num).ok_or(Errno::INVAL)?;
         if let Some(timer) = slot.timer {
@@ -303,6 +313,9 @@ impl Engine {
     /// It was sent, but for what is left: then the socket is full.
     pub(super) fn end_sending(&mut self, mut left: VecDeque<Datagram>, report: Report) {
         self.is_sending = false;
+        if !self.is_port_up() {
+            left.clear();
+        }
         self.is_stuck = !left.is_empty();
         self.take_report(report);
         if self.is_stuck {
@@ -368,6 +381,22 @@ impl Engine {
         self.work(now);
     }
 
+    /// Leaves to the engine's thread what is still to be sent.
+    pub(super) fn leave_sending(&mut self) {
+        if self.waits_for_sender() {
+            self.wake_up();
+        }
+    }
+
+    fn waits_for_sender(&self) -> bool {
+        !(self.is_sending || self.is_stuck || self.queues.outgoing.is_empty())
+    }
+
+    /// Whether nothing is left to be sent.
+    pub(crate) fn has_sent(&self) -> bool {
+        !self.is_sending && self.queues.outgoing.is_empty()
+    }
+
     /// Takes note of what was lost, and lets the connection manager know where there is nobody any more.
     fn take_report(&mut self, report: Report) {
         self.queues.dropped.add(report.dropped);
@@ -381,6 +410,12 @@ impl Engine {
         self.receiver.take()
     }
 
+    /// Whether nobody receives now. If somebody does, the engine's thread is woken afterwards.
+    pub(super) fn can_receive(&mut self) -> bool {
+        self.wants_receiver = self.receiver.is_none();
+        !self.wants_receiver
+    }
+
     /// The sockets of multicast groups.
     pub(super) fn listeners(&self) -> Vec<Arc<Listener>> {
         self.groups.listeners()
@@ -392,7 +427,9 @@ impl Engine {
     }
 
     /// Lets queue pairs have what was received.
-    pub(super) fn end_receiving(&mut self, now: Instant, mut receiver: Box<Receiver>) {
+    pub(super) fn end_receiving(&mut self, mut receiver: Box<Receiver>) {
+        // Not the time of before: others may have gone on since.
+        let now = self.parts.tick();
         let own = self.socket.addr();
         let in_memory = self.loopback == Loopback::Memory;
         // What this device has sent to a group is there, too, also if it was delivered in memory.
@@ -409,9 +446,15 @@ impl Engine {
                 _ => queues.incoming.extend(decode(&bytes, path, port, &mut queues.dropped)),
             }
         }
+        if self.line.as_ref().is_some_and(|line| line.is_down()) {
+            receiver.packets.clear();
+        }
         let packets = receiver.packets.drain(..);
         queues.incoming.extend(packets.filter(|(path, _)| !is_echo(path)));
         self.receiver = Some(receiver);
+        if std::mem::take(&mut self.wants_receiver) {
+            self.wake_up();
+        }
         self.deliver(now);
     }
 
@@ -519,18 +562,18 @@ impl Engine {
             || self.vain_looks % LAZY_LOOKS == 0
     }
 
-    /// Does what is due before somebody looks at the socket, and makes what has waited; returns the time.
-    pub(super) fn begin_look(&mut self) -> Instant {
+    /// Does what is due before somebody looks at the socket, and makes what has waited.
+    pub(super) fn begin_look(&mut self) {
         let now = self.parts.tick();
         self.handle_timers(now);
         self.make_rest(now);
-        now
     }
 
     /// Notes that a look has found packets, and answers them.
-    pub(super) fn note_find(&mut self, now: Instant) {
+    pub(super) fn note_find(&mut self) {
         self.vain_looks = 0;
         self.polls = self.polls.max(SPINNING);
+        let now = self.parts.now();
         self.work(now);
     }
 
@@ -580,8 +623,8 @@ impl Engine {
         }
     }
 
-    /// Begins a turn of the engine's thread: returns the time, and whether it is to look at the socket.
-    pub(super) fn begin_turn(&mut self) -> (Instant, bool) {
+    /// Begins a turn of the engine's thread.
+    pub(super) fn begin_turn(&mut self) -> Turn {
         let now = self.parts.tick();
         #[cfg(test)]
         {
@@ -590,26 +633,24 @@ impl Engine {
         self.sleep = Sleep::No;
         let is_spinning = std::mem::take(&mut self.polls) >= SPINNING;
         self.handle_timers(now);
-        (now, !is_spinning || self.stops)
+        Turn { listens: !is_spinning || self.stops, ends: self.stops }
     }
 
-    /// Says what the engine's thread waits for, or nothing if it ends.
-    pub(super) fn end_turn(&mut self, now: Instant, listens: bool) -> Option<Wait> {
-        if self.stops {
-            return None;
-        }
-        // Somebody is going to wait, since this turn began.
-        if self.take_wake_up() {
-            return Some(Wait { listens, time: Some(Duration::ZERO) });
+    /// Says what the engine's thread waits for.
+    pub(super) fn end_turn(&mut self, listens: bool) -> Wait {
+        // Something has come up since this turn began: somebody is going to wait, perhaps.
+        if self.take_wake_up() || self.waits_for_sender() {
+            return Wait { listens, time: Some(Duration::ZERO) };
         }
         if !listens {
             self.sleep = Sleep::Tick;
-            return Some(Wait { listens, time: Some(TICK) });
+            return Wait { listens, time: Some(TICK) };
         }
+        let now = self.parts.tick();
         let next = self.next_time(now);
         self.sleep = Sleep::Until(next);
         let time = next.map(|next| next.saturating_duration_since(Instant::now()));
-        Some(Wait { listens, time })
+        Wait { listens, time }
     }
 
     /// Makes what must be sent before the process or the device ends.
@@ -651,6 +692,15 @@ impl Ways {
         let stays = is_local || self.own == Some(path.dest);
         (stays, !stays)
     }
+}
+
+/// What the engine's thread is to do in a turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    /// It looks at the socket.
+    pub(super) listens: bool,
+    /// It is the last one.
+    pub(super) ends: bool,
 }
 
 /// What the engine's thread waits for.

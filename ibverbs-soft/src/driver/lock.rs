@@ -5,11 +5,13 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Instant;
 
-use super::engine::{Engine, Wait, LOOKS_PER_CALL};
+use super::engine::{Engine, Turn, Wait, LOOKS_PER_CALL};
 use super::{Report, Socket, Wake};
 use crate::device::Parts;
+
+/// How often who gives the lock back sends what others have made meanwhile.
+const SENDS_PER_CALL: usize = 4;
 
 /// A device's engine, what it sends and receives with, and what wakes its thread.
 pub(crate) struct Driver {
@@ -79,64 +81,80 @@ const LOCKED: &str = "the engine is locked";
 impl Locked<'_> {
     /// Does something without the lock.
     fn unlocked<R>(&mut self, what: impl FnOnce(&Socket) -> R) -> R {
+        let wakes = self.take_wake_up();
         self.engine = None;
+        if wakes {
+            self.driver.wake.wake();
+        }
         let result = what(&self.driver.socket);
         self.engine = Some(self.driver.engine());
         result
     }
 
-    /// Sends what there is, unless somebody does so.
+    /// Sends what there is, unless somebody does so. If others make more and more, it is for the engine's thread.
     fn send(&mut self) {
-        while let Some(mut datagrams) = self.begin_sending() {
+        for _ in 0..SENDS_PER_CALL {
+            let Some(mut datagrams) = self.begin_sending() else { return };
             let mut report = Report::default();
             let sent = self.unlocked(|socket| socket.send(&mut datagrams, &mut report));
             self.end_sending(datagrams, report);
             if sent.is_err() {
-                break;
+                return;
             }
         }
+        self.leave_sending();
     }
 
     /// Receives, unless somebody does so; returns how many datagrams there were.
-    fn receive(&mut self, now: Instant) -> usize {
+    fn receive(&mut self) -> usize {
         let Some(mut receiver) = self.begin_receiving() else { return 0 };
         let (listeners, unread) = (self.listeners(), self.wants_unread());
         let count = self.unlocked(|socket| receiver.receive(socket, &listeners, unread));
-        self.end_receiving(now, receiver);
+        self.end_receiving(receiver);
         count
     }
 
     /// Sends what has waited, then receives and answers, until there is nothing more on the socket or `is_enough`.
     pub(crate) fn look(&mut self, mut is_enough: impl FnMut(&mut Parts) -> bool) {
-        let now = self.begin_look();
+        self.begin_look();
         for _ in 0..LOOKS_PER_CALL {
             if is_enough(&mut self.parts) {
                 break;
             }
             self.send();
-            if self.receive(now) == 0 {
+            if self.receive() == 0 {
                 break;
             }
-            self.note_find(now);
+            self.note_find();
         }
+        let now = self.parts.now();
         self.settle(now);
     }
 
     /// What the engine's thread does when it is awake: everything that is due. Returns what it waits for then, or nothing if it ends.
     pub(super) fn turn(&mut self) -> Option<Wait> {
-        let (now, listens) = self.begin_turn();
+        let Turn { listens, ends } = self.begin_turn();
+        let listens = listens && self.can_receive();
         if listens {
-            self.receive(now);
+            self.receive();
         }
+        let now = self.parts.now();
         self.make_rest(now);
         self.send();
-        self.end_turn(now, listens)
+        if ends {
+            return None;
+        }
+        Some(self.end_turn(listens))
     }
 }
 
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
+        // What a panic has left is not sent.
+        if std::thread::panicking() {
+            return;
+        }
         self.send();
         if self.take_wake_up() {
             self.engine = None;

@@ -15,6 +15,17 @@ use crate::wire::{Trailer, UDP_PORT};
 /// How long a piece is at most from which the kernel cuts datagrams: what fits into one, with its headers.
 const MAX_PIECE: usize = 65_507;
 
+/// How often a datagram is tried that fails: errors of others may be in front of it.
+const TRIES: u32 = 4;
+
+/// What a system call has sent.
+struct Sent {
+    /// How many datagrams.
+    count: usize,
+    /// Whether these are all that it was given.
+    is_all: bool,
+}
+
 impl Socket {
     /// Sends datagrams, and takes them out of the queue. What cannot get to where it is to go is dropped, as the network would.
     ///
@@ -28,6 +39,8 @@ impl Socket {
     ) -> Result<(), Errno> {
         // So many go by themselves, since together they did not go.
         let mut single = 0;
+        // How often the first has failed.
+        let mut tries = 0;
         while !queue.is_empty() {
             let cuts = single == 0 && self.cuts();
             let sent = match queue.len() {
@@ -35,13 +48,25 @@ impl Socket {
                 _ => self.send_batch::<BATCH>(queue, cuts),
             };
             let done = match sent {
-                Ok(count) => count,
+                Ok(Sent { count, is_all }) => {
+                    tries = 0;
+                    // What stopped it may be an error of before, of which nothing else would tell.
+                    if !is_all {
+                        self.take_errors(&mut report.gone);
+                    }
+                    count
+                }
                 Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => return Err(Errno::AGAIN),
                 Err(Errno::INTR) => 0,
-                // What was reported is about datagrams that were sent before: this one has not been sent.
-                Err(_) if self.take_errors(&mut report.gone) => 0,
+                // What is reported is mostly about datagrams that were sent before: this one has not been sent.
+                Err(_) if tries < TRIES => {
+                    self.take_errors(&mut report.gone);
+                    tries += 1;
+                    0
+                }
                 Err(errno) if cuts && run(queue.iter().take(BATCH)) > 1 => {
                     single = run(queue.iter().take(BATCH));
+                    tries = 0;
                     // The interface cannot, whatever is sent.
                     if matches!(errno, Errno::IO | Errno::OPNOTSUPP) {
                         self.set_uncut();
@@ -50,6 +75,7 @@ impl Socket {
                 }
                 Err(_) => {
                     report.dropped.unsendable += 1;
+                    tries = 0;
                     1
                 }
             };
@@ -59,13 +85,13 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends the first `N` datagrams, or as many as there are, and returns how many were sent. It fails if the first one does, or
-    /// the first that are cut from one piece.
+    /// Sends the first `N` datagrams, or as many as there are. It fails if the first one does, or the first that are cut from one
+    /// piece.
     fn send_batch<const N: usize>(
         &self,
         queue: &VecDeque<Datagram>,
         cuts: bool,
-    ) -> Result<usize, Errno> {
+    ) -> Result<Sent, Errno> {
         const NOTHING: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         let mut names = [const { MaybeUninit::<SocketAddr>::uninit() }; N];
         let mut trailers = [const { MaybeUninit::<Trailer>::uninit() }; N];
@@ -113,7 +139,8 @@ impl Socket {
             )
         };
         let sent = usize::try_from(sent).map_err(|_| last_errno())?;
-        Ok(sent.checked_sub(1).map_or(0, |last| ends[last]))
+        let is_all = sent == count;
+        Ok(Sent { count: sent.checked_sub(1).map_or(0, |last| ends[last]), is_all })
     }
 }
 

@@ -38,6 +38,7 @@ impl Engine {
         if changes {
             self.line().set_down(!is_up);
             self.queues.outgoing.clear();
+            self.is_stuck = false;
             self.queues.looped.clear();
             self.leave_out_line();
         }
