@@ -159,3 +159,54 @@ fn run<'d>(mut datagrams: impl Iterator<Item = &'d Datagram>) -> usize {
     }
     count
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::Transmit;
+    use crate::wire::test_packets::{all, path};
+    use crate::wire::Packet;
+
+    fn datagram(dest: &str, payload: usize) -> Datagram {
+        let packet = all().into_iter().find(|packet| packet.payload.len() > 1).unwrap();
+        let path = path("10.0.0.1", dest);
+        Datagram::new(Transmit { path, packet: Packet { payload: vec![7; payload], ..packet } })
+            .unwrap()
+    }
+
+    fn run_of(datagrams: &[(&str, usize)]) -> usize {
+        let datagrams: Vec<_> = datagrams.iter().map(|(dest, len)| datagram(dest, *len)).collect();
+        run(datagrams.iter())
+    }
+
+    #[test]
+    fn what_goes_the_same_way_and_is_as_long_is_cut_from_one_piece() {
+        let (here, there) = ("10.0.0.2", "10.0.0.3");
+        assert_eq!(run_of(&[]), 0);
+        assert_eq!(run_of(&[(here, 64), (here, 64), (here, 64)]), 3);
+        // The last may be shorter, and none may come after it.
+        assert_eq!(run_of(&[(here, 64), (here, 32), (here, 32)]), 2);
+        assert_eq!(run_of(&[(here, 32), (here, 64)]), 1);
+        assert_eq!(run_of(&[(here, 64), (there, 64)]), 1);
+        // As long as one datagram can be.
+        let len = datagram(here, 4096).len();
+        assert_eq!(run_of(&[(here, 4096); 32]), MAX_PIECE / len);
+        // Bytes that are as they are have a checksum for the first place.
+        let bytes = || Datagram::of_bytes(path("10.0.0.1", here), vec![0; 32]);
+        assert_eq!(run([bytes(), bytes()].iter()), 1);
+        assert_eq!(run([datagram(here, 64), bytes()].iter()), 1);
+    }
+
+    #[test]
+    fn each_place_in_a_piece_has_a_checksum_of_its_own() {
+        let datagram = datagram("10.0.0.2", 64);
+        let path = *datagram.path();
+        for identification in [0, 1, 31] {
+            let bytes = datagram.parts(&datagram.trailer(identification)).concat();
+            assert_eq!(bytes.len(), datagram.len());
+            let encapsulation =
+                crate::wire::Encapsulation { path, source_port: UDP_PORT, identification };
+            assert_eq!(encapsulation.check(&bytes), Ok(identification));
+        }
+    }
+}
