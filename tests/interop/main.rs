@@ -4,6 +4,7 @@
 //! The first argument is what the network does, `whole` or `lossy`; the second, for one of both, the address of the other.
 //! The device is the one that the other tests run on.
 
+mod manager;
 mod talk;
 
 use std::time::{Duration, Instant};
@@ -62,7 +63,7 @@ fn main() {
 
 type Case = fn(&mut End);
 
-const CASES: [(&str, Case); 11] = [
+const CASES: [(&str, Case); 14] = [
     ("sends over RC", sends),
     ("writes over RC", writes),
     ("reads over RC", reads),
@@ -74,6 +75,9 @@ const CASES: [(&str, Case); 11] = [
     ("sends over UC", unreliable_sends),
     ("writes over UC", unreliable_writes),
     ("datagrams", datagrams),
+    ("connections by the connection manager", manager::connections),
+    ("rejections by the connection manager", manager::rejections),
+    ("datagrams by the connection manager", manager::found_datagrams),
 ];
 
 impl End {
