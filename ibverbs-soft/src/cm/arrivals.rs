@@ -171,12 +171,13 @@ impl<O: Clone> Manager<O> {
         self.close(id);
     }
 
-    /// Says that a message has come, and that a program will answer it.
+    /// If the peer sends its message again before the program has answered it, it is told to be patient. Not at once: a kernel that
+    /// was told is silent for longer than a minute, even if all that it gets to hear then is a confirmation or rejection that is lost.
     fn ask_for_patience(&mut self, id: u32, about: About) {
-        let Some(it) = self.connections.get(&id) else { return };
+        let Some(it) = self.connections.get_mut(&id) else { return };
         let (local_id, remote_id) = (it.local_id, it.remote_id);
         let mra = Mra { local_id, remote_id, about, service_timeout: SERVICE_TIMEOUT };
-        self.send(id, &Message::Mra(mra));
+        it.answer = Some(Message::Mra(mra).emit(it.context));
     }
 
     fn handle_rep(&mut self, context: Context, back: Path, rep: &Rep) {
@@ -197,6 +198,7 @@ impl<O: Clone> Manager<O> {
         it.facts.rnr_retry_count = rep.rnr_retry_count;
         it.context.modifier = 0;
         let retry_count = it.facts.retry_count;
+        self.set_timer(rep.remote_id);
         self.ask_for_patience(rep.remote_id, About::Rep);
         let peer = Peer {
             qpn: rep.local_qpn,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::connection::{time, Connection, Facts, State};
 use super::event::Event;
-use super::manager::{Manager, Refused, RESPONSE_TIMEOUT, RETRIES};
+use super::manager::{Manager, Refused, END_TIMEOUT, RESPONSE_TIMEOUT, RETRIES};
 use super::message::{About, Dreq, Message, PathRecord, Rej, Rep, Req, Short, SidrRep};
 use super::{reason, sidr_status, Answer, Peer};
 use crate::transport::Path;
@@ -185,7 +185,7 @@ impl<O: Clone> Manager<O> {
                 it.state = State::DreqSent;
                 let dreq = Dreq { local_id, remote_id, remote_qpn: it.facts.remote_qpn };
                 it.context.transaction = it.context.transaction.wrapping_add(1 << 32);
-                self.send_and_wait(now, id, &Message::Dreq(dreq), time(RESPONSE_TIMEOUT));
+                self.send_and_wait(now, id, &Message::Dreq(dreq), time(END_TIMEOUT));
             }
             State::DreqReceived => {
                 self.send(id, &Message::Drep(Short { local_id, remote_id }));

@@ -14,6 +14,9 @@ use crate::transport::Path;
 
 /// The encoded time in which a peer answers, after which it is asked again: half a second.
 pub(super) const RESPONSE_TIMEOUT: u8 = 17;
+/// The encoded time after which a peer is told again, for the first time, that a connection ends: an eighth of a second. A kernel
+/// forgets the connection as soon as half a second after its answer, and does not answer any more, so that it would be told in vain.
+pub(super) const END_TIMEOUT: u8 = 15;
 /// How often a peer is asked again: for eight seconds and a half, together.
 pub(super) const RETRIES: u8 = 15;
 /// The encoded time that a program may take for its answer: more than a minute.
@@ -161,6 +164,8 @@ impl<O: Clone> Manager<O> {
         let Some(it) = self.connections.get_mut(&id) else { return };
         if let Some(waiting) = &mut it.waiting {
             if let Some(left) = waiting.left.checked_sub(1) {
+                let longer = (2 * waiting.interval).min(time(RESPONSE_TIMEOUT));
+                waiting.interval = waiting.interval.max(longer);
                 (waiting.left, waiting.until) = (left, now + waiting.interval);
                 self.outgoing.push_back((it.path, waiting.message.clone()));
                 return;
@@ -302,7 +307,7 @@ impl<O: Clone> Manager<O> {
         self.set_timer(id);
     }
 
-    /// Sends a message until it is answered.
+    /// Sends a message until it is answered: again after this time, and if that is shorter than others, then at longer intervals.
     pub(super) fn send_and_wait(
         &mut self,
         now: Instant,

@@ -41,8 +41,8 @@ fn both_sides_learn_what_the_other_has_said() {
     network.settle();
     assert_eq!(network.events, []);
     assert_eq!(network.states(client, server), [Some(State::Established); 2]);
-    // Request and patience, reply and patience, confirmation.
-    assert_eq!(network.sent, 5);
+    // Request, reply, confirmation. Nobody was asked to be patient, who would then not notice soon that a message is lost.
+    assert_eq!(network.sent, 3);
 }
 
 #[test]
@@ -100,6 +100,22 @@ fn a_side_that_is_destroyed_ends_it() {
     network.settle();
     assert_eq!(network.events, []);
     assert_eq!(network.states(client, server), [None, None]);
+}
+
+#[test]
+fn a_peer_is_told_of_the_end_more_than_once_before_it_forgets_the_connection() {
+    let mut network = Network::fine();
+    network.listen();
+    let (client, _) = network.connected();
+    network.settle();
+    network.dead = Some(Side::Server);
+    let (now, before) = (network.now(), network.sent);
+    network.client.disconnect(now, client);
+    network.run_for(Duration::from_millis(500));
+    assert_eq!(network.sent - before, 3);
+    // From then on twice a second, as with other messages.
+    network.run_for(Duration::from_secs(3));
+    assert!((8..=9).contains(&(network.sent - before)), "{}", network.sent - before);
 }
 
 #[test]
@@ -271,8 +287,8 @@ fn the_network_may_say_that_a_peer_is_gone() {
     let mut network = Network::fine();
     network.listen();
     let (client, _) = network.asked();
-    // The server's device has asked for patience, and so is known.
-    network.run_for(Duration::from_millis(1));
+    // Now the request has come once more, and the server's device has asked for patience, and so is known.
+    network.run_for(Duration::from_millis(600));
     let now = network.now();
     network.client.handle_gone(now, addr(Side::Client));
     assert_eq!(network.client.state(client), Some(State::ReqSent));
