@@ -426,8 +426,20 @@ impl Engine {
         self.line.is_some()
     }
 
+    /// Wakes the engine's thread if it has waited until somebody has received.
+    fn take_wish(&mut self) {
+        if std::mem::take(&mut self.wants_receiver) {
+            self.wake_up();
+        }
+    }
+
     /// Lets queue pairs have what was received.
     pub(super) fn end_receiving(&mut self, mut receiver: Box<Receiver>) {
+        if receiver.is_empty() {
+            self.receiver = Some(receiver);
+            self.take_wish();
+            return;
+        }
         // Not the time of before: others may have gone on since.
         let now = self.parts.tick();
         let own = self.socket.addr();
@@ -452,9 +464,7 @@ impl Engine {
         let packets = receiver.packets.drain(..);
         queues.incoming.extend(packets.filter(|(path, _)| !is_echo(path)));
         self.receiver = Some(receiver);
-        if std::mem::take(&mut self.wants_receiver) {
-            self.wake_up();
-        }
+        self.take_wish();
         self.deliver(now);
     }
 

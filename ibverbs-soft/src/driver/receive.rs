@@ -12,7 +12,7 @@ use super::control::{Control, Fields};
 use super::datagram::decode;
 use super::message::message;
 use super::socket::{last_errno, Listener, Socket, SocketAddr, BATCH};
-use super::Report;
+use super::{Dropped, Report};
 use crate::transport::Path;
 use crate::wire::{Headers, Packet, Trailer, MAX_PAYLOAD};
 
@@ -49,6 +49,13 @@ impl Receiver {
         let buffers = buffers.try_into().map_err(|_| io::ErrorKind::OutOfMemory)?;
         let (packets, unread, report) = (Vec::new(), Vec::new(), Report::default());
         Ok(Box::new(Receiver { batch: 1, buffers, packets, unread, report }))
+    }
+
+    /// Whether there is nothing to take in or to tell.
+    pub(super) fn is_empty(&self) -> bool {
+        let Report { dropped, gone } = &self.report;
+        let is_quiet = *dropped == Dropped::default() && gone.is_empty();
+        is_quiet && self.packets.is_empty() && self.unread.is_empty()
     }
 
     /// Takes datagrams off the device's socket and those of its groups without waiting, and returns how many there were. It reads
