@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ibverbs_soft::transport::Path;
-use ibverbs_soft::wire::{Encapsulation, Packet};
+use ibverbs_soft::wire::{Encapsulation, Operation, Packet, SrdPart};
 use libfuzzer_sys::fuzz_target;
 
 const ICRC_LEN: usize = 4;
@@ -18,6 +18,15 @@ fn normal(bytes: &[u8], packet: &Packet) -> Vec<u8> {
     bytes[8] &= 0x80;
     if packet.deth.is_some() {
         bytes[16] = 0;
+    }
+    if let Operation::Srd(srd) = packet.operation {
+        bytes[24] = 0;
+        match srd.part {
+            SrdPart::Fragment { .. } => bytes[28] = 0,
+            // Nothing is counted there.
+            SrdPart::Nak(_) => bytes[29..32].fill(0),
+            _ => {}
+        }
     }
     bytes
 }
