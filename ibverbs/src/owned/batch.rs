@@ -92,6 +92,15 @@ impl<'qp, T: Transport> OwnedBatch<'qp, T> {
     ///   [`Error::ProtectionDomainMismatch`] or [`Error::Unsupported`] if an operation of the batch was refused; the
     ///   first such one is told. Nothing is posted then.
     /// - [`Error::PostShared`] if the device refuses. It tells how many of the operations, from the first, are posted.
+    ///
+    /// [`Error::NotReadyToSend`]: crate::Error::NotReadyToSend
+    /// [`Error::OperationNotGranted`]: crate::Error::OperationNotGranted
+    /// [`Error::QueueFull`]: crate::Error::QueueFull
+    /// [`Error::OutOfBounds`]: crate::Error::OutOfBounds
+    /// [`Error::BeyondRemote`]: crate::Error::BeyondRemote
+    /// [`Error::ProtectionDomainMismatch`]: crate::Error::ProtectionDomainMismatch
+    /// [`Error::Unsupported`]: crate::Error::Unsupported
+    /// [`Error::PostShared`]: crate::Error::PostShared
     #[doc(alias = "ibv_post_send")]
     #[inline]
     pub fn submit(self) -> Result<(), Failed<Vec<Buffer>>> {
