@@ -326,7 +326,19 @@ impl Objects {
         }
     }
 
-    /// Destroys an object, if there is one: whether it could be.
+    /// Whether nothing but contexts is left.
+    fn are_gone(&self) -> bool {
+        self.qps.is_empty()
+            && self.srqs.is_empty()
+            && self.cqs.is_empty()
+            && self.channels.is_empty()
+            && self.ahs.is_empty()
+            && self.mws.is_empty()
+            && self.mrs.is_empty()
+            && self.pds.is_empty()
+    }
+
+    /// Destroys an object, if there is one: whether it could be. Nothing is said of a context that is not to be closed yet.
     fn destroy(&mut self, kind: Kind, place: u8) -> Option<bool> {
         match kind {
             Kind::Qp => {
@@ -346,6 +358,10 @@ impl Objects {
             Kind::Mr => destroyed(&mut self.mrs, place, |mr| verb!(ibv_dereg_mr(mr.raw))),
             Kind::Pd => destroyed(&mut self.pds, place, |pd| verb!(ibv_dealloc_pd(*pd))),
             Kind::Context => {
+                // Closing takes along what is left, which no program may use any more.
+                if !self.are_gone() {
+                    return None;
+                }
                 destroyed(&mut self.contexts, place, |context| verb!(ibv_close_device(*context)))
             }
         }
