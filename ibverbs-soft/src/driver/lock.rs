@@ -151,8 +151,8 @@ impl Locked<'_> {
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        // What a panic has left is not sent.
-        if std::thread::panicking() {
+        // It is not there if sending or receiving has panicked. (If something else has, all goes on.)
+        if self.engine.is_none() {
             return;
         }
         self.send();
