@@ -5,45 +5,33 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::datagram::decode;
 use super::groups::{Groups, MULTICAST_QPN};
 use super::line::{Line, Queues};
-use super::receive::{Receiver, Unread};
-use super::socket::Listener;
-use super::{Cm, Datagram, Dropped, Report, Socket};
+use super::receive::Receiver;
+use super::{Cm, Datagram, Dropped, Socket};
 use crate::cm;
 use crate::device::{Numbered, Owner, Parts, Result};
 use crate::options::Loopback;
 use crate::random::Random;
-use crate::transport::{refuse, Config, CqId, Path, QueuePair};
+use crate::transport::{refuse, Config, Path, QueuePair};
 use crate::wire::{Bth, Packet, Service};
 
 mod faults;
+mod handover;
+mod turns;
+
+use turns::Sleep;
+pub(super) use turns::{Turn, Wait, LOOKS_PER_CALL};
 
 /// How many packets a call moves at most; the engine moves the rest.
 const PACKETS_PER_CALL: usize = 256;
 
 /// How many packets a queue pair sends before it is another's turn.
 const PACKETS_PER_TURN: usize = 32;
-
-/// How often a call that looks at the socket does so at most.
-pub(super) const LOOKS_PER_CALL: usize = 4;
-
-/// After so many looks in vain, it is not worth looking at the socket with every poll.
-const EAGER_LOOKS: u32 = 1000;
-
-/// With which of the polls then.
-const LAZY_LOOKS: u32 = 8;
-
-/// With so many empty polls between two turns of the engine, somebody waits by polling. So it is if a poll has found packets.
-const SPINNING: u32 = 32;
-
-/// How often the engine looks while somebody polls, and how soon it tries again to send when the socket is full.
-const TICK: Duration = Duration::from_millis(1);
 
 /// A queue pair, and what is known of it.
 #[derive(Debug)]
@@ -55,17 +43,6 @@ struct Slot {
     is_ready: bool,
     /// Whether it stands among those that may owe an acknowledgement.
     owes: bool,
-}
-
-/// What the engine's thread does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sleep {
-    /// It is awake, or about to be woken, and will look at everything before it sleeps.
-    No,
-    /// It sleeps until this time, or until something happens on the socket.
-    Until(Option<Instant>),
-    /// Somebody polls, and does everything: it sleeps until the next tick.
-    Tick,
 }
 
 /// Everything of a device that its lock protects.
@@ -300,35 +277,6 @@ impl Engine {
         }
     }
 
-    /// What is to be sent now, if nobody sends. Whoever gets it says when it was.
-    pub(super) fn begin_sending(&mut self) -> Option<VecDeque<Datagram>> {
-        if self.is_sending || self.queues.outgoing.is_empty() {
-            return None;
-        }
-        self.is_sending = true;
-        let room = std::mem::take(&mut self.spare);
-        Some(std::mem::replace(&mut self.queues.outgoing, room))
-    }
-
-    /// It was sent, but for what is left: then the socket is full.
-    pub(super) fn end_sending(&mut self, mut left: VecDeque<Datagram>, report: Report) {
-        self.is_sending = false;
-        if !self.is_port_up() {
-            left.clear();
-        }
-        self.is_stuck = !left.is_empty();
-        self.take_report(report);
-        if self.is_stuck {
-            // What was made meanwhile comes after it.
-            left.append(&mut self.queues.outgoing);
-            self.queues.outgoing = left;
-        } else {
-            self.spare = left;
-        }
-        let now = self.parts.now();
-        self.settle(now);
-    }
-
     fn ways(&self) -> Ways {
         let own = (self.loopback == Loopback::Memory).then(|| self.socket.addr());
         Ways { own, link_local: self.link_local }
@@ -379,104 +327,6 @@ impl Engine {
         }
         self.owing = owing;
         self.work(now);
-    }
-
-    /// Leaves to the engine's thread what is still to be sent.
-    pub(super) fn leave_sending(&mut self) {
-        if self.waits_for_sender() {
-            self.wake_up();
-        }
-    }
-
-    fn waits_for_sender(&self) -> bool {
-        !(self.is_sending || self.is_stuck || self.queues.outgoing.is_empty())
-    }
-
-    /// Whether nothing is left to be sent.
-    pub(crate) fn has_sent(&self) -> bool {
-        !self.is_sending && self.queues.outgoing.is_empty()
-    }
-
-    /// Takes note of what was lost, and lets the connection manager know where there is nobody any more.
-    fn take_report(&mut self, report: Report) {
-        self.queues.dropped.add(report.dropped);
-        for addr in report.gone {
-            self.cm.handle_gone(self.parts.now(), addr);
-        }
-    }
-
-    /// Who receives, if nobody does so now. Whoever gets it brings it back.
-    pub(super) fn begin_receiving(&mut self) -> Option<Box<Receiver>> {
-        self.receiver.take()
-    }
-
-    /// Whether nobody receives now. If somebody does, the engine's thread is woken afterwards.
-    pub(super) fn can_receive(&mut self) -> bool {
-        self.wants_receiver = self.receiver.is_none();
-        !self.wants_receiver
-    }
-
-    /// The sockets of multicast groups.
-    pub(super) fn listeners(&self) -> Vec<Arc<Listener>> {
-        self.groups.listeners()
-    }
-
-    /// Whether datagrams are wanted as they came: something may happen to them first.
-    pub(super) fn wants_unread(&self) -> bool {
-        self.line.is_some()
-    }
-
-    /// Wakes the engine's thread if it has waited until somebody has received.
-    fn take_wish(&mut self) {
-        if std::mem::take(&mut self.wants_receiver) {
-            self.wake_up();
-        }
-    }
-
-    /// Lets queue pairs have what was received.
-    pub(super) fn end_receiving(&mut self, mut receiver: Box<Receiver>) {
-        if receiver.is_empty() {
-            self.receiver = Some(receiver);
-            self.take_wish();
-            return;
-        }
-        // Not the time of before: others may have gone on since.
-        let now = self.parts.tick();
-        let own = self.socket.addr();
-        let in_memory = self.loopback == Loopback::Memory;
-        // What this device has sent to a group is there, too, also if it was delivered in memory.
-        let is_echo = |path: &Path| in_memory && path.dest.is_multicast() && path.source == own;
-        self.take_report(std::mem::take(&mut receiver.report));
-        let queues = &mut self.queues;
-        for Unread { bytes, path, port } in receiver.unread.drain(..) {
-            match &mut self.line {
-                _ if is_echo(&path) => {}
-                // What comes from the device itself has gone through when it was sent.
-                Some(line) if path.source != own || line.is_down() => {
-                    line.receive(now, &bytes, path, port, queues);
-                }
-                _ => queues.incoming.extend(decode(&bytes, path, port, &mut queues.dropped)),
-            }
-        }
-        if self.line.as_ref().is_some_and(|line| line.is_down()) {
-            receiver.packets.clear();
-        }
-        let packets = receiver.packets.drain(..);
-        queues.incoming.extend(packets.filter(|(path, _)| !is_echo(path)));
-        self.receiver = Some(receiver);
-        self.take_wish();
-        self.deliver(now);
-    }
-
-    /// Lets queue pairs have the packets that were read from the socket.
-    fn deliver(&mut self, now: Instant) {
-        while let Some((path, packet)) = self.queues.incoming.pop_front() {
-            let Some(qp_num) = self.dispatch(now, &path, packet) else { continue };
-            if let Some(slot) = self.qps.get_mut(qp_num).filter(|slot| !slot.owes) {
-                slot.owes = true;
-                self.owing.push(qp_num);
-            }
-        }
     }
 
     /// Gives a packet to all that are attached to the group that it was sent to.
@@ -561,126 +411,6 @@ impl Engine {
             self.ready.is_empty() && self.queues.looped.is_empty() && self.looped_to.is_empty();
         !is_quiet || self.cm.manager.has_transmit()
     }
-
-    /// Takes note of a poll that has found nothing, and says whether to look further.
-    pub(crate) fn note_empty_poll(&mut self) -> bool {
-        self.polls = self.polls.saturating_add(1);
-        self.vain_looks = self.vain_looks.wrapping_add(1);
-        !self.owing.is_empty()
-            || self.has_work()
-            || self.vain_looks < EAGER_LOOKS
-            || self.vain_looks % LAZY_LOOKS == 0
-    }
-
-    /// Does what is due before somebody looks at the socket, and makes what has waited.
-    pub(super) fn begin_look(&mut self) {
-        let now = self.parts.tick();
-        self.handle_timers(now);
-        self.make_rest(now);
-    }
-
-    /// Notes that a look has found packets, and answers them.
-    pub(super) fn note_find(&mut self) {
-        self.vain_looks = 0;
-        self.polls = self.polls.max(SPINNING);
-        let now = self.parts.now();
-        self.work(now);
-    }
-
-    /// Arms a completion queue: who does so is going to wait, and leaves the socket to the engine.
-    pub(crate) fn arm_cq(&mut self, cq: CqId, solicited_only: bool) -> Result<()> {
-        self.parts.cq(cq)?.arm(solicited_only);
-        self.polls = 0;
-        // If it is awake, it may have begun to leave the socket to those who poll.
-        if !matches!(self.sleep, Sleep::Until(_)) {
-            self.wake_up();
-        }
-        Ok(())
-    }
-
-    fn wake_up(&mut self) {
-        self.sleep = Sleep::No;
-        self.wakes = true;
-    }
-
-    /// Whether the engine's thread is to be woken, which is asked once.
-    pub(super) fn take_wake_up(&mut self) -> bool {
-        std::mem::take(&mut self.wakes)
-    }
-
-    /// When the engine has something to do again.
-    fn next_time(&self, now: Instant) -> Option<Instant> {
-        let timer = self.timers.first().map(|(time, _)| *time);
-        let late = self.line.as_ref().and_then(|line| line.next_time());
-        let of_cm = self.cm.manager.next_timeout();
-        let first = timer.into_iter().chain(late).chain(of_cm).min();
-        if self.is_stuck || self.is_full() {
-            return Some(first.unwrap_or(now + TICK).min(now + TICK));
-        }
-        if self.has_work() {
-            return Some(now);
-        }
-        first
-    }
-
-    /// To be called when something was changed: wakes the engine's thread if it sleeps for too long now.
-    pub(super) fn settle(&mut self, now: Instant) {
-        if let Sleep::Until(until) = self.sleep {
-            let next = self.next_time(now);
-            if next.is_some_and(|next| until.is_none_or(|until| next < until)) {
-                self.wake_up();
-            }
-        }
-    }
-
-    /// Begins a turn of the engine's thread.
-    pub(super) fn begin_turn(&mut self) -> Turn {
-        let now = self.parts.tick();
-        #[cfg(test)]
-        {
-            self.turns += 1;
-        }
-        self.sleep = Sleep::No;
-        let is_spinning = std::mem::take(&mut self.polls) >= SPINNING;
-        self.handle_timers(now);
-        Turn { listens: !is_spinning || self.stops, ends: self.stops }
-    }
-
-    /// Says what the engine's thread waits for.
-    pub(super) fn end_turn(&mut self, listens: bool) -> Wait {
-        // Something has come up since this turn began: somebody is going to wait, perhaps.
-        if self.take_wake_up() || self.waits_for_sender() {
-            return Wait { listens, time: Some(Duration::ZERO) };
-        }
-        if !listens {
-            self.sleep = Sleep::Tick;
-            return Wait { listens, time: Some(TICK) };
-        }
-        let now = self.parts.tick();
-        let next = self.next_time(now);
-        self.sleep = Sleep::Until(next);
-        let time = next.map(|next| next.saturating_duration_since(Instant::now()));
-        Wait { listens, time }
-    }
-
-    /// Makes what must be sent before the process or the device ends.
-    pub(crate) fn finish(&mut self) {
-        let now = self.parts.tick();
-        self.cm.manager.finish(now);
-        self.make_rest(now);
-    }
-
-    /// Makes what can be sent, late acknowledgements too.
-    pub(super) fn make_rest(&mut self, now: Instant) {
-        self.work(now);
-        self.send_late_acks(now);
-    }
-
-    /// Ends the engine's thread.
-    pub(crate) fn stop(&mut self) {
-        self.stops = true;
-        self.wake_up();
-    }
 }
 
 /// Which packets need the wire.
@@ -702,22 +432,4 @@ impl Ways {
         let stays = is_local || self.own == Some(path.dest);
         (stays, !stays)
     }
-}
-
-/// What the engine's thread is to do in a turn.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Turn {
-    /// It looks at the socket.
-    pub(super) listens: bool,
-    /// It is the last one.
-    pub(super) ends: bool,
-}
-
-/// What the engine's thread waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wait {
-    /// Packets on the socket.
-    pub(crate) listens: bool,
-    /// Not longer than this.
-    pub(crate) time: Option<Duration>,
 }
