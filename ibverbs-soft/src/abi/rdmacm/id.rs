@@ -103,22 +103,25 @@ pub(super) struct Options {
     pub(super) ack_timeout: Option<u8>,
 }
 
-/// Reads and writes fields of the structure of C.
+/// Fields of the structure of C: those that are read here, and those that are written.
 macro_rules! fields {
-    ($($field:ident, $set:ident: $type:ty;)*) => {
+    (
+        read { $($field:ident: $type:ty;)* }
+        written { $($set:ident($written:ident): $written_type:ty;)* }
+    ) => {
         impl Id {
             $(
-                #[allow(dead_code)]
                 pub(super) fn $field(&self) -> $type {
                     // SAFETY: the identifier is alive; that nobody writes the field meanwhile is up to the program, as with
                     // librdmacm.
                     unsafe { (*self.raw.get()).$field }
                 }
+            )*
 
-                #[allow(dead_code)]
-                pub(super) fn $set(&self, value: $type) {
+            $(
+                pub(super) fn $set(&self, value: $written_type) {
                     // SAFETY: as above.
-                    unsafe { (*self.raw.get()).$field = value };
+                    unsafe { (*self.raw.get()).$written = value };
                 }
             )*
         }
@@ -126,20 +129,34 @@ macro_rules! fields {
 }
 
 fields! {
-    verbs, set_verbs: *mut ffi::ibv_context;
-    channel, set_channel: *mut ffi::rdma_event_channel;
-    context, set_context: *mut c_void;
-    qp, set_qp: *mut ffi::ibv_qp;
-    ps, set_ps: ffi::rdma_port_space;
-    port_num, set_port_num: u8;
-    event, set_event: *mut ffi::rdma_cm_event;
-    send_cq_channel, set_send_cq_channel: *mut ffi::ibv_comp_channel;
-    send_cq, set_send_cq: *mut ffi::ibv_cq;
-    recv_cq_channel, set_recv_cq_channel: *mut ffi::ibv_comp_channel;
-    recv_cq, set_recv_cq: *mut ffi::ibv_cq;
-    srq, set_srq: *mut ffi::ibv_srq;
-    pd, set_pd: *mut ffi::ibv_pd;
-    qp_type, set_qp_type: ffi::ibv_qp_type;
+    read {
+        verbs: *mut ffi::ibv_context;
+        channel: *mut ffi::rdma_event_channel;
+        context: *mut c_void;
+        qp: *mut ffi::ibv_qp;
+        ps: ffi::rdma_port_space;
+        event: *mut ffi::rdma_cm_event;
+        send_cq_channel: *mut ffi::ibv_comp_channel;
+        send_cq: *mut ffi::ibv_cq;
+        recv_cq_channel: *mut ffi::ibv_comp_channel;
+        recv_cq: *mut ffi::ibv_cq;
+        srq: *mut ffi::ibv_srq;
+        pd: *mut ffi::ibv_pd;
+        qp_type: ffi::ibv_qp_type;
+    }
+    written {
+        set_verbs(verbs): *mut ffi::ibv_context;
+        set_channel(channel): *mut ffi::rdma_event_channel;
+        set_qp(qp): *mut ffi::ibv_qp;
+        set_port_num(port_num): u8;
+        set_event(event): *mut ffi::rdma_cm_event;
+        set_send_cq_channel(send_cq_channel): *mut ffi::ibv_comp_channel;
+        set_send_cq(send_cq): *mut ffi::ibv_cq;
+        set_recv_cq_channel(recv_cq_channel): *mut ffi::ibv_comp_channel;
+        set_recv_cq(recv_cq): *mut ffi::ibv_cq;
+        set_srq(srq): *mut ffi::ibv_srq;
+        set_pd(pd): *mut ffi::ibv_pd;
+    }
 }
 
 impl Id {
