@@ -10,11 +10,12 @@ use ibverbs_tests::{
     eventually, post_recv, submit, wait_one, Ability, Bed, Mem, Prepared, Side, DEADLINE, GRH,
 };
 
-/// A group that no other test has.
+/// A group that no other test has, nor other processes: a group is that of all who share the network.
 fn group() -> SocketAddr {
     static LAST: AtomicU8 = AtomicU8::new(0);
     let number = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    SocketAddr::new(Ipv4Addr::new(239, 7, 2, number).into(), 0)
+    let [high, low] = (std::process::id() as u16).to_be_bytes();
+    SocketAddr::new(Ipv4Addr::new(239, high, low, number).into(), 0)
 }
 
 fn gid_of(group: SocketAddr) -> Gid {

@@ -162,6 +162,16 @@ impl Device {
         self.lock_anyhow()?.detach(qp_num, group)
     }
 
+    /// Has the device in a multicast group, whatever is attached, until it leaves as often.
+    pub(crate) fn join(&self, group: IpAddr) -> Result<()> {
+        self.lock()?.join(group)
+    }
+
+    /// Undoes one `join`; `EINVAL` if there is none.
+    pub(crate) fn leave(&self, group: IpAddr) -> Result<()> {
+        self.lock_anyhow()?.leave(group)
+    }
+
     /// Completions of the queue pair are taken out of its queues. `EBUSY` while it is attached to a multicast group.
     pub(crate) fn destroy_qp(&self, qp_num: u32) -> Result<()> {
         self.lock_anyhow()?.destroy_qp(qp_num)

@@ -27,6 +27,8 @@ pub(crate) enum Happened {
     RouteResolved,
     /// Somebody asks for a connection, of which `owner` is to know.
     Requested { device: usize, connection: u32, owner: Arc<CmOwner>, requested: Box<Requested> },
+    /// A multicast group was joined: which of the memberships of an identifier.
+    Joined(u64),
     /// Something else that has to do with a peer.
     Cm(Event),
     /// What a program has written itself: the status and the argument.
@@ -126,6 +128,15 @@ impl CmOwner {
 
     pub(crate) fn push(&self, event: CmEvent) {
         self.lock().push(event);
+    }
+
+    /// Takes back the event of a membership; says whether nobody had taken it.
+    pub(crate) fn take_back_join(self: &Arc<CmOwner>, membership: u64) -> bool {
+        let is_its = |event: &CmEvent| {
+            Arc::ptr_eq(&event.about, self)
+                && matches!(event.what, Happened::Joined(it) if it == membership)
+        };
+        !self.lock().events.take_back_those(is_its).is_empty()
     }
 
     /// Moves to another channel, with the events that nobody has taken. Says how many were taken from the old one.

@@ -98,9 +98,22 @@ impl<E: HasToken> Events<E> {
             return (0, Vec::new());
         }
         let mut inner = self.lock();
+        let back = self.take_out(&mut inner, |event| event.token() == token);
+        (inner.taken.remove(&token).unwrap_or(0), back)
+    }
+
+    /// Those of the events that nobody has taken which are like this.
+    pub(super) fn take_back_those(&self, is_one: impl Fn(&E) -> bool) -> Vec<E> {
+        if self.generation.is_over() {
+            return Vec::new();
+        }
+        self.take_out(&mut self.lock(), is_one)
+    }
+
+    /// Takes events out of the queue, with their counts.
+    fn take_out(&self, inner: &mut Inner<E>, is_one: impl Fn(&E) -> bool) -> Vec<E> {
         let queue = std::mem::take(&mut inner.queue);
-        let (back, rest): (Vec<E>, Vec<E>) =
-            queue.into_iter().partition(|event| event.token() == token);
+        let (back, rest): (Vec<E>, Vec<E>) = queue.into_iter().partition(is_one);
         inner.queue = rest.into();
         inner.void += back.len();
         while inner.void > 0 {
@@ -114,7 +127,7 @@ impl<E: HasToken> Events<E> {
             }
             inner.void -= 1;
         }
-        (inner.taken.remove(&token).unwrap_or(0), back)
+        back
     }
 }
 

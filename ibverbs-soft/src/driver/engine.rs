@@ -168,6 +168,16 @@ impl Engine {
         self.groups.detach(qp_num, group)
     }
 
+    /// Has the device in a multicast group, whatever is attached, until it leaves as often.
+    pub(crate) fn join(&mut self, group: IpAddr) -> Result<()> {
+        self.groups.join(group, &self.socket)
+    }
+
+    /// Undoes one `join`; `EINVAL` if there is none.
+    pub(crate) fn leave(&mut self, group: IpAddr) -> Result<()> {
+        self.groups.leave(group)
+    }
+
     /// Ends a queue pair, also one that is attached to multicast groups.
     pub(crate) fn abandon_qp(&mut self, qp_num: u32) -> Result<()> {
         self.groups.detach_from_all(qp_num)?;

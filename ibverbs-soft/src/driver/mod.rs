@@ -24,6 +24,7 @@ use std::net::IpAddr;
 pub(crate) use cm::Cm;
 pub(crate) use datagram::Datagram;
 pub(crate) use engine::Engine;
+pub(crate) use groups::MULTICAST_QPN;
 pub(crate) use interface::Interface;
 pub(crate) use lock::{Driver, Locked};
 pub(crate) use socket::Socket;

@@ -14,9 +14,10 @@ use super::attr::{address_vector, path_record};
 use super::channel;
 use super::connect::{bring_up, fail};
 use super::id::{self, acknowledge_own, destroy_id, id, migrate, Id, New, Stage};
+use super::multicast::{self, Joined};
 use super::registry::CmDevice;
 use crate::abi::minus_one;
-use crate::abi::object::{reclaim, Object, Place};
+use crate::abi::object::{reclaim, Acknowledged, Object, Place};
 use crate::cm::{sidr_status, Event, Peer, Requested};
 use crate::device::{CmEvent, CmOwner, Happened, Result};
 
@@ -30,6 +31,8 @@ struct Taken {
     private_data: UnsafeCell<[u8; PRIVATE_DATA]>,
     /// Whose events are acknowledged with it: of a request, the listener's.
     of: *mut ffi::rdma_cm_id,
+    /// Whose besides, if it tells of a multicast group.
+    membership: Option<Arc<Acknowledged>>,
 }
 
 // SAFETY: `repr(C)`, and the structure for C comes first, in an `UnsafeCell`. The data is written before C gets it.
@@ -42,6 +45,8 @@ struct Shown {
     raw: ffi::rdma_cm_event,
     param: Param,
     private_data: Vec<u8>,
+    /// What the program said when it joined a multicast group, and whose event it is then.
+    membership: Option<(*mut c_void, Arc<Acknowledged>)>,
 }
 
 /// What else an event says.
@@ -63,7 +68,7 @@ impl Shown {
             true => Param::Datagrams(ffi::rdma_ud_param::default()),
             false => Param::Connection(ffi::rdma_conn_param::default()),
         };
-        Shown { raw, param, private_data: Vec::new() }
+        Shown { raw, param, private_data: Vec::new(), membership: None }
     }
 
     fn with_peer(self, peer: &Peer) -> Shown {
@@ -86,14 +91,15 @@ impl Shown {
 
     /// Gives the event to C.
     fn give(self, of: *mut ffi::rdma_cm_id) -> *mut ffi::rdma_cm_event {
-        let Shown { mut raw, param, private_data: data } = self;
+        let Shown { mut raw, param, private_data: data, membership } = self;
         let place = Place::<Taken>::new();
         let mut private_data = [0; PRIVATE_DATA];
         private_data[..data.len()].copy_from_slice(&data);
         let len = data.len() as u8;
-        let at = match data.is_empty() {
-            true => ptr::null(),
-            false => (place.token() + offset_of!(Taken, private_data)) as *const c_void,
+        let at = match &membership {
+            Some((context, _)) => context.cast_const(),
+            None if data.is_empty() => ptr::null(),
+            None => (place.token() + offset_of!(Taken, private_data)) as *const c_void,
         };
         match param {
             Param::Connection(conn) => {
@@ -106,7 +112,8 @@ impl Shown {
             Param::Number(arg) => raw.param.arg = arg,
         }
         let private_data = UnsafeCell::new(private_data);
-        place.fill(Taken { raw: UnsafeCell::new(raw), private_data, of })
+        let membership = membership.map(|(_, events)| events);
+        place.fill(Taken { raw: UnsafeCell::new(raw), private_data, of, membership })
     }
 }
 
@@ -169,6 +176,7 @@ fn show(id: &Id, what: Happened) -> Option<Shown> {
         Happened::Requested { device, connection, owner, requested } => {
             show_request(id, device, connection, owner, *requested)?
         }
+        Happened::Joined(membership) => show_join(id, membership)?,
         Happened::Cm(event) => show_progress(id, event)?,
         Happened::User(status, arg) => {
             let mut shown = Shown::new(id, ffi::RDMA_CM_EVENT_USER, status);
@@ -229,6 +237,18 @@ fn show_progress(id: &Id, event: Event) -> Option<Shown> {
             shown.with_data(&*private_data)
         }
     })
+}
+
+/// A multicast group was joined, which the queue pair is attached to now; nothing if it was left meanwhile.
+fn show_join(id: &Id, membership: u64) -> Option<Shown> {
+    let Joined { way, context, events, attached } = multicast::joined(id, membership)?;
+    let mut shown = match attached {
+        Ok(()) => Shown::new(id, ffi::RDMA_CM_EVENT_MULTICAST_JOIN, 0),
+        Err(error) => Shown::new(id, ffi::RDMA_CM_EVENT_MULTICAST_ERROR, negative(error)),
+    };
+    shown.param = Param::Datagrams(way);
+    shown.membership = Some((context, events));
+    Some(shown)
 }
 
 /// The peer has accepted: connects the queue pair, and tells the peer.
@@ -298,6 +318,9 @@ pub(super) unsafe extern "C" fn ack_cm_event(event: *mut ffi::rdma_cm_event) -> 
     }
     // SAFETY: an event that was taken, and is not used any more (rdma_ack_cm_event(3)).
     let event = unsafe { reclaim::<Taken>(event) };
+    if let Some(membership) = &event.membership {
+        membership.add(1);
+    }
     // SAFETY: destroying it waits until its events are acknowledged.
     unsafe { id(event.of) }.events.add(1);
     0

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::address::{gid, storage};
 use super::channel::{self, destroy_event_channel};
 use super::event::ack_cm_event;
+use super::multicast::Memberships;
 use super::ports::Lease;
 use super::registry::CmDevice;
 use crate::abi::minus_one;
@@ -76,6 +77,7 @@ pub(super) struct IdState {
     pub(super) remote_ece: (u32, u32),
     /// The queue pair could not be connected: what the peer says then is of no concern.
     pub(super) connect_error: bool,
+    pub(super) memberships: Memberships,
     /// Data that comes before the program's own.
     pub(super) connect_data: Vec<u8>,
     /// How the queue pairs of requests are to be.
@@ -91,7 +93,7 @@ pub(super) enum Names {
     Found(*mut ffi::rdma_addrinfo),
 }
 
-// SAFETY: the lists and the attributes are plain memory that no thread has for itself.
+// SAFETY: the lists and the attributes are plain memory that no thread has for itself; what else programs have given is handed back.
 unsafe impl Send for IdState {}
 
 /// What a program has set.
@@ -261,6 +263,7 @@ pub(super) fn make(new: New) -> *mut ffi::rdma_cm_id {
         local_ece: (0, 0),
         remote_ece: (0, 0),
         connect_error: false,
+        memberships: Memberships::default(),
         connect_data: Vec::new(),
         qp_init: None,
         path: None,

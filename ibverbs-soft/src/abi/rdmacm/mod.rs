@@ -2,7 +2,7 @@
 //!
 //! Where librdmacm asks the kernel, this asks the [connection manager](crate::cm) of a device; what the kernel knows besides (the
 //! states of identifiers, ports, which device has an address) is here. What each call refuses, and with which error number, is as
-//! there. Not here: multicast groups, services of InfiniBand's subnet administration, XRC, and `rsocket`.
+//! there. Not here: services of InfiniBand's subnet administration, XRC, and `rsocket`.
 
 mod address;
 mod addrinfo;
@@ -12,6 +12,7 @@ mod connect;
 mod endpoint;
 mod event;
 mod id;
+mod multicast;
 mod option;
 mod ports;
 mod qp;
@@ -43,6 +44,9 @@ pub(super) static RDMACM: ffi::Rdmacm = ffi::Rdmacm {
     rdma_establish: Some(connect::establish),
     rdma_disconnect: Some(connect::disconnect),
     rdma_notify: Some(connect::notify),
+    rdma_join_multicast: Some(multicast::join_multicast),
+    rdma_join_multicast_ex: Some(multicast::join_multicast_ex),
+    rdma_leave_multicast: Some(multicast::leave_multicast),
     rdma_init_qp_attr: Some(attr::init_qp_attr),
     rdma_create_qp: Some(qp::create_qp),
     rdma_create_qp_ex: Some(qp::create_qp_ex),

@@ -123,6 +123,31 @@ fn a_group_s_packets_are_for_all_of_it_and_others_for_none() {
 }
 
 #[test]
+fn a_device_is_in_a_group_until_nobody_is_attached_or_has_joined() {
+    let devices = [new_device(Loopback::Memory), new_device(Loopback::Memory)];
+    let [one, other] = devices.each_ref().map(member);
+    let (device, group) = (&other.device, group(62));
+    let is_left = || device.leave(group) == Err(Errno::INVAL);
+    let hears = |word| {
+        other.post_recv(1, vec![other.sge(0, 60)]);
+        send_word(&one, group, word);
+        expect_word(&other, word);
+    };
+    assert!(is_left());
+    (0..2).for_each(|_| device.join(group).unwrap());
+    device.attach(other.qp_num, group).unwrap();
+    hears(1);
+    device.leave(group).unwrap();
+    device.detach(other.qp_num, group).unwrap();
+    device.attach(other.qp_num, group).unwrap();
+    device.leave(group).unwrap();
+    assert!(is_left());
+    hears(2);
+    device.detach(other.qp_num, group).unwrap();
+    assert!(is_left());
+}
+
+#[test]
 fn who_does_not_poll_is_served_by_the_engine() {
     let devices = [new_device(Loopback::Memory), new_device(Loopback::Memory)];
     let [one, other] = devices.each_ref().map(member);
