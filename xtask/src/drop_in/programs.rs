@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{bail, ensure, Context, Result};
 
-use super::session::{addr_for, free_port, Place, Waiting};
+use super::session::{addr_for, free_port, group_for, Place, Waiting};
 use crate::host::{self, Need};
 use crate::perftest::figures;
 
@@ -37,6 +37,8 @@ type Judge = fn(&[String; 2]) -> Result<()>;
 const ADDR: &str = "ADDR";
 /// Stands for its port there.
 const PORT: &str = "PORT";
+/// Stands for a multicast group that no other run has.
+const GROUP: &str = "GROUP";
 
 const fn look(program: &'static str, options: &'static str, judge: fn(&str) -> Result<()>) -> Case {
     Case { program, kind: Kind::Look { options, judge } }
@@ -63,6 +65,9 @@ const fn connect(
 const RPING: [&str; 2] = ["rping -s", "rping -c"];
 const UCMATOSE: [&str; 2] = ["ucmatose -b ADDR", "ucmatose -s ADDR"];
 const UDADDY: [&str; 2] = ["udaddy -b ADDR", "udaddy -s ADDR"];
+const MCKEY: [&str; 2] = ["mckey -b ADDR", "mckey -s"];
+/// Of several members each gets a copy, so that only one receives; who sends need not.
+const MCKEY_SEND_ONLY: [&str; 2] = ["mckey -b ADDR", "mckey -o -s"];
 const RDMA_SERVER: [&str; 2] = ["rdma_server", "rdma_client"];
 
 const MIB: u64 = 1 << 20;
@@ -72,7 +77,7 @@ const WORD: u64 = 8;
 /// `-e` sleeps until there is an event, `-t` takes timestamps, and so polls by the extended interface, `-N` posts by it. With `-e`
 /// and `-t` at once `ibv_rc_pingpong` takes an event for a failure whose completion it has seen already. perftest's `-R`, by the
 /// connection manager, is left out: its client may come before the server listens, and then uses what it has freed.
-pub(super) const CASES: [Case; 40] = [
+pub(super) const CASES: [Case; 42] = [
     look("ibv_devices", "", devices),
     look("ibv_devinfo", "-v", devinfo),
     pingpong("ibv_rc_pingpong", 4096, 1000, ""),
@@ -112,6 +117,8 @@ pub(super) const CASES: [Case; 40] = [
     connect("ucmatose", UCMATOSE, "-p PORT -c 16 -C 10 -S 65536 -m", completed),
     connect("udaddy", UDADDY, "", completed),
     connect("udaddy", UDADDY, "-c 8 -C 10 -S 2000", completed),
+    connect("mckey", MCKEY, "-m GROUP", joined),
+    connect("mckey", MCKEY_SEND_ONLY, "-m GROUP -C 40 -S 2000", joined),
     connect("rdma_server", RDMA_SERVER, "-s ADDR -p PORT", ended),
 ];
 
@@ -158,8 +165,16 @@ impl Case {
     /// What it is called where its result is told.
     pub(super) fn name(&self) -> String {
         let [server, _] = self.commands();
-        let is_named = |word: &&str| ![ADDR, PORT, "-a", "-b", "-p"].contains(word);
-        server.split_whitespace().filter(is_named).collect::<Vec<_>>().join(" ")
+        let is_chosen = |word: &&str| [ADDR, PORT, GROUP].contains(word);
+        let mut words = server.split_whitespace().peekable();
+        let mut named = Vec::new();
+        while let Some(word) = words.next() {
+            // Without the options that are different each time, either.
+            if words.next_if(is_chosen).is_none() {
+                named.push(word);
+            }
+        }
+        named.join(" ")
     }
 
     /// Runs it; an error says what was wrong.
@@ -171,6 +186,7 @@ impl Case {
             let words = command.split_whitespace().map(|word| match word {
                 ADDR => addr.to_string(),
                 PORT => port.to_string(),
+                GROUP => group_for(port).to_string(),
                 other => other.into(),
             });
             words.collect()
@@ -301,6 +317,18 @@ fn completed(outputs: &[String; 2]) -> Result<()> {
     Ok(())
 }
 
+/// Both have joined a group, and what one has sent to it has come to the other.
+fn joined(outputs: &[String; 2]) -> Result<()> {
+    let group = |output: &str| -> Result<String> {
+        let line = line_with(output, "mckey: joined dgid: ::ffff:239.")?;
+        Ok(line.into())
+    };
+    ensure!(group(&outputs[0])? == group(&outputs[1])?, "they have joined different groups");
+    line_with(&outputs[0], "receiving data transfers")?;
+    line_with(&outputs[1], "initiating data transfers")?;
+    completed(outputs)
+}
+
 /// Both came to their end.
 fn ended(outputs: &[String; 2]) -> Result<()> {
     line_with(&outputs[0], "rdma_server: end 0")?;
@@ -399,6 +427,23 @@ mod tests {
         let [server, client] = outputs(20);
         assert!(pinged(&[server.replace("7: H", "7: X"), client.clone()]).is_err());
         assert!(pinged(&[server, client].map(|output| output.replace("7: H", "7: X"))).is_err());
+    }
+
+    #[test]
+    fn what_is_sent_to_a_group_comes_to_a_member() {
+        let output = |group: &str, does: &str| {
+            format!(
+                "mckey: joined dgid: ::ffff:{group} mlid 0x0 sl 0\n{does} data transfers\n\
+                 data transfers complete\ntest complete\nreturn status 0\n"
+            )
+        };
+        let (server, client) =
+            (output("239.44.1.2", "receiving"), output("239.44.1.2", "initiating"));
+        joined(&[server.clone(), client.clone()]).unwrap();
+        assert!(joined(&[server.clone(), output("239.44.1.3", "initiating")]).is_err());
+        assert!(joined(&[client.clone(), server.clone()]).is_err());
+        assert!(joined(&[server.replace("complete", ""), client.clone()]).is_err());
+        assert!(joined(&[server.replace("joined", "left"), client]).is_err());
     }
 
     #[test]

@@ -173,6 +173,12 @@ pub(super) fn addr_for(port: u16) -> Ipv4Addr {
     Ipv4Addr::new(127, 44, high, low)
 }
 
+/// A multicast group for a server that has this port.
+pub(super) fn group_for(port: u16) -> Ipv4Addr {
+    let [high, low] = port.to_be_bytes();
+    Ipv4Addr::new(239, 44, high, low)
+}
+
 /// The states of sockets, as the kernel's tables have them.
 const LISTENING: &str = "0A";
 const UNCONNECTED: &str = "07";
