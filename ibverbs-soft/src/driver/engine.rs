@@ -24,6 +24,9 @@ mod faults;
 mod handover;
 mod turns;
 
+#[cfg(test)]
+mod tests;
+
 use turns::Sleep;
 pub(super) use turns::{Turn, Wait, LOOKS_PER_CALL};
 
@@ -273,9 +276,14 @@ impl Engine {
             slot.is_ready = false;
             let mut turn = PACKETS_PER_TURN.min(*budget);
             *budget -= turn;
+            // An acknowledgement that can wait goes with what is sent anyway: behind it, so that it keeps nothing waiting.
+            let mut may_hasten = slot.owes;
             while turn > 0 {
                 let Some(transmit) = slot.qp.poll_transmit(now, &mut self.parts) else { break };
                 turn -= 1;
+                if std::mem::take(&mut may_hasten) {
+                    slot.qp.hasten_acks();
+                }
                 let way = ways.of(&transmit.path);
                 self.queues.put(now, transmit, way, &mut self.line);
             }

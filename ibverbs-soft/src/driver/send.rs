@@ -15,6 +15,9 @@ use crate::wire::{Trailer, UDP_PORT};
 /// How long a piece is at most from which the kernel cuts datagrams: what fits into one, with its headers.
 const MAX_PIECE: usize = 65_507;
 
+/// How long datagrams are at least that are cut from one piece: to send short ones one by one costs less.
+const MIN_CUT: usize = 512;
+
 /// How often a datagram is tried that fails: errors of others may be in front of it.
 const TRIES: u32 = 4;
 
@@ -145,10 +148,11 @@ impl Socket {
 }
 
 /// How many of the first datagrams can be cut from one piece: they go the same way, and are equally long, but for the last, which
-/// may be shorter. The kernel numbers them.
+/// may be shorter. None if cutting is not worth it. The kernel numbers them.
 fn run<'d>(mut datagrams: impl Iterator<Item = &'d Datagram>) -> usize {
     let Some(first) = datagrams.next() else { return 0 };
-    let (mut count, mut total, mut is_last) = (1, first.len(), !first.is_free());
+    let (mut count, mut total, mut is_last) =
+        (1, first.len(), !first.is_free() || first.len() < MIN_CUT);
     for datagram in datagrams {
         let (len, fits) = (datagram.len(), total + datagram.len() <= MAX_PIECE);
         let belongs = datagram.is_free() && datagram.path() == first.path() && len <= first.len();
@@ -183,18 +187,20 @@ mod tests {
     fn what_goes_the_same_way_and_is_as_long_is_cut_from_one_piece() {
         let (here, there) = ("10.0.0.2", "10.0.0.3");
         assert_eq!(run_of(&[]), 0);
-        assert_eq!(run_of(&[(here, 64), (here, 64), (here, 64)]), 3);
+        assert_eq!(run_of(&[(here, 640), (here, 640), (here, 640)]), 3);
         // The last may be shorter, and none may come after it.
-        assert_eq!(run_of(&[(here, 64), (here, 32), (here, 32)]), 2);
-        assert_eq!(run_of(&[(here, 32), (here, 64)]), 1);
-        assert_eq!(run_of(&[(here, 64), (there, 64)]), 1);
+        assert_eq!(run_of(&[(here, 640), (here, 32), (here, 32)]), 2);
+        assert_eq!(run_of(&[(here, 640), (here, 1024)]), 1);
+        assert_eq!(run_of(&[(here, 640), (there, 640)]), 1);
+        // It must be worth it.
+        assert_eq!(run_of(&[(here, 64), (here, 64)]), 1);
         // As long as one datagram can be.
         let len = datagram(here, 4096).len();
         assert_eq!(run_of(&[(here, 4096); 32]), MAX_PIECE / len);
         // Bytes that are as they are have a checksum for the first place.
-        let bytes = || Datagram::of_bytes(path("10.0.0.1", here), vec![0; 32]);
+        let bytes = || Datagram::of_bytes(path("10.0.0.1", here), vec![0; 640]);
         assert_eq!(run([bytes(), bytes()].iter()), 1);
-        assert_eq!(run([datagram(here, 64), bytes()].iter()), 1);
+        assert_eq!(run([datagram(here, 640), bytes()].iter()), 1);
     }
 
     #[test]
