@@ -48,10 +48,15 @@ fn pair<T: Connected>(bed: &Bed) -> (Side<T>, Side<T>) {
     pair_with(bed, |builder| builder.set_max_inline_data(64))
 }
 
-/// Two reliable queue pairs that soon try again, this often.
-fn impatient(bed: &Bed, retries: u8) -> (Side<Rc>, Side<Rc>) {
-    let timeout = AckTimeout::at_least(Duration::from_millis(4));
+/// Two reliable queue pairs that try again after this time, this often.
+fn retrying(bed: &Bed, millis: u64, retries: u8) -> (Side<Rc>, Side<Rc>) {
+    let timeout = AckTimeout::at_least(Duration::from_millis(millis));
     pair_with(bed, |builder| builder.set_timeout(timeout).set_retry_count(retries))
+}
+
+/// Two reliable queue pairs that give up after two seconds: longer than a busy machine lets a test wait.
+fn patient(bed: &Bed) -> (Side<Rc>, Side<Rc>) {
+    retrying(bed, 250, 7)
 }
 
 /// What completes until nothing does for a while.
@@ -75,7 +80,7 @@ fn a_reliable_connection_delivers_everything_in_order_whatever_the_link_does() {
     const COUNT: u64 = 60;
     const LEN: usize = 10_000;
     let Some((bed, faults)) = bed(0) else { return };
-    let (mut a, mut b) = impatient(&bed, 7);
+    let (mut a, mut b) = retrying(&bed, 16, 7);
     let (from, to) = (bed.mem(LEN * COUNT as usize), bed.mem(LEN * COUNT as usize));
     let place = |i: u64| LEN * i as usize..LEN * (i as usize + 1);
     faults.set_link(bad_link(1)).unwrap();
@@ -270,7 +275,7 @@ fn assert_port(ctx: &Context, state: PortState) {
 fn a_port_that_is_down_lets_nothing_through() {
     let Some((bed, faults)) = bed(7) else { return };
     let second = bed.ctx().device().open().unwrap();
-    let (mut a, mut b) = impatient(&bed, 2);
+    let (mut a, mut b) = retrying(&bed, 4, 2);
     let mem = bed.mem(16);
     let (from, remote) = ([mem.slice(..8)], mem.remote().slice(8..));
     assert_port(bed.ctx(), PortState::ACTIVE);
@@ -298,7 +303,7 @@ fn a_port_that_is_down_lets_nothing_through() {
         assert_eq!(wait_event(ctx, EventType::PORT_ACTIVE).source(), EventSource::Port(PORT));
         assert_port(ctx, PortState::ACTIVE);
     }
-    let (mut a, _b) = impatient(&bed, 2);
+    let (mut a, _b) = patient(&bed);
     submit(&mut a.qp, |batch| batch.op().signaled().write(4, &from, remote)).unwrap();
     assert_eq!(wait_one(&a.send_cq, 4).ok, Ok(()));
 }
@@ -306,7 +311,7 @@ fn a_port_that_is_down_lets_nothing_through() {
 #[test]
 fn a_connection_outlives_a_port_that_is_down_for_a_while() {
     let Some((bed, faults)) = bed(8) else { return };
-    let (mut a, _b) = impatient(&bed, 7);
+    let (mut a, _b) = patient(&bed);
     let mem = bed.mem(16);
     mem.write(0, b"and back");
     faults.port_down().unwrap();
@@ -338,7 +343,7 @@ fn registrations_fail_as_often_as_is_said() {
 #[test]
 fn a_device_that_fails_flushes_and_works_again_when_it_is_opened_anew() {
     let Some((bed, faults)) = bed(10) else { return };
-    let (mut a, mut b) = impatient(&bed, 7);
+    let (mut a, mut b) = patient(&bed);
     let mem = bed.mem(16);
     for wr_id in 0..3 {
         post_recv(&mut b.qp, [RecvRequest::new(wr_id, &[mem.slice(..)])]).unwrap();
@@ -377,7 +382,7 @@ fn a_device_that_fails_flushes_and_works_again_when_it_is_opened_anew() {
     drop((mem, bed));
     assert_eq!(faults.fail_device().unwrap_err().os_error(), Some(libc::ENODEV));
     let Some((bed, _faults)) = self::bed(10) else { return };
-    let (mut a, _b) = impatient(&bed, 7);
+    let (mut a, _b) = patient(&bed);
     let mem = bed.mem(16);
     let remote = mem.remote();
     submit(&mut a.qp, |batch| batch.op().signaled().write(1, &[mem.slice(..)], remote)).unwrap();
