@@ -3,11 +3,14 @@
 //! Whoever gives it back sends what has been made under it. Only one at a time does so, so that packets stay in order: what others
 //! make meanwhile is sent by that one, too. In the same way, one at a time receives.
 
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use rustix::io::Errno;
+
 use super::engine::{Engine, Turn, Wait, LOOKS_PER_CALL};
-use super::{Report, Socket, Wake};
+use super::{Datagram, Report, Socket, Wake};
 use crate::device::Parts;
 
 /// How often who gives the lock back sends what others have made meanwhile.
@@ -93,10 +96,18 @@ impl Locked<'_> {
 
     /// Sends what there is, unless somebody does so. If others make more and more, it is for the engine's thread.
     fn send(&mut self) {
+        self.send_by(Socket::send);
+    }
+
+    /// The same, by what takes datagrams out of the queue that it can send.
+    fn send_by(
+        &mut self,
+        mut send: impl FnMut(&Socket, &mut VecDeque<Datagram>, &mut Report) -> Result<(), Errno>,
+    ) {
         for _ in 0..SENDS_PER_CALL {
             let Some(mut datagrams) = self.begin_sending() else { return };
             let mut report = Report::default();
-            let sent = self.unlocked(|socket| socket.send(&mut datagrams, &mut report));
+            let sent = self.unlocked(|socket| send(socket, &mut datagrams, &mut report));
             self.end_sending(datagrams, report);
             if sent.is_err() {
                 return;
