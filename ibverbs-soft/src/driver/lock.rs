@@ -173,3 +173,60 @@ impl Drop for Locked<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv6Addr;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::cm::{Context, Dreq, Message};
+    use crate::driver::Cm;
+    use crate::options::Loopback;
+    use crate::wire::test_packets::path;
+
+    /// Makes something that is to be sent: the answer to a peer's message about a connection that there is not.
+    fn make(engine: &mut Engine) {
+        let from_peer = path("127.0.0.255", &engine.socket().addr().to_string());
+        let end = Message::Dreq(Dreq { local_id: 1, remote_id: 2, remote_qpn: 3 });
+        let bytes = end.emit(Context::default());
+        engine.cm.manager.handle_message(Instant::now(), &from_peer, &*bytes);
+        engine.move_packets();
+    }
+
+    fn driver() -> Driver {
+        let (socket, cm) = (Socket::bind_anywhere(), Cm::new(0, 7));
+        let engine = Engine::new(socket, Ipv6Addr::LOCALHOST, Loopback::Wire, cm).unwrap();
+        Driver::new(engine, Wake::new().unwrap())
+    }
+
+    #[test]
+    fn who_gives_the_lock_back_sends_a_few_times_and_leaves_the_rest_to_the_thread() {
+        let driver = driver();
+        let mut engine = driver.lock();
+        make(&mut engine);
+        let mut times = 0;
+        engine.send_by(|_, datagrams, _| {
+            assert_eq!(datagrams.len(), 1);
+            datagrams.clear();
+            // Somebody else has the lock meanwhile.
+            make(&mut driver.engine());
+            times += 1;
+            assert!(times <= SENDS_PER_CALL, "it goes on sending what others make");
+            Ok(())
+        });
+        assert_eq!(times, SENDS_PER_CALL);
+        assert!(!engine.has_sent());
+        assert!(engine.take_wake_up(), "nobody sends the rest");
+    }
+
+    #[test]
+    fn who_has_sent_everything_wakes_nobody() {
+        let driver = driver();
+        let mut engine = driver.lock();
+        make(&mut engine);
+        engine.send();
+        assert!(engine.has_sent());
+        assert!(!engine.take_wake_up());
+    }
+}

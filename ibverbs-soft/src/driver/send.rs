@@ -166,6 +166,10 @@ fn run<'d>(mut datagrams: impl Iterator<Item = &'d Datagram>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::{Duration, Instant};
+
+    use super::super::receive::Receiver;
     use super::*;
     use crate::transport::Transmit;
     use crate::wire::test_packets::{all, path};
@@ -214,5 +218,30 @@ mod tests {
                 crate::wire::Encapsulation { path, source_port: UDP_PORT, identification };
             assert_eq!(encapsulation.check(&bytes), Ok(identification));
         }
+    }
+
+    #[test]
+    fn what_is_too_long_is_dropped_and_counted_and_the_rest_is_sent() {
+        /// Longer than anything takes, unless it never happens.
+        const LONG: Duration = Duration::from_secs(20);
+        let [sender, receiver] = [(); 2].map(|()| Socket::bind_anywhere());
+        let path = path(&sender.addr().to_string(), &receiver.addr().to_string());
+        // Of the first that is too long the kernel tells on the socket as well, each time that it is tried.
+        let lengths = [64, MAX_PIECE + 1, 64, 1 << 17, 64];
+        let mut queue = lengths.map(|len| Datagram::of_bytes(path, vec![0; len])).into();
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut report = Report::default();
+            let result = sender.send(&mut queue, &mut report);
+            tell.send((result, queue.len(), report.dropped.unsendable))
+        });
+        let sent = told.recv_timeout(LONG).expect("it is not tried for ever");
+        assert_eq!(sent, (Ok(()), 0, 2));
+        let mut reader = Receiver::new().unwrap();
+        let (mut arrived, end) = (0, Instant::now() + LONG);
+        while arrived < 3 && Instant::now() < end {
+            arrived += reader.receive(&receiver, &[], true);
+        }
+        assert_eq!(arrived, 3);
     }
 }

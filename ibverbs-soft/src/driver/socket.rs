@@ -63,6 +63,13 @@ impl Socket {
         Ok(Socket { fd: Arc::new(fd), addr, interface, cuts })
     }
 
+    /// A socket at an address of this machine that nobody else has.
+    #[cfg(test)]
+    pub(super) fn bind_anywhere() -> Socket {
+        let free = (1..=254).find_map(|last| Socket::bind([127, 0, 0, last].into()).ok());
+        free.expect("there are free addresses")
+    }
+
     pub(crate) fn addr(&self) -> IpAddr {
         self.addr
     }

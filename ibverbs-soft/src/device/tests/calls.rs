@@ -218,3 +218,23 @@ fn signals_are_for_the_programs_threads() {
     // This thread still gets them.
     assert_eq!(of_this_thread(), before);
 }
+
+#[test]
+fn a_device_is_closed_while_a_panic_unwinds() {
+    let program = std::thread::spawn(|| {
+        let device = new_device(Loopback::Memory);
+        // Then its thread sleeps.
+        while device.lock().unwrap().turns == 0 {
+            std::thread::yield_now();
+        }
+        // As a panic does, but without its message.
+        std::panic::resume_unwind(Box::new("the program's panic"));
+    });
+    let end = Instant::now() + LONG;
+    while !program.is_finished() {
+        assert!(Instant::now() < end, "it waits for the device's thread for ever");
+        std::thread::yield_now();
+    }
+    let panic: std::thread::Result<()> = program.join();
+    assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"the program's panic"));
+}
