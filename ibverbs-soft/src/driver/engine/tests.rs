@@ -9,8 +9,7 @@ use crate::wire::{Operation, Psn};
 
 /// An engine whose packets to itself go over the wire, and a reliable connection of it with itself.
 fn engine() -> (Engine, u32, CqId) {
-    let bind = |last| Socket::bind(IpAddr::from([127, 0, 77, last])).ok();
-    let socket = (1..255).find_map(bind).expect("an address that nobody has");
+    let socket = Socket::bind_anywhere();
     let link_local = "fe80::1".parse().unwrap();
     let mut engine = Engine::new(socket, link_local, Loopback::Wire, Cm::new(0, 1)).unwrap();
     let async_queue = Arc::new(AsyncQueue::new().unwrap());
