@@ -17,7 +17,7 @@ use crate::cm;
 use crate::device::{Numbered, Owner, Parts, Result};
 use crate::options::Loopback;
 use crate::random::Random;
-use crate::transport::{refuse, Config, Path, QueuePair};
+use crate::transport::{refuse, Config, Path, QueuePair, Transmit};
 use crate::wire::{Bth, Packet, Service};
 
 mod faults;
@@ -267,8 +267,7 @@ impl Engine {
     fn transmit(&mut self, now: Instant, budget: &mut usize) {
         let ways = self.ways();
         while let Some(transmit) = self.cm.poll_transmit() {
-            let way = ways.of(&transmit.path);
-            self.queues.put(now, transmit, way, &mut self.line);
+            self.put_unless_crowded(now, transmit);
         }
         while *budget > 0 && !self.is_full() {
             let Some(qp_num) = self.ready.pop_front() else { break };
@@ -387,6 +386,16 @@ impl Engine {
     /// Tells the sender of a reliable datagram that nobody takes it.
     fn refuse(&mut self, now: Instant, path: &Path, packet: &Packet) {
         let Some(transmit) = refuse(path, packet) else { return };
+        self.put_unless_crowded(now, transmit);
+    }
+
+    /// Sends a packet that peers can make the device send, as many as they want: if the socket takes no more, it is lost, as it may be on the
+    /// network, and peers ask again.
+    fn put_unless_crowded(&mut self, now: Instant, transmit: Transmit) {
+        if self.is_stuck && self.is_full() {
+            self.queues.dropped.unsendable += 1;
+            return;
+        }
         let way = self.ways().of(&transmit.path);
         self.queues.put(now, transmit, way, &mut self.line);
     }

@@ -40,7 +40,7 @@ pub(crate) struct Dropped {
     pub(crate) malformed: u64,
     /// There was no queue pair of this number and service.
     pub(crate) unknown_qp: u64,
-    /// They could not be sent where they were to go.
+    /// They could not be sent where they were to go, or peers had asked for more of them than the socket took.
     pub(crate) unsendable: u64,
 }
 

@@ -1,6 +1,7 @@
 //! What an engine makes, looked at before it is sent: there is no thread, and nobody sends.
 
 use super::*;
+use crate::cm::{Context, Dreq, Message};
 use crate::device::{AsyncQueue, CqOwner};
 use crate::transport::{
     Attributes, CqId, Payload, RecvRequest, RemoteAccess, SendOperation, SendRequest, State,
@@ -28,13 +29,11 @@ fn engine() -> (Engine, u32, CqId) {
         signal_all: true,
     };
     let qp_num = engine.create_qp(config, Owner { token: 2, async_queue }).unwrap();
-    let addr = engine.socket.addr();
-    let path = Path { source: addr, dest: addr, traffic_class: 0, hop_limit: 64, flow_label: 0 };
     let attributes = Attributes {
         pkey: 0xffff,
         qkey: 0,
         access: RemoteAccess { write: false, read: false, atomic: false },
-        path: Some(path),
+        path: Some(path_to_itself(&engine)),
         path_mtu: 1024,
         dest_qp: qp_num,
         rq_psn: Psn::new(0),
@@ -52,6 +51,11 @@ fn engine() -> (Engine, u32, CqId) {
         qp.modify(now, state, attributes, parts);
     }
     (engine, qp_num, cq)
+}
+
+fn path_to_itself(engine: &Engine) -> Path {
+    let addr = engine.socket.addr();
+    Path { source: addr, dest: addr, traffic_class: 0, hop_limit: 64, flow_label: 0 }
 }
 
 /// Posts a send of nothing, and a receive for it.
@@ -126,4 +130,24 @@ fn an_acknowledgement_goes_alone_with_the_next_look() {
     assert_eq!(acknowledgements(&sent(&mut engine)), [true]);
     engine.begin_look();
     assert!(sent(&mut engine).is_empty());
+}
+
+#[test]
+fn peers_do_not_make_the_queue_grow_while_the_socket_is_full() {
+    let (mut engine, ..) = engine();
+    let from_peer = Path { source: [127, 0, 0, 255].into(), ..path_to_itself(&engine) };
+    // Each is answered: there is no such connection.
+    let mut ask = |local_id| {
+        let end = Message::Dreq(Dreq { local_id, remote_id: 2, remote_qpn: 3 });
+        let bytes = end.emit(Context::default());
+        engine.cm.manager.handle_message(Instant::now(), &from_peer, &*bytes);
+        engine.move_packets();
+        if engine.queues.outgoing.len() == PACKETS_PER_CALL {
+            engine.is_stuck = true;
+        }
+    };
+    let asked = 2 * PACKETS_PER_CALL as u32;
+    (0..asked).for_each(&mut ask);
+    assert_eq!(engine.queues.outgoing.len(), PACKETS_PER_CALL);
+    assert_eq!(engine.dropped().unsendable, PACKETS_PER_CALL as u64);
 }
