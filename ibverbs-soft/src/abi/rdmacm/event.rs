@@ -124,7 +124,7 @@ pub(super) unsafe extern "C" fn get_cm_event(
     if to.is_null() {
         return minus_one(Err(Errno::INVAL));
     }
-    // SAFETY: the channel is alive (rdma_get_cm_event(3)).
+    // SAFETY: a channel (rdma_get_cm_event(3)).
     let taken = unsafe { take(channel) };
     // SAFETY: it points to a pointer (rdma_get_cm_event(3)).
     minus_one(taken.map(|event| unsafe { to.write(event) }))
@@ -134,12 +134,12 @@ pub(super) unsafe extern "C" fn get_cm_event(
 ///
 /// # Safety
 ///
-/// The channel is alive.
+/// It is, or was, a channel.
 pub(super) unsafe fn take(
     channel: *mut ffi::rdma_event_channel,
 ) -> Result<*mut ffi::rdma_cm_event> {
     // SAFETY: by the caller's promise.
-    let queue = unsafe { channel::queue(channel) };
+    let queue = unsafe { channel::queue(channel) }?;
     loop {
         let (CmEvent { about, what }, _guard) = queue.take()?;
         let Some(id) = id_of(&about) else { continue };

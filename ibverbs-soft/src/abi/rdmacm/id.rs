@@ -299,7 +299,7 @@ pub(super) unsafe fn create(
     let sync = channel.is_null();
     let channel = if sync { channel::create()? } else { channel };
     // SAFETY: by the caller's promise, or made just now.
-    let owner = CmOwner::new(unsafe { channel::queue(channel) });
+    let owner = CmOwner::new(unsafe { channel::queue(channel) }?);
     Ok(make(New { channel, sync, context, ps, qp_type, owner }))
 }
 
@@ -344,7 +344,7 @@ pub(super) unsafe fn migrate(
     }
     let to = if sync { channel::create()? } else { to };
     // SAFETY: by the caller's promise, or made just now.
-    let taken = id.owner.migrate(unsafe { channel::queue(to) });
+    let taken = id.owner.migrate(unsafe { channel::queue(to) }?);
     let all = {
         let mut all = locked(&id.taken);
         *all = all.wrapping_add(taken);
