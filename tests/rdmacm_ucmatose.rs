@@ -7,8 +7,8 @@ use ibverbs::rdmacm::{CmEventType, CmId, ConnectionParams, EventChannel, Tcp};
 use ibverbs::{CompletionQueue, Context, Init, QueuePair, Rc, WcStatus};
 use ibverbs_tests::ids::{listening_on, next_event_on, place_of};
 use ibverbs_tests::{
-    pattern, post_pieces, submit, unconnected, wait, wait_ok, Bed, Mem, Prepared, Program, Route,
-    Running, DEADLINE,
+    pattern, post_pieces, submit, unconnected, wait, wait_ok, Bed, Mem, Peer, Prepared, Program,
+    Route, Running, DEADLINE,
 };
 
 /// How many connections there are.
@@ -36,9 +36,9 @@ impl Plan {
 
     /// Starts the program; `who` says where it listens, or where it connects to.
     #[track_caller]
-    fn start(self, ucmatose: &Program, who: &str, port: u16) -> Running {
+    fn start(self, ucmatose: &Program, route: &Route, who: &str, port: u16) -> Running {
         let Plan { count, size } = self;
-        ucmatose.start(&format!("{who} -p {port} -c {CONNECTIONS} -C {count} -S {size}"))
+        ucmatose.start(route, &format!("{who} -p {port} -c {CONNECTIONS} -C {count} -S {size}"))
     }
 
     /// A queue pair that has its receives: the program sends each message once.
@@ -156,12 +156,12 @@ impl Server {
 #[test]
 fn its_connections_are_served_by_one_channel() {
     let Some(ucmatose) = Program::ucmatose() else { return };
-    for route in Route::all() {
+    for route in Route::all(Peer::Client) {
         for plan in PLANS {
             let mut server = Server::listen(&route, plan);
             let source = route.client.as_ref().map_or(String::new(), |from| format!("-b {from}"));
             let to = format!("-s {} {source}", route.server);
-            let program = plan.start(&ucmatose, &to, place_of(&server.listener).port());
+            let program = plan.start(&ucmatose, &route, &to, place_of(&server.listener).port());
             server.run_until_all(CmEventType::ESTABLISHED);
             server.exchange();
             for client in &mut server.clients {
@@ -180,10 +180,10 @@ fn its_server_takes_many_connections() {
     const PORT: u16 = 7520;
     let Some(ucmatose) = Program::ucmatose() else { return };
     let params = ConnectionParams::new();
-    for route in Route::all() {
+    for route in Route::all(Peer::Server) {
         let connector = route.connector(Tcp);
         for plan in PLANS {
-            let mut program = plan.start(&ucmatose, &format!("-b {}", route.server), PORT);
+            let mut program = plan.start(&ucmatose, &route, &format!("-b {}", route.server), PORT);
             let mut connections: Vec<_> = (0..CONNECTIONS)
                 .map(|_| {
                     program.once_listening(|| {

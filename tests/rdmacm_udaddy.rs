@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use ibverbs::rdmacm::{FoundPeer, Udp};
 use ibverbs::{AddressHandle, Context, QueuePair, Reset, Ud};
 use ibverbs_tests::{
-    listen_on, next_request, pattern, post_pieces, submit, unconnected, wait_ok, Bed, Mem,
+    listen_on, next_request, pattern, post_pieces, submit, unconnected, wait_ok, Bed, Mem, Peer,
     Prepared, Program, Route, Running, Side, Wc, DEADLINE, GRH, PORT,
 };
 
@@ -35,9 +35,9 @@ impl Udaddy {
 
     /// Starts it; `who` says where it listens, or where it sends to.
     #[track_caller]
-    fn start(&self, plan: Plan, who: &str) -> Running {
+    fn start(&self, route: &Route, plan: Plan, who: &str) -> Running {
         let Plan { count, size } = plan;
-        self.program.start(&format!("{who} -c {PEERS} -C {count} -S {size}"))
+        self.program.start(route, &format!("{who} -c {PEERS} -C {count} -S {size}"))
     }
 }
 
@@ -113,11 +113,11 @@ impl Post {
 #[test]
 fn its_client_is_answered() {
     let Some(udaddy) = Udaddy::new() else { return };
-    for route in Route::all() {
+    for route in Route::all(Peer::Client) {
         for plan in PLANS {
             let (mut acceptor, _) = listen_on(Udp, route.server_addr(UDADDY_PORT));
             let source = route.client.as_ref().map_or(String::new(), |from| format!("-b {from}"));
-            let program = udaddy.start(plan, &format!("-s {} {source}", route.server));
+            let program = udaddy.start(&route, plan, &format!("-s {} {source}", route.server));
             let mut first = next_request(&mut acceptor);
             let ctx = first.context().clone();
             let mut post = Post::new(&ctx, plan, |qp| first.activate(qp).unwrap());
@@ -140,10 +140,10 @@ fn its_client_is_answered() {
 #[test]
 fn its_server_is_found() {
     let Some(udaddy) = Udaddy::new() else { return };
-    for route in Route::all() {
+    for route in Route::all(Peer::Server) {
         let (connector, to) = (route.connector(Udp), route.server_addr(UDADDY_PORT));
         for plan in PLANS {
-            let mut program = udaddy.start(plan, &format!("-b {}", route.server));
+            let mut program = udaddy.start(&route, plan, &format!("-b {}", route.server));
             let mut resolved = connector.resolve(to, DEADLINE).unwrap();
             let ctx = resolved.context().clone();
             let mut post = Post::new(&ctx, plan, |qp| resolved.activate(qp).unwrap());

@@ -46,7 +46,7 @@ pub use peer::{be_peer, connect_to};
 pub use process::{alone, alone_with_each, hear, role, tell, wait_for_death, PeerProcess};
 pub use program::{Ended, Program, Running};
 pub use resources::{kernel_objects, limit_resource, open_device_files, Numbers};
-pub use told::Route;
+pub use told::{Peer, Route};
 pub use wait::{
     assert_silent, eventually, is_readable, wait, wait_event, wait_ok, wait_one, within_deadline,
     Wc, DEADLINE,

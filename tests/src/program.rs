@@ -6,10 +6,11 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use ibverbs::rdmacm::{DatagramRefusal, RejectReason};
+use ibverbs::rdmacm::{CmEventType, DatagramRefusal, RejectReason};
 use ibverbs::{Error, Result};
 
-use crate::told::told;
+use crate::device::is_soft;
+use crate::told::{told, Route};
 use crate::wait::DEADLINE;
 
 /// A program that the environment names.
@@ -34,13 +35,16 @@ impl Program {
         told("IBVERBS_TEST_UDADDY").map(|path| Program { path })
     }
 
-    /// Starts it, with options as one would type them.
+    /// Starts it at an end of the route, with options as one would type them.
     #[track_caller]
-    pub fn start(&self, options: &str) -> Running {
+    pub fn start(&self, route: &Route, options: &str) -> Running {
         // The programs keep what they print until they end, and a program that is killed would say nothing.
         let mut command = Command::new("stdbuf");
         command.arg("-oL").arg(&self.path).args(options.split_whitespace());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(device) = route.device {
+            command.env("IBVERBS_SOFT_ADDR", device.to_string());
+        }
         // SAFETY: between fork(2) and execve(2), the closure only calls `prctl` and reads `errno`, which
         // signal handlers may do as well (prctl(2) is a mere system call, and takes no lock), and allocates nothing.
         unsafe { command.pre_exec(die_with_parent) };
@@ -164,9 +168,10 @@ impl Drop for Running {
     }
 }
 
-/// Whether the error says that nobody listens.
+/// Whether the error says that nobody listens. A software device is not there before its program is.
 fn is_nobody(error: &Error) -> bool {
     let Error::Connection(failure) = error else { return false };
     failure.reject_reason() == Some(RejectReason::INVALID_SERVICE_ID)
+        || is_soft() && failure.event_type() == CmEventType::UNREACHABLE
         || failure.datagram_refusal() == Some(DatagramRefusal::UNSUPPORTED)
 }

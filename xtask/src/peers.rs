@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::host::{self, Need};
 
 /// Each with the variable that tells the tests where it is.
-const PROGRAMS: [(&str, &str); 3] = [
+pub(crate) const PROGRAMS: [(&str, &str); 3] = [
     ("IBVERBS_TEST_RPING", "rping"),
     ("IBVERBS_TEST_UCMATOSE", "ucmatose"),
     ("IBVERBS_TEST_UDADDY", "udaddy"),
