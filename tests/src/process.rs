@@ -3,13 +3,26 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{self, Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// What a process was started for, if a test has started it.
 const ROLE: &str = "IBVERBS_TEST_PEER";
 
 /// Marks what a peer tells: the test harness prints lines of its own.
 const MARK: &str = "peer:";
+
+/// Where software devices are.
+const SOFT_ADDR: &str = "IBVERBS_SOFT_ADDR";
+
+/// Addresses for two devices, other ones each time, in the upper half of the network 127.0.0.0/8, whose lower end devices take by
+/// themselves.
+fn new_addrs() -> String {
+    static COUNT: AtomicU8 = AtomicU8::new(0);
+    let [.., upper, lower] = process::id().to_be_bytes();
+    let number = 2 * (COUNT.fetch_add(1, Ordering::Relaxed) % 127);
+    [1, 2].map(|device| format!("127.{}.{lower}.{}", upper | 0x80, number + device)).join(",")
+}
 
 /// A process that runs the same test as another one, in another role. It is killed when this is dropped.
 #[derive(Debug)]
@@ -20,10 +33,15 @@ pub struct PeerProcess {
 }
 
 impl PeerProcess {
-    /// Starts this program again, for the test of this name.
+    /// Starts this program again, for the test of this name. If nothing else is said, its software devices have addresses that are
+    /// nobody else's, so that nobody is there when it is dead.
     #[track_caller]
     pub fn start(test: &str, role: &str) -> PeerProcess {
-        let mut process = again(test, role)
+        let mut command = again(test, role);
+        if env::var_os(SOFT_ADDR).is_none() {
+            command.env(SOFT_ADDR, new_addrs());
+        }
+        let mut process = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
