@@ -86,7 +86,9 @@ impl<E: HasToken> Events<E> {
                 continue;
             }
             if let Some(event) = inner.queue.pop_front() {
-                *inner.taken.entry(event.token()).or_default() += 1;
+                // It is compared with how many were acknowledged, which wraps around, too.
+                let taken = inner.taken.entry(event.token()).or_default();
+                *taken = taken.wrapping_add(1);
                 return Ok((event, entered));
             }
         }
@@ -259,6 +261,15 @@ mod tests {
         assert!(!is_readable(&channel));
         assert_eq!(channel.take(), Err(Errno::AGAIN));
         assert_eq!([channel.take_back(7), channel.take_back(8), channel.take_back(7)], [2, 1, 0]);
+    }
+
+    #[test]
+    fn there_may_be_more_events_than_can_be_counted() {
+        let channel = Channel::new().unwrap();
+        channel.0.lock().taken.insert(7, u32::MAX);
+        channel.push(7);
+        assert_eq!(channel.take(), Ok(7));
+        assert_eq!(channel.take_back(7), 0);
     }
 
     #[test]
