@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::events::{Events, HasToken};
 use super::{Device, Result};
 use crate::cm::{Event, Manager, Requested};
+use crate::driver::Locked;
 
 /// An event, and what it is about.
 #[derive(Debug)]
@@ -160,11 +161,25 @@ impl Device {
         &self,
         change: impl FnOnce(&mut Manager<Arc<CmOwner>>, Instant) -> R,
     ) -> Result<R> {
-        let mut engine = self.lock()?;
-        let now = engine.parts.tick();
-        let result = change(&mut engine.cm.manager, now);
-        engine.cm.tell();
-        engine.move_packets();
-        Ok(result)
+        Ok(change_cm(self.lock()?, change))
     }
+
+    /// The same if the device has failed: for those who take away what is left, and must not be told of it any more.
+    pub(crate) fn with_cm_anyhow<R>(
+        &self,
+        change: impl FnOnce(&mut Manager<Arc<CmOwner>>, Instant) -> R,
+    ) -> Result<R> {
+        Ok(change_cm(self.lock_anyhow()?, change))
+    }
+}
+
+fn change_cm<R>(
+    mut engine: Locked<'_>,
+    change: impl FnOnce(&mut Manager<Arc<CmOwner>>, Instant) -> R,
+) -> R {
+    let now = engine.parts.tick();
+    let result = change(&mut engine.cm.manager, now);
+    engine.cm.tell();
+    engine.move_packets();
+    result
 }

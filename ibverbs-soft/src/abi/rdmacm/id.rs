@@ -389,10 +389,10 @@ pub(super) unsafe extern "C" fn destroy_id(raw: *mut ffi::rdma_cm_id) -> c_int {
         (state.device.take(), state.connection.take(), listeners, state.sync)
     };
     for (device, listener) in listeners {
-        let _ = device.with_cm(|cm, _| cm.stop_listening(listener));
+        let _ = device.with_cm_anyhow(|cm, _| cm.stop_listening(listener));
     }
     if let (Some(device), Some(connection)) = (&device, connection) {
-        let _ = device.device().with_cm(|cm, now| cm.destroy(now, connection));
+        let _ = device.device().with_cm_anyhow(|cm, now| cm.destroy(now, connection));
     }
     // From here on, nothing happens to it any more.
     let channel = it.owner.channel();

@@ -1,0 +1,182 @@
+//! Identifiers of the connection manager and their events where it goes wrong, as a C program sees it.
+//!
+//! Each test has devices of its own.
+
+// Not every test program needs all of it.
+#[allow(dead_code)]
+mod c;
+
+use std::ffi::c_int;
+use std::net::Ipv6Addr;
+use std::ptr::null_mut;
+
+use c::{created, errno, eventually, verb, Bed};
+use ibverbs_soft::{Faults, Options};
+use ibverbs_sys as ffi;
+
+fn options() -> Options {
+    Options { devices: 5, ..Options::default() }
+}
+
+const ANY: [u8; 4] = [0; 4];
+
+fn address(bed: &Bed) -> [u8; 4] {
+    // SAFETY: every bit pattern is valid for the union's bytes.
+    let gid = unsafe { bed.gid().raw };
+    Ipv6Addr::from(gid).to_ipv4_mapped().unwrap().octets()
+}
+
+fn sockaddr(ip: [u8; 4], port: u16) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port,
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(ip) },
+        sin_zero: [0; 8],
+    }
+}
+
+/// An event channel, which is destroyed in the end.
+struct Channel(*mut ffi::rdma_event_channel);
+
+impl Channel {
+    #[track_caller]
+    fn new() -> Channel {
+        Channel(created(verb!(rdma_create_event_channel())))
+    }
+
+    fn is_readable(&self) -> bool {
+        // SAFETY: it is alive.
+        let fd = unsafe { (*self.0).fd };
+        let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: there is one entry.
+        unsafe { libc::poll(&mut entry, 1, 0) == 1 }
+    }
+
+    /// Takes the next event, and acknowledges it.
+    #[track_caller]
+    fn next(&self) -> ffi::rdma_cm_event {
+        eventually("an event", || self.is_readable());
+        let mut event = null_mut();
+        assert_eq!(verb!(rdma_get_cm_event(self.0, &mut event)), 0);
+        // SAFETY: it was not acknowledged.
+        let copy = unsafe { event.read() };
+        assert_eq!(verb!(rdma_ack_cm_event(event)), 0);
+        copy
+    }
+
+    /// Takes the next event, which is this one of this identifier.
+    #[track_caller]
+    fn expect(&self, id: &Id, event: ffi::rdma_cm_event_type) {
+        let next = self.next();
+        assert_eq!((next.id, next.event, next.status), (id.0, event, 0));
+    }
+
+    /// Takes the next event, which is a request; returns its identifier.
+    #[track_caller]
+    fn request(&self, listener: &Id) -> Id {
+        let next = self.next();
+        assert_eq!((next.listen_id, next.event), (listener.0, ffi::RDMA_CM_EVENT_CONNECT_REQUEST));
+        Id(next.id)
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            verb!(rdma_destroy_event_channel(self.0));
+        }
+    }
+}
+
+/// An identifier, which is destroyed in the end.
+struct Id(*mut ffi::rdma_cm_id);
+
+impl Id {
+    #[track_caller]
+    fn on(channel: *mut ffi::rdma_event_channel) -> Id {
+        let mut raw = null_mut();
+        assert_eq!(verb!(rdma_create_id(channel, &mut raw, null_mut(), ffi::RDMA_PS_TCP)), 0);
+        Id(raw)
+    }
+
+    #[track_caller]
+    fn listening(channel: &Channel, at: [u8; 4]) -> Id {
+        let id = Id::on(channel.0);
+        let mut addr = sockaddr(at, 0);
+        assert_eq!(verb!(rdma_bind_addr(id.0, (&raw mut addr).cast())), 0);
+        assert_eq!(verb!(rdma_listen(id.0, 0)), 0);
+        id
+    }
+
+    /// One that asks for a connection, with a queue pair of this number that there need not be.
+    #[track_caller]
+    fn asking(channel: &Channel, from: [u8; 4], to: [u8; 4], listener: &Id, qp_num: u32) -> Id {
+        let id = Id::on(channel.0);
+        let mut source = sockaddr(from, 0);
+        let mut dest = sockaddr(to, verb!(rdma_get_src_port(listener.0)));
+        let (source, dest) = ((&raw mut source).cast(), (&raw mut dest).cast());
+        assert_eq!(verb!(rdma_resolve_addr(id.0, source, dest, 1000)), 0);
+        channel.expect(&id, ffi::RDMA_CM_EVENT_ADDR_RESOLVED);
+        assert_eq!(verb!(rdma_resolve_route(id.0, 1000)), 0);
+        channel.expect(&id, ffi::RDMA_CM_EVENT_ROUTE_RESOLVED);
+        assert_eq!(id.with_param(qp_num, |id, param| verb!(rdma_connect(id, param))), 0);
+        id
+    }
+
+    fn with_param(
+        &self,
+        qp_num: u32,
+        call: impl FnOnce(*mut ffi::rdma_cm_id, *mut ffi::rdma_conn_param) -> c_int,
+    ) -> c_int {
+        let mut param = ffi::rdma_conn_param { qp_num, ..Default::default() };
+        call(self.0, &mut param)
+    }
+
+    #[track_caller]
+    fn accept(&self, qp_num: u32) {
+        assert_eq!(self.with_param(qp_num, |id, param| verb!(rdma_accept(id, param))), 0);
+    }
+
+    #[track_caller]
+    fn disconnect(&self) {
+        assert_eq!(verb!(rdma_disconnect(self.0)), 0);
+    }
+}
+
+impl Drop for Id {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(verb!(rdma_destroy_id(self.0)), 0);
+        }
+    }
+}
+
+/// A connection from one device to another, and that it has ended: the client, whose time of waiting is running.
+#[track_caller]
+fn ended(clients: &Channel, from: &Bed, servers: &Channel, at: &Bed, qp_num: u32) -> Id {
+    let listener = Id::listening(servers, address(at));
+    let client = Id::asking(clients, address(from), address(at), &listener, qp_num);
+    let server = servers.request(&listener);
+    server.accept(qp_num);
+    clients.expect(&client, ffi::RDMA_CM_EVENT_CONNECT_RESPONSE);
+    assert_eq!(verb!(rdma_establish(client.0)), 0);
+    servers.expect(&server, ffi::RDMA_CM_EVENT_ESTABLISHED);
+    client.disconnect();
+    servers.expect(&server, ffi::RDMA_CM_EVENT_DISCONNECTED);
+    server.disconnect();
+    clients.expect(&client, ffi::RDMA_CM_EVENT_DISCONNECTED);
+    client
+}
+
+#[test]
+fn what_is_destroyed_reports_nothing_though_its_device_has_failed() {
+    let (fails, other) = (Bed::open(0), Bed::open(1));
+    let (clients, servers) = (Channel::new(), Channel::new());
+    let first = ended(&clients, &fails, &servers, &other, 1);
+    let second = ended(&clients, &fails, &servers, &other, 2);
+    Faults::of_device(0).unwrap().fail_device().unwrap();
+    drop(first);
+    // Its time would have been over before.
+    clients.expect(&second, ffi::RDMA_CM_EVENT_TIMEWAIT_EXIT);
+    assert!(!clients.is_readable());
+}
