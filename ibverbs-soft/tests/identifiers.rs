@@ -180,3 +180,25 @@ fn what_is_destroyed_reports_nothing_though_its_device_has_failed() {
     clients.expect(&second, ffi::RDMA_CM_EVENT_TIMEWAIT_EXIT);
     assert!(!clients.is_readable());
 }
+
+#[test]
+fn requests_move_with_their_listener() {
+    let bed = Bed::open(2);
+    let (old, new, clients) = (Channel::new(), Channel::new(), Channel::new());
+    let listener = Id::listening(&old, address(&bed));
+    let ask = |qp_num| Id::asking(&clients, address(&bed), address(&bed), &listener, qp_num);
+    let (client, gives_up) = (ask(1), ask(2));
+    eventually("the requests", || old.is_readable());
+    drop(gives_up);
+    assert_eq!(verb!(rdma_migrate_id(listener.0, new.0)), 0);
+    let server = new.request(&listener);
+    let given_up = new.request(&listener);
+    let event = new.next();
+    assert_eq!((event.id, event.event), (given_up.0, ffi::RDMA_CM_EVENT_REJECTED));
+    // What comes later does so there, too.
+    server.accept(1);
+    clients.expect(&client, ffi::RDMA_CM_EVENT_CONNECT_RESPONSE);
+    assert_eq!(verb!(rdma_establish(client.0)), 0);
+    new.expect(&server, ffi::RDMA_CM_EVENT_ESTABLISHED);
+    assert!(!old.is_readable());
+}

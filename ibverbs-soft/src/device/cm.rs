@@ -104,11 +104,6 @@ impl CmOwner {
         Arc::as_ptr(this) as usize
     }
 
-    /// The owner of a request that this one gets.
-    pub(crate) fn of_request(&self) -> Arc<CmOwner> {
-        CmOwner::new(self.channel())
-    }
-
     /// The identifier.
     pub(crate) fn id(&self) -> usize {
         self.id.load(Ordering::Acquire)
@@ -131,6 +126,20 @@ impl CmOwner {
         self.lock().push(event);
     }
 
+    /// Tells of a request, and says who owns it: that one's events come behind this one, wherever it is moved.
+    pub(crate) fn push_request(
+        self: &Arc<CmOwner>,
+        device: usize,
+        connection: u32,
+        requested: Box<Requested>,
+    ) -> Arc<CmOwner> {
+        let channel = self.lock();
+        let owner = CmOwner::new(Arc::clone(&channel));
+        let what = Happened::Requested { device, connection, owner: Arc::clone(&owner), requested };
+        channel.push(CmEvent { about: Arc::clone(self), what });
+        owner
+    }
+
     /// Takes back the event of a membership; says whether nobody had taken it.
     pub(crate) fn take_back_join(self: &Arc<CmOwner>, membership: u64) -> bool {
         let is_its = |event: &CmEvent| {
@@ -140,7 +149,8 @@ impl CmOwner {
         !self.lock().events.take_back_those(is_its).is_empty()
     }
 
-    /// Moves to another channel, with the events that nobody has taken. Says how many were taken from the old one.
+    /// Moves to another channel, with the events that nobody has taken, and with the owners of requests among them. Says how many
+    /// were taken from the old one.
     pub(crate) fn migrate(self: &Arc<CmOwner>, to: Arc<CmChannel>) -> u32 {
         let mut channel = self.lock();
         if Arc::ptr_eq(&channel, &to) {
@@ -148,10 +158,28 @@ impl CmOwner {
         }
         let (taken, events) = channel.take_back(self);
         for event in events {
-            to.push(event);
+            match &event.what {
+                Happened::Requested { owner, .. } => {
+                    let owner = Arc::clone(owner);
+                    owner.migrate_behind(event, &to);
+                }
+                _ => to.push(event),
+            }
         }
         *channel = to;
         taken
+    }
+
+    /// Moves the owner of a request to another channel, behind the event that tells of it. None of its events was taken: that one
+    /// comes first.
+    fn migrate_behind(self: &Arc<CmOwner>, request: CmEvent, to: &Arc<CmChannel>) {
+        let mut channel = self.lock();
+        let (_, events) = channel.take_back(self);
+        to.push(request);
+        for event in events {
+            to.push(event);
+        }
+        *channel = Arc::clone(to);
     }
 }
 

@@ -58,16 +58,16 @@ impl Cm {
     /// Lets programs know what has happened.
     pub(crate) fn tell(&mut self) {
         while let Some(Notice { owner, connection, event }) = self.manager.poll_event() {
-            let what = match event {
+            match event {
                 Event::Requested(requested) => {
-                    let device = self.device;
-                    let new = owner.of_request();
-                    self.manager.set_owner(connection, Arc::clone(&new));
-                    Happened::Requested { device, connection, owner: new, requested }
+                    let new = owner.push_request(self.device, connection, requested);
+                    self.manager.set_owner(connection, new);
                 }
-                event => Happened::Cm(event),
-            };
-            owner.push(CmEvent { about: Arc::clone(&owner), what });
+                event => {
+                    let what = Happened::Cm(event);
+                    owner.push(CmEvent { about: Arc::clone(&owner), what });
+                }
+            }
         }
     }
 
