@@ -202,3 +202,25 @@ fn requests_move_with_their_listener() {
     new.expect(&server, ffi::RDMA_CM_EVENT_ESTABLISHED);
     assert!(!old.is_readable());
 }
+
+#[test]
+fn a_request_that_there_is_no_room_for_is_rejected() {
+    let (full, other) = (Bed::open(3), Bed::open(4));
+    let (servers, clients) = (Channel::new(), Channel::new());
+    // It listens at all devices, and has none until there is a request.
+    let listener = Id::listening(&servers, ANY);
+    let pds: Vec<_> = std::iter::repeat_with(|| verb!(ibv_alloc_pd(full.context)))
+        .take_while(|pd| !pd.is_null())
+        .collect();
+    let client = Id::asking(&clients, address(&other), address(&full), &listener, 1);
+    // The request is behind nothing else.
+    eventually("the request", || servers.is_readable());
+    let user = ffi::RDMA_CM_EVENT_USER;
+    assert_eq!(verb!(rdma_write_cm_event(listener.0, user, 0, 7)), 0);
+    servers.expect(&listener, user);
+    let event = clients.next();
+    assert_eq!((event.id, event.event), (client.0, ffi::RDMA_CM_EVENT_REJECTED));
+    for pd in pds {
+        assert_eq!(verb!(ibv_dealloc_pd(pd)), 0);
+    }
+}

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::attr::{address_vector, path_record};
 use super::channel;
 use super::connect::{bring_up, fail};
-use super::id::{self, acknowledge_own, destroy_id, id, migrate, Id, New, Stage};
+use super::id::{self, acknowledge_own, destroy_id, id, migrate, turn_away, Id, New, Stage};
 use super::multicast::{self, Joined};
 use super::registry::CmDevice;
 use crate::abi::minus_one;
@@ -265,7 +265,10 @@ fn show_request(
     owner: Arc<CmOwner>,
     requested: Requested,
 ) -> Option<Shown> {
-    let device = CmDevice::open(device).ok()?;
+    let Ok(device) = CmDevice::open(device) else {
+        turn_away(device, connection, &owner);
+        return None;
+    };
     let _ = device.device().with_cm(|cm, _| cm.mark_read(connection));
     let sync = listener.state().sync;
     let raw = id::make(New {

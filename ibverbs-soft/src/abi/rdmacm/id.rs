@@ -422,11 +422,16 @@ pub(super) unsafe extern "C" fn destroy_id(raw: *mut ffi::rdma_cm_id) -> c_int {
 }
 
 /// Throws an event away that nobody will read: a request is rejected.
-pub(super) fn discard(event: CmEvent) {
+fn discard(event: CmEvent) {
     if let Happened::Requested { device, connection, owner, .. } = event.what {
-        if let Ok(device) = CmDevice::open(device) {
-            let _ = device.device().with_cm(|cm, now| cm.destroy(now, connection));
-        }
-        owner.channel().take_back(&owner);
+        turn_away(device, connection, &owner);
     }
+}
+
+/// Rejects a request that there will be no identifier of.
+pub(super) fn turn_away(device: usize, connection: u32, owner: &Arc<CmOwner>) {
+    if let Ok(device) = Device::opened(device) {
+        let _ = device.with_cm_anyhow(|cm, now| cm.destroy(now, connection));
+    }
+    owner.channel().take_back(owner);
 }
