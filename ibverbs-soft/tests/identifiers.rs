@@ -224,3 +224,27 @@ fn a_request_that_there_is_no_room_for_is_rejected() {
         assert_eq!(verb!(ibv_dealloc_pd(pd)), 0);
     }
 }
+
+#[test]
+fn a_call_that_meets_a_status_of_the_program_fails_with_it_if_it_is_an_error_number() {
+    let bed = Bed::open(4);
+    for (status, expected) in [
+        (libc::EPIPE, libc::EPIPE),
+        (-4095, 4095),
+        (4096, libc::EINVAL),
+        (-70_000, libc::EINVAL),
+        (c_int::MIN, libc::EINVAL),
+    ] {
+        let id = Id::on(null_mut());
+        let write = || verb!(rdma_write_cm_event(id.0, ffi::RDMA_CM_EVENT_USER, status, 0));
+        assert_eq!(write(), 0);
+        let mut request = null_mut();
+        assert_eq!(verb!(rdma_get_request(id.0, &mut request)), -1);
+        assert_eq!(errno(), expected, "{status}");
+        assert_eq!(write(), 0);
+        let mut dest = sockaddr(address(&bed), 7);
+        let dest = (&raw mut dest).cast();
+        assert_eq!(verb!(rdma_resolve_addr(id.0, null_mut(), dest, 1000)), -1);
+        assert_eq!(errno(), expected, "{status}");
+    }
+}

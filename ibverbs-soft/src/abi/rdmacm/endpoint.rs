@@ -151,7 +151,7 @@ unsafe fn take_request(
         return Err(Errno::CONNREFUSED);
     }
     if event.status != 0 {
-        return Err(Errno::from_raw_os_error(event.status.abs()));
+        return Err(event::error_of(event.status));
     }
     if event.event != ffi::RDMA_CM_EVENT_CONNECT_REQUEST {
         return Err(Errno::INVAL);

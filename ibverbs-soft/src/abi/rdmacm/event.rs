@@ -343,7 +343,15 @@ pub(super) fn complete(id: &Id) -> Result<()> {
     match status {
         0 => Ok(()),
         _ if event == ffi::RDMA_CM_EVENT_REJECTED => Err(Errno::CONNREFUSED),
-        status => Err(Errno::from_raw_os_error(status.abs())),
+        status => Err(error_of(status)),
+    }
+}
+
+/// The error number that a status stands for, whatever its sign. What a program writes need not be one.
+pub(super) fn error_of(status: c_int) -> Errno {
+    match status.unsigned_abs() {
+        number @ 1..=4095 => Errno::from_raw_os_error(number as c_int),
+        _ => Errno::INVAL,
     }
 }
 
