@@ -93,15 +93,25 @@ struct Id(*mut ffi::rdma_cm_id);
 
 impl Id {
     #[track_caller]
-    fn on(channel: *mut ffi::rdma_event_channel) -> Id {
+    fn of_space(channel: *mut ffi::rdma_event_channel, ps: ffi::rdma_port_space) -> Id {
         let mut raw = null_mut();
-        assert_eq!(verb!(rdma_create_id(channel, &mut raw, null_mut(), ffi::RDMA_PS_TCP)), 0);
+        assert_eq!(verb!(rdma_create_id(channel, &mut raw, null_mut(), ps)), 0);
         Id(raw)
     }
 
     #[track_caller]
+    fn on(channel: *mut ffi::rdma_event_channel) -> Id {
+        Id::of_space(channel, ffi::RDMA_PS_TCP)
+    }
+
+    #[track_caller]
     fn listening(channel: &Channel, at: [u8; 4]) -> Id {
-        let id = Id::on(channel.0);
+        Id::on(channel.0).listen(at)
+    }
+
+    #[track_caller]
+    fn listen(self, at: [u8; 4]) -> Id {
+        let id = self;
         let mut addr = sockaddr(at, 0);
         assert_eq!(verb!(rdma_bind_addr(id.0, (&raw mut addr).cast())), 0);
         assert_eq!(verb!(rdma_listen(id.0, 0)), 0);
@@ -222,6 +232,36 @@ fn a_request_that_there_is_no_room_for_is_rejected() {
     assert_eq!((event.id, event.event), (client.0, ffi::RDMA_CM_EVENT_REJECTED));
     for pd in pds {
         assert_eq!(verb!(ibv_dealloc_pd(pd)), 0);
+    }
+}
+
+#[test]
+fn nobody_listens_to_those_who_ask_for_the_other_kind_of_queue_pair() {
+    let bed = Bed::open(4);
+    let (servers, clients) = (Channel::new(), Channel::new());
+    const NO_DATAGRAMS: c_int = 2;
+    const NO_CONNECTION: c_int = 28;
+    for (ps, qp_type, event, status) in [
+        (ffi::RDMA_PS_TCP, ffi::IBV_QPT_UD, ffi::RDMA_CM_EVENT_UNREACHABLE, NO_DATAGRAMS),
+        (ffi::RDMA_PS_UDP, ffi::IBV_QPT_RC, ffi::RDMA_CM_EVENT_REJECTED, NO_CONNECTION),
+    ] {
+        let listener = Id::of_space(servers.0, ps).listen(address(&bed));
+        let mut dest = sockaddr(address(&bed), verb!(rdma_get_src_port(listener.0)));
+        let mut info = ffi::rdma_addrinfo {
+            ai_port_space: ps as c_int,
+            ai_qp_type: qp_type as c_int,
+            ai_dst_addr: (&raw mut dest).cast(),
+            ai_dst_len: size_of_val(&dest) as u32,
+            ..Default::default()
+        };
+        let mut raw = null_mut();
+        assert_eq!(verb!(rdma_create_ep(&mut raw, &mut info, null_mut(), null_mut())), 0);
+        let client = Id(raw);
+        assert_eq!(verb!(rdma_migrate_id(client.0, clients.0)), 0);
+        assert_eq!(client.with_param(1, |id, param| verb!(rdma_connect(id, param))), 0);
+        let told = clients.next();
+        assert_eq!((told.id, told.event, told.status), (client.0, event, status));
+        assert!(!servers.is_readable());
     }
 }
 

@@ -48,6 +48,8 @@ impl Network {
                 addr: at.map(|it| it.get(usize::from(action.node))),
                 ipv4,
                 ipv6,
+                connections: true,
+                datagrams: true,
                 backlog: backlog.into(),
                 owner: (),
             }),
@@ -191,6 +193,8 @@ impl Network {
                     addr: None,
                     ipv4: true,
                     ipv6: true,
+                    connections: true,
+                    datagrams: true,
                     backlog: usize::MAX,
                     owner: (),
                 });

@@ -65,8 +65,10 @@ impl Node {
     /// Listens, as an owner that is put in.
     pub fn listen(&mut self, listener: Listener<()>) {
         let owner = self.new_owner();
-        let Listener { service_id, addr, ipv4, ipv6, backlog, owner: () } = listener;
-        let listener = Listener { service_id, addr, ipv4, ipv6, backlog, owner };
+        let Listener { service_id, addr, ipv4, ipv6, connections, datagrams, backlog, owner: () } =
+            listener;
+        let listener =
+            Listener { service_id, addr, ipv4, ipv6, connections, datagrams, backlog, owner };
         let id = self.manager.listen(listener);
         self.listening.push(Listening { id, owner, backlog });
     }

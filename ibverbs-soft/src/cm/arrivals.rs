@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::connection::{time, Connection, Facts, State};
 use super::event::{Event, Peer, Requested, Responded};
-use super::manager::{Manager, RESPONSE_TIMEOUT, RETRIES, SERVICE_TIMEOUT};
+use super::manager::{Asked, Manager, RESPONSE_TIMEOUT, RETRIES, SERVICE_TIMEOUT};
 use super::message::{About, Context, Dreq, Message, Mra, Rej, Rep, Req, Short};
 use super::{reason, Addressing};
 use crate::transport::Path;
@@ -63,7 +63,7 @@ impl<O: Clone> Manager<O> {
         }
         let parsed = Addressing::parse(&req.private_data);
         let dest = parsed.map(|(addressing, _)| addressing.dest);
-        let (any, found) = self.listener(req.service_id, dest);
+        let (any, found) = self.listener(Asked::Connection, req.service_id, dest);
         let found = found.map(|(at, listener)| (at, listener.owner.clone(), listener.backlog));
         let is_reliable = req.transport == RELIABLE;
         let (Some((addressing, data)), Some((at, owner, backlog)), true) =

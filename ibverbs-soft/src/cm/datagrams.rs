@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::calls::PKEY;
 use super::connection::{Connection, Facts, State};
 use super::event::{Event, Requested};
-use super::manager::{Manager, Refused};
+use super::manager::{Asked, Manager, Refused};
 use super::message::{Context, Message, SidrRep, SidrReq};
 use super::{sidr_status, Addressing};
 use crate::transport::Path;
@@ -102,7 +102,7 @@ impl<O: Clone> Manager<O> {
         }
         let parsed = Addressing::parse(&req.private_data);
         let dest = parsed.map(|(addressing, _)| addressing.dest);
-        let (any, found) = self.listener(req.service_id, dest);
+        let (any, found) = self.listener(Asked::Datagrams, req.service_id, dest);
         let found = found.map(|(at, listener)| (at, listener.owner.clone(), listener.backlog));
         let (Some((addressing, data)), Some((at, owner, backlog))) = (parsed, found) else {
             let status = if any { sidr_status::REJECTED } else { sidr_status::UNSUPPORTED };

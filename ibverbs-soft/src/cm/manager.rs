@@ -48,16 +48,31 @@ pub struct Listener<O> {
     pub ipv4: bool,
     /// Whether those who ask with addresses of IPv6 are meant.
     pub ipv6: bool,
+    /// Whether those who ask for a connection are meant.
+    pub connections: bool,
+    /// Whether those who ask for a queue pair of datagrams are meant.
+    pub datagrams: bool,
     /// How many requests wait until they are read; more are passed over.
     pub backlog: usize,
     /// Who is to know of requests.
     pub owner: O,
 }
 
+/// What somebody asks for. Nothing else keeps a peer from asking for the one at a service that offers the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    Connection,
+    Datagrams,
+}
+
 impl<O> Listener<O> {
-    pub(super) fn takes(&self, dest: IpAddr) -> bool {
+    fn takes(&self, asked: Asked, dest: IpAddr) -> bool {
         let is_of_family = if dest.is_ipv4() { self.ipv4 } else { self.ipv6 };
-        is_of_family && self.addr.is_none_or(|addr| addr == dest)
+        let is_meant = match asked {
+            Asked::Connection => self.connections,
+            Asked::Datagrams => self.datagrams,
+        };
+        is_of_family && is_meant && self.addr.is_none_or(|addr| addr == dest)
     }
 }
 
@@ -246,16 +261,17 @@ impl<O: Clone> Manager<O> {
         self.by_request.get(&(peer, remote_id)).copied()
     }
 
-    /// Whether somebody offers a service; and who takes requests at this address.
+    /// Whether somebody offers a service; and who takes such requests at this address.
     pub(super) fn listener(
         &self,
+        asked: Asked,
         service_id: u64,
         dest: Option<IpAddr>,
     ) -> (bool, Option<(ListenerId, &Listener<O>)>) {
         let mut of_service =
             self.listeners.iter().filter(|(_, it)| it.service_id == service_id).peekable();
         let any = of_service.peek().is_some();
-        let found = dest.and_then(|dest| of_service.find(|(_, it)| it.takes(dest)));
+        let found = dest.and_then(|dest| of_service.find(|(_, it)| it.takes(asked, dest)));
         (any, found.map(|(id, it)| (ListenerId(id), it)))
     }
 

@@ -89,6 +89,8 @@ fn begin_to_listen(id: &Id, backlog: c_int) -> Result<()> {
         addr: (!is_any).then_some(src.ip()),
         ipv4: src.is_ipv4() || is_any && !how.family_only,
         ipv6: src.is_ipv6() || is_any && !how.family_only,
+        connections: !id.is_datagram(),
+        datagrams: id.is_datagram(),
         backlog: if (1..MAX_BACKLOG).contains(&backlog) { backlog } else { MAX_BACKLOG },
         owner: Arc::clone(&id.owner),
     };

@@ -41,6 +41,8 @@ fn listener() -> Listener<Owner> {
         addr: None,
         ipv4: true,
         ipv6: false,
+        connections: true,
+        datagrams: true,
         backlog: 8,
         owner: Owner::Listener,
     }

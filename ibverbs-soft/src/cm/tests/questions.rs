@@ -63,10 +63,15 @@ fn what_nobody_answers_is_refused() {
     network.client.find(now, question(), Owner::Client);
     assert_refused(&mut network, sidr_status::UNSUPPORTED);
 
-    network.server.listen(Listener { ipv4: false, ipv6: true, ..listener() });
-    let now = network.now();
-    network.client.find(now, question(), Owner::Client);
-    assert_refused(&mut network, sidr_status::REJECTED);
+    for other in [
+        Listener { ipv4: false, ipv6: true, ..listener() },
+        Listener { datagrams: false, ..listener() },
+    ] {
+        network.server.listen(other);
+        let now = network.now();
+        network.client.find(now, question(), Owner::Client);
+        assert_refused(&mut network, sidr_status::REJECTED);
+    }
 
     let mut network = Network::fine();
     network.listen();

@@ -26,6 +26,7 @@ fn others_are_listened_for() {
     for other in [
         Listener { addr: Some([127, 0, 0, 3].into()), ..listener() },
         Listener { ipv4: false, ipv6: true, ..listener() },
+        Listener { connections: false, ..listener() },
     ] {
         let mut network = Network::fine();
         network.server.listen(other);
