@@ -28,7 +28,7 @@ impl<O: Clone> Manager<O> {
             Message::Dreq(dreq) => self.handle_dreq(now, context, back, dreq),
             Message::Drep(drep) => self.handle_drep(now, back, drep),
             Message::SidrReq(req) => self.handle_sidr_req(context, back, &req),
-            Message::SidrRep(rep) => self.handle_sidr_rep(&rep),
+            Message::SidrRep(rep) => self.handle_sidr_rep(back, &rep),
         }
     }
 
@@ -296,7 +296,7 @@ impl<O: Clone> Manager<O> {
     }
 
     /// The connection of this number, if it is with this peer, and the peer knows it by the number that is given.
-    fn peer_of(
+    pub(super) fn peer_of(
         &mut self,
         id: u32,
         back: Path,

@@ -144,8 +144,9 @@ impl<O: Clone> Manager<O> {
         self.tell_of_request(owner, id, Event::Requested(Box::new(requested)));
     }
 
-    pub(super) fn handle_sidr_rep(&mut self, rep: &SidrRep) {
-        if self.in_state(rep.request_id, &[State::SidrSent]).is_ok() {
+    pub(super) fn handle_sidr_rep(&mut self, back: Path, rep: &SidrRep) {
+        let asked = self.peer_of(rep.request_id, back, None);
+        if asked.is_some_and(|it| it.state == State::SidrSent) {
             self.close(rep.request_id);
             let SidrRep { status, qpn, qkey, private_data, .. } = *rep;
             let private_data = Box::new(private_data);

@@ -2,7 +2,7 @@
 
 use super::network::{Network, Weather};
 use super::*;
-use crate::cm::{sidr_status, Answer, Find, Refused};
+use crate::cm::{sidr_status, Answer, Context, Find, Message, Refused, SidrRep};
 
 fn question() -> Find {
     Find {
@@ -51,7 +51,7 @@ fn a_question_is_answered_in_any_weather() {
 }
 
 #[track_caller]
-fn assert_refused(network: &mut Network, expected: u8) {
+fn assert_answered(network: &mut Network, expected: u8) {
     let (_, event) = network.expect(Owner::Client);
     assert!(matches!(event, Event::Answered { status, .. } if status == expected), "{event:?}");
 }
@@ -61,7 +61,7 @@ fn what_nobody_answers_is_refused() {
     let mut network = Network::fine();
     let now = network.now();
     network.client.find(now, question(), Owner::Client);
-    assert_refused(&mut network, sidr_status::UNSUPPORTED);
+    assert_answered(&mut network, sidr_status::UNSUPPORTED);
 
     for other in [
         Listener { ipv4: false, ipv6: true, ..listener() },
@@ -70,7 +70,7 @@ fn what_nobody_answers_is_refused() {
         network.server.listen(other);
         let now = network.now();
         network.client.find(now, question(), Owner::Client);
-        assert_refused(&mut network, sidr_status::REJECTED);
+        assert_answered(&mut network, sidr_status::REJECTED);
     }
 
     let mut network = Network::fine();
@@ -80,7 +80,25 @@ fn what_nobody_answers_is_refused() {
     let (server, _) = network.expect(Owner::Listener);
     let now = network.now();
     network.server.destroy(now, server);
-    assert_refused(&mut network, sidr_status::REJECTED);
+    assert_answered(&mut network, sidr_status::REJECTED);
+}
+
+#[test]
+fn only_who_was_asked_answers() {
+    let mut network = Network::fine();
+    network.dead = Some(Side::Server);
+    let now = network.now();
+    let client = network.client.find(now, question(), Owner::Client);
+    let Answer { status, qpn, qkey, private_data } = answer(sidr_status::SUCCESS);
+    let request_id = client;
+    let rep = SidrRep { request_id, status, qpn, qkey, service_id: SERVICE, private_data };
+    let message = Message::SidrRep(Box::new(rep)).emit(Context::default());
+    let path = path(Side::Server);
+    let other = Path { source: [127, 0, 0, 3].into(), ..path };
+    network.client.handle_message(now, &other, &*message);
+    assert_eq!(network.client.state(client), Some(State::SidrSent));
+    network.client.handle_message(now, &path, &*message);
+    assert_answered(&mut network, sidr_status::SUCCESS);
 }
 
 #[test]
