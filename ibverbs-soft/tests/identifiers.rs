@@ -80,6 +80,38 @@ impl Channel {
     }
 }
 
+impl Channel {
+    fn set_nonblocking(&self) {
+        // SAFETY: it is alive.
+        let fd = unsafe { (*self.0).fd };
+        // SAFETY: the descriptor is open.
+        assert_eq!(unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) }, 0);
+    }
+
+    /// Whether the next event is a request. Its identifier is on this channel, and is destroyed.
+    fn has_request(&self) -> bool {
+        let mut event = null_mut();
+        if verb!(rdma_get_cm_event(self.0, &mut event)) != 0 {
+            assert_eq!(errno(), libc::EAGAIN);
+            return false;
+        }
+        // SAFETY: it was not acknowledged.
+        let ffi::rdma_cm_event { id, event: what, .. } = unsafe { event.read() };
+        // SAFETY: neither was the identifier destroyed.
+        let channel = unsafe { (*id).channel };
+        assert_eq!(verb!(rdma_ack_cm_event(event)), 0);
+        let is_request = what == ffi::RDMA_CM_EVENT_CONNECT_REQUEST;
+        if is_request {
+            drop(Id(id));
+        }
+        assert_eq!(channel, self.0);
+        is_request
+    }
+}
+
+// SAFETY: channels may be used by any thread.
+unsafe impl Sync for Channel {}
+
 impl Drop for Channel {
     fn drop(&mut self) {
         if !std::thread::panicking() {
@@ -211,6 +243,30 @@ fn requests_move_with_their_listener() {
     assert_eq!(verb!(rdma_establish(client.0)), 0);
     new.expect(&server, ffi::RDMA_CM_EVENT_ESTABLISHED);
     assert!(!old.is_readable());
+}
+
+#[test]
+fn requests_are_taken_while_their_listener_moves() {
+    const REQUESTS: u32 = 100;
+    let bed = Bed::open(2);
+    let (channels, clients) = ([Channel::new(), Channel::new()], Channel::new());
+    let listener = Id::listening(&channels[0], address(&bed));
+    for channel in &channels {
+        channel.set_nonblocking();
+    }
+    std::thread::scope(|scope| {
+        let channels = &channels;
+        scope.spawn(move || {
+            for _ in 0..REQUESTS {
+                eventually("a request", || channels.iter().any(Channel::has_request));
+            }
+        });
+        for number in 0..REQUESTS {
+            let _client = Id::asking(&clients, address(&bed), address(&bed), &listener, 1 + number);
+            let to = channels[number as usize % 2].0;
+            assert_eq!(verb!(rdma_migrate_id(listener.0, to)), 0);
+        }
+    });
 }
 
 #[test]

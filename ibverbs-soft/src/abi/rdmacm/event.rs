@@ -143,7 +143,7 @@ pub(super) unsafe fn take(
     loop {
         let (CmEvent { about, what }, _guard) = queue.take()?;
         let Some(id) = id_of(&about) else { continue };
-        match show(id, what) {
+        match show(channel, id, what) {
             Some(shown) => return Ok(shown.give(id.raw())),
             None => id.events.add(1),
         }
@@ -158,8 +158,9 @@ fn id_of<'a>(owner: &Arc<CmOwner>) -> Option<&'a Id> {
     (!raw.is_null()).then(|| unsafe { id(raw) })
 }
 
-/// Does what belongs to an event, and says what C gets to see of it; nothing if it gets to see nothing.
-fn show(id: &Id, what: Happened) -> Option<Shown> {
+/// Does what belongs to an event that was taken from this channel, and says what C gets to see of it; nothing if it gets to see
+/// nothing.
+fn show(channel: *mut ffi::rdma_event_channel, id: &Id, what: Happened) -> Option<Shown> {
     Some(match what {
         Happened::AddrResolved => {
             id.show_addresses(&id.state());
@@ -174,7 +175,7 @@ fn show(id: &Id, what: Happened) -> Option<Shown> {
             Shown::new(id, ffi::RDMA_CM_EVENT_ROUTE_RESOLVED, 0)
         }
         Happened::Requested { device, connection, owner, requested } => {
-            show_request(id, device, connection, owner, *requested)?
+            show_request(channel, id, device, connection, owner, *requested)?
         }
         Happened::Joined(membership) => show_join(id, membership)?,
         Happened::Cm(event) => show_progress(id, event)?,
@@ -257,8 +258,10 @@ fn confirm(id: &Id) -> Result<()> {
     confirmed.inspect_err(|_| fail(id))
 }
 
-/// Makes the identifier of a request, and what C gets to see of that at the listener; nothing if it cannot be made.
+/// Makes the identifier of a request, and what C gets to see of that at the listener; nothing if it cannot be made. The channel is
+/// that of the event: the field of the listener, who may be moving, belongs to whoever moves it.
 fn show_request(
+    channel: *mut ffi::rdma_event_channel,
     listener: &Id,
     device: usize,
     connection: u32,
@@ -272,7 +275,7 @@ fn show_request(
     let _ = device.device().with_cm(|cm, _| cm.mark_read(connection));
     let sync = listener.state().sync;
     let raw = id::make(New {
-        channel: listener.channel(),
+        channel,
         sync: false,
         context: listener.context(),
         ps: listener.ps(),

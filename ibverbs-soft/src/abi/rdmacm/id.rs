@@ -343,6 +343,8 @@ pub(super) unsafe fn migrate(
         return Err(Errno::INVAL);
     }
     let to = if sync { channel::create()? } else { to };
+    // Requests are taken from the new channel as soon as they are there.
+    id.state().sync &= sync;
     // SAFETY: by the caller's promise, or made just now.
     let taken = id.owner.migrate(unsafe { channel::queue(to) }?);
     let all = {
