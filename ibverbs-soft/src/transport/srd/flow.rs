@@ -70,9 +70,9 @@ impl Flow {
         self.floor
     }
 
-    /// Whether nothing is under way.
+    /// Whether nothing is under way, and no message is in the middle, whose pieces all go through one flow.
     pub(super) fn is_idle(&self) -> bool {
-        self.pieces.is_empty()
+        self.pieces.is_empty() && self.current.is_none()
     }
 
     /// Whether there is room for another piece.

@@ -14,6 +14,7 @@
 mod flow;
 mod requester;
 mod responder;
+mod waiting;
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -74,6 +75,7 @@ impl Srd {
         _from: State,
         host: &mut impl Host,
     ) {
+        self.requester.resume();
         self.check_drained(common, host);
     }
 

@@ -1,6 +1,6 @@
 //! The side that sends: what was posted, and the flows that carry it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::super::common::Common;
@@ -9,6 +9,7 @@ use super::super::segment::{packets, part};
 use super::super::work::{DatagramTarget, SendOperation, SendRequest, SrdOperation, Status};
 use super::super::{Host, Path, Payload, Transmit};
 use super::flow::{Due, Flow};
+use super::waiting::Waiting;
 use super::{Peer, SRD_MAX_RDMA, SRD_MAX_SEND};
 use crate::wire::{
     Bth, Deth, NakCode, Operation, Packet, Psn, Reth, Service, Srd as SrdHeader, SrdPart, Syndrome,
@@ -17,7 +18,7 @@ use crate::wire::{
 /// How many flows there are, with those in which nothing is under way.
 const MAX_FLOWS: usize = 1024;
 
-/// How many sends are looked at for one that can go on; the others wait until those are done.
+/// How many sends to a peer are looked at for one that can go on: more than can be under way in a flow.
 const LOOKED_AT: usize = 128;
 
 /// A queue key with this bit is privileged: the sending queue pair's own is used instead.
@@ -127,7 +128,7 @@ pub(super) struct Requester {
     sends: BTreeMap<u64, Send>,
     next_send: u64,
     /// Those of which pieces are still to be begun.
-    waiting: VecDeque<u64>,
+    waiting: Waiting,
     flows: BTreeMap<Peer, Flow>,
     next_flow: u32,
     /// The flows in which something may have to be sent again.
@@ -141,7 +142,7 @@ impl Requester {
         Requester {
             sends: BTreeMap::new(),
             next_send: 0,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             flows: BTreeMap::new(),
             next_flow: nonce,
             again: BTreeSet::new(),
@@ -166,9 +167,14 @@ impl Requester {
         let count = packets(len, mtu);
         let first = Psn::default();
         let send = Send { request, to, operation, len, mtu, count, begun: 0, open: 0, first };
+        self.waiting.push(send.peer(), self.next_send);
         self.sends.insert(self.next_send, send);
-        self.waiting.push_back(self.next_send);
         self.next_send += 1;
+    }
+
+    /// Looks at all sends again: it may be that they can be begun now.
+    pub(super) fn resume(&mut self) {
+        self.waiting.make_all_ready();
     }
 
     pub(super) fn flush(&mut self, common: &Common, host: &mut impl Host) {
@@ -182,10 +188,12 @@ impl Requester {
     /// Ends a send that has failed, alone.
     fn fail(&mut self, id: u64, status: Status, common: &Common, host: &mut impl Host) {
         let Some(send) = self.sends.remove(&id) else { return };
-        self.waiting.retain(|waiting| *waiting != id);
-        if let Some(flow) = self.flows.get_mut(&send.peer()) {
+        let peer = send.peer();
+        self.waiting.remove(peer, id);
+        if let Some(flow) = self.flows.get_mut(&peer) {
             flow.abandon(id);
         }
+        self.waiting.make_ready(peer);
         common.complete_send(&send.request, 0, status, host);
     }
 
@@ -269,12 +277,30 @@ impl Requester {
         now: Instant,
         host: &mut impl Host,
     ) -> Option<Transmit> {
+        while let Some(peer) = self.waiting.first_ready() {
+            let transmit = self.poll_new_to(peer, common, now, host);
+            if transmit.is_some() {
+                return transmit;
+            }
+            self.waiting.end_turn();
+        }
+        None
+    }
+
+    /// The same to one peer.
+    fn poll_new_to(
+        &mut self,
+        peer: Peer,
+        common: &Common,
+        now: Instant,
+        host: &mut impl Host,
+    ) -> Option<Transmit> {
         let mut place = 0;
-        while let Some(&id) = self.waiting.get(place).filter(|_| place < LOOKED_AT) {
+        while let Some(id) = self.waiting.get(peer, place).filter(|_| place < LOOKED_AT) {
             match self.begin(id, common, now, host) {
                 Ok(Some(transmit)) => {
                     if self.sends.get(&id).is_none_or(Send::is_begun) {
-                        self.waiting.remove(place);
+                        self.waiting.remove(peer, id);
                     }
                     return Some(transmit);
                 }
@@ -454,6 +480,7 @@ impl Requester {
             self.again.insert(peer);
         }
         let Some(piece) = flow.finish(psn) else { return };
+        self.waiting.make_ready(peer);
         let Some(send) = self.sends.get_mut(&piece.send) else { return };
         send.open -= 1;
         if send.open > 0 || !send.is_begun() {

@@ -177,6 +177,36 @@ fn a_receiver_that_is_not_ready_is_waited_for() {
     }
 }
 
+#[test]
+fn others_do_not_wait_for_a_receiver_that_is_not_ready() {
+    let mut bed = Fixture::new(Service::Srd);
+    bed.attributes[0].rnr_retry = 7;
+    // It asks for the third of a second.
+    bed.attributes[1].min_rnr_timer = 30;
+    for node in 0..2 {
+        bed.modify(node, State::ReadyToSend);
+    }
+    for wr_id in 0..1000 {
+        post(&mut bed, wr_id, SEND, Vec::new());
+    }
+    // Nobody is there, which is soon found out.
+    let to = DatagramTarget { remote_qpn: 0x99, ..target(&bed) };
+    bed.post(1000, SendOperation::Srd { to, operation: SEND }, Vec::new());
+    let end = bed.net.now() + SILENCE / 2;
+    while bed.net.now() < end {
+        bed.net.step().expect("it is tried for ever");
+    }
+    for wr_id in 0..1000 {
+        bed.receive(wr_id, Vec::new());
+    }
+    let ended = bed.ended(0);
+    assert_eq!(ended[0], (1000, Status::Unreachable));
+    let expected: Vec<_> = (0..1000).map(|wr_id| (wr_id, Status::Success)).collect();
+    let mut others = ended[1..].to_vec();
+    others.sort_by_key(|ended| ended.0);
+    assert_eq!(others, expected);
+}
+
 /// A request as the peer could send it.
 fn forged(bed: &mut Fixture, psn: u32, flow: u32, floor: u32, part: SrdPart) -> Packet {
     let srd = SrdHeader { flow, floor: Psn::new(floor), part };
