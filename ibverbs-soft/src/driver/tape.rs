@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::mem;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -49,7 +50,10 @@ impl Tape {
     ///
     /// If the file cannot be written, or another capture is being written to it.
     pub(crate) fn begin(path: &Path) -> io::Result<Arc<Tape>> {
-        let file = File::options().write(true).create(true).truncate(false).open(path)?;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false);
+        // A pipe that nobody reads is not waited for. No pipe is taken: it cannot be emptied.
+        let file = options.custom_flags(libc::O_NONBLOCK).open(path)?;
         // Held until the file is closed.
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
             let message = "another capture is being written to this file";
@@ -149,5 +153,28 @@ impl Tape {
                 "{missed} packets are not in the capture, since the file was not written as fast as they came"
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_nobody_reads_is_refused_at_once() {
+        /// Longer than anything takes, unless it never happens.
+        const LONG: Duration = Duration::from_secs(20);
+        let name = format!("ibverbs-soft-{}.pipe", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let (tell, told) = mpsc::channel();
+        let pipe = path.clone();
+        std::thread::spawn(move || tell.send(Tape::begin(&pipe).map(drop)));
+        let begun = told.recv_timeout(LONG);
+        std::fs::remove_file(&path).unwrap();
+        assert!(begun.expect("it waits for a reader").is_err());
     }
 }

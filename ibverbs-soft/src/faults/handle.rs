@@ -104,9 +104,10 @@ impl Faults {
     /// If the file cannot be written, or another capture is being written to it; `ENODEV` if the device is closed.
     pub fn capture(&self, path: &Path) -> io::Result<Capture> {
         let device = self.device()?;
-        let tape = Tape::begin(path)?;
-        device.capture(Arc::clone(&tape))?;
-        Ok(Capture { tape })
+        // It ends if the device does not take it.
+        let capture = Capture { tape: Tape::begin(path)? };
+        device.capture(Arc::clone(&capture.tape))?;
+        Ok(capture)
     }
 }
 
