@@ -199,6 +199,15 @@ impl Line {
         }
     }
 
+    /// Lets the delayed packets leave the device that are to leave it: nobody will be there when their time comes.
+    pub(super) fn leave_early(&mut self, queues: &mut Queues) {
+        for flight in std::mem::take(&mut self.delayed).into_values() {
+            if flight.goal != Goal::Device {
+                self.arrive(flight, queues);
+            }
+        }
+    }
+
     fn arrive(&mut self, flight: Flight, queues: &mut Queues) {
         if !self.tapes.is_empty() {
             let mut encapsulation = flight.encapsulation();

@@ -151,6 +151,9 @@ impl Locked<'_> {
         }
         let now = self.parts.now();
         self.make_rest(now);
+        if ends {
+            self.leave_early();
+        }
         self.send();
         if ends {
             return None;

@@ -1,6 +1,7 @@
 //! Packets between queue pairs: in memory, and over the wire.
 
 use super::*;
+use crate::faults::Link;
 use crate::transport::{CompletionKind, Status};
 
 fn each_way(service: Service, test: impl Fn([Side; 2])) {
@@ -277,4 +278,21 @@ fn connected_queue_pairs_that_do_nothing_use_no_time() {
         // A few, for packets may come that are for a device that had the address before.
         assert!(now - before < 20, "the engine was awake {} times", now - before);
     }
+}
+
+#[test]
+fn what_a_link_delays_is_sent_before_the_device_is_closed() {
+    let [one, other] = [Loopback::Memory, Loopback::Memory]
+        .map(|loopback| Side::new(&new_device(loopback), Service::Ud, 8));
+    one.bring_to_rts(None, 0);
+    other.bring_to_rts(None, 0);
+    other.post_recv(1, vec![other.sge(0, 8)]);
+    // Longer than the test takes.
+    one.device.set_link(Link::new().set_delay(Link::MAX_DELAY)).unwrap();
+    let (path, remote_qpn) = (one.path_to(&other), other.qp_num);
+    let datagram = SendOperation::Datagram { path, remote_qpn, qkey: QKEY, imm: None };
+    one.post_send(2, datagram, vec![one.sge(0, 1)]);
+    assert_eq!(one.wait().completion.wr_id, 2);
+    drop(one);
+    assert_eq!(other.wait().completion.wr_id, 1);
 }

@@ -70,6 +70,13 @@ impl Engine {
         self.leave_out_line();
     }
 
+    /// Lets packets that are delayed leave before the device is closed.
+    pub(in crate::driver) fn leave_early(&mut self) {
+        if let Some(line) = &mut self.line {
+            line.leave_early(&mut self.queues);
+        }
+    }
+
     fn leave_out_line(&mut self) {
         if self.line.as_ref().is_some_and(|line| line.is_idle()) {
             self.line = None;

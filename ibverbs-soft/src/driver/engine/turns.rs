@@ -139,6 +139,7 @@ impl Engine {
         let now = self.parts.tick();
         self.cm.manager.finish(now);
         self.make_rest(now);
+        self.leave_early();
     }
 
     /// Makes what can be sent, late acknowledgements too.
