@@ -1,6 +1,8 @@
 //! What is special about the software device: it is in the process, on a port of UDP that anybody can send to.
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use ibverbs::{
@@ -308,6 +310,19 @@ fn an_address_of_another_machine_is_told() {
         let error = devices.get(0).unwrap().open().unwrap_err();
         assert_eq!(error.os_error(), Some(libc::EADDRNOTAVAIL), "{error}");
         assert!(error.to_string().contains("IBVERBS_SOFT_ADDR"), "{error}");
+    });
+}
+
+#[test]
+fn a_process_that_cannot_be_told_why_goes_on() {
+    let variables = [("IBVERBS_PROVIDER", "soft"), ("IBVERBS_SOFT_ADDR", "192.0.2.1")];
+    alone("a_process_that_cannot_be_told_why_goes_on", &variables, || {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        // SAFETY: dup2(2) takes any numbers; nobody owns the standard descriptors.
+        assert_eq!(unsafe { libc::dup2(full.as_raw_fd(), libc::STDERR_FILENO) }, 2);
+        let devices = ibverbs::devices().unwrap();
+        let error = devices.get(0).unwrap().open().unwrap_err();
+        assert_eq!(error.os_error(), Some(libc::EADDRNOTAVAIL), "{error}");
     });
 }
 

@@ -10,9 +10,9 @@ use crate::driver::Tape;
 use crate::faults::{Link, LinkCounts};
 
 impl Device {
-    /// Tells this queue from now on what happens to the device and its port.
+    /// Tells this queue from now on what happens to the device and its port; `EIO` if the worst has happened.
     pub(crate) fn watch(&self, queue: &Arc<AsyncQueue>) -> Result<()> {
-        self.lock_anyhow()?.parts.watch(queue);
+        self.lock()?.parts.watch(queue);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -138,10 +138,12 @@ impl Device {
     /// Everything that the lock protects; `EIO` if the device has failed, and in a child of the process.
     #[inline]
     pub(super) fn lock(&self) -> Result<Locked<'_>> {
+        let engine = self.lock_anyhow()?;
+        // It may have failed while the lock was waited for.
         if self.has_failed.load(Ordering::Relaxed) {
             return Err(Errno::IO);
         }
-        self.lock_anyhow()
+        Ok(engine)
     }
 
     /// The same if the device has failed: for those who take away what is left.
@@ -302,7 +304,7 @@ extern "C" fn finish_all() {
             device.finish();
         }
         if let Some(Err(error)) = tape.map(|tape| tape.close()) {
-            eprintln!("ibverbs-soft: the capture of soft{index} is not whole: {error}");
+            say(format_args!("the capture of soft{index} is not whole: {error}"));
         }
     }
 }
@@ -311,11 +313,10 @@ extern "C" fn finish_all() {
 fn begin_tape(index: usize, path: &Path) -> io::Result<Arc<Tape>> {
     let path = expand(path, &format!("soft{index}"), std::process::id());
     Tape::begin(&path).inspect_err(|error| {
-        eprintln!(
-            "ibverbs-soft: cannot capture in {} (IBVERBS_SOFT_PCAP): {error}; `%d` in it is the device's name, and `%p` the number of \
-             the process",
+        say(format_args!(
+            "cannot capture in {} (IBVERBS_SOFT_PCAP): {error}; `%d` in it is the device's name, and `%p` the number of the process",
             path.display()
-        );
+        ));
     })
 }
 
@@ -347,7 +348,7 @@ fn bind(index: usize, options: &Options) -> io::Result<Socket> {
     if let Some(&addr) = options.addrs.get(index) {
         return Socket::bind(addr).inspect_err(|error| match error.raw_os_error() {
             Some(libc::EADDRINUSE) => complain(&addr.to_string()),
-            _ => eprintln!("ibverbs-soft: cannot use the address {addr}: {error}"),
+            _ => say(format_args!("cannot use the address {addr}: {error}")),
         });
     }
     let free = (1..=254).map(|last| IpAddr::from(Ipv4Addr::new(127, 0, 0, last)));
@@ -361,12 +362,17 @@ fn bind(index: usize, options: &Options) -> io::Result<Socket> {
     Err(io::Error::from_raw_os_error(libc::EADDRINUSE))
 }
 
-/// Says what an error number cannot.
+/// Says what holds the port.
 fn complain(addr: &str) {
-    eprintln!(
-        "ibverbs-soft: UDP port {UDP_PORT} is taken at {addr}: by other software devices, or by the kernel's SoftRoCE, which takes it \
-         at every address while the module rdma_rxe is loaded"
-    );
+    say(format_args!(
+        "UDP port {UDP_PORT} is taken at {addr}: by other software devices, or by the kernel's SoftRoCE, which takes it at every \
+         address while the module rdma_rxe is loaded"
+    ));
+}
+
+/// Says what an error number cannot. If that cannot be written, nobody reads it: no reason for a panic, which C would not survive.
+fn say(message: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "ibverbs-soft: {message}");
 }
 
 #[cfg(test)]

@@ -238,3 +238,24 @@ fn a_device_is_closed_while_a_panic_unwinds() {
     let panic: std::thread::Result<()> = program.join();
     assert_eq!(panic.unwrap_err().downcast_ref(), Some(&"the program's panic"));
 }
+
+#[test]
+fn who_comes_too_late_to_be_told_of_a_failure_is_refused() {
+    let it = side();
+    it.device.fail().unwrap();
+    let late = Arc::new(AsyncQueue::new().unwrap());
+    assert_eq!(it.device.watch(&late), Err(Errno::IO));
+}
+
+#[test]
+fn who_waits_for_the_lock_while_the_device_fails_is_refused() {
+    let device = new_device(Loopback::Memory);
+    let engine = device.lock().unwrap();
+    let waiting = Arc::clone(&device);
+    let waiting = std::thread::spawn(move || waiting.set_port(false));
+    // Until it has begun to wait, or else it is refused before.
+    std::thread::sleep(Duration::from_millis(20));
+    device.has_failed.store(true, Ordering::Relaxed);
+    drop(engine);
+    assert_eq!(waiting.join().unwrap(), Err(Errno::IO));
+}
