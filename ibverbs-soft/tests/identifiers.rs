@@ -1,6 +1,6 @@
 //! Identifiers of the connection manager and their events where it goes wrong, as a C program sees it.
 //!
-//! Each test has devices of its own.
+//! A device that fails in a test, or is full, is of no other test.
 
 // Not every test program needs all of it.
 #[allow(dead_code)]
@@ -15,7 +15,7 @@ use ibverbs_soft::{Faults, Options};
 use ibverbs_sys as ffi;
 
 fn options() -> Options {
-    Options { devices: 5, ..Options::default() }
+    Options { devices: 6, ..Options::default() }
 }
 
 const ANY: [u8; 4] = [0; 4];
@@ -221,6 +221,18 @@ fn what_is_destroyed_reports_nothing_though_its_device_has_failed() {
     // Its time would have been over before.
     clients.expect(&second, ffi::RDMA_CM_EVENT_TIMEWAIT_EXIT);
     assert!(!clients.is_readable());
+}
+
+#[test]
+fn who_listens_at_all_devices_does_so_at_those_that_have_not_failed() {
+    let fails = Bed::open(5);
+    let (channel, clients) = (Channel::new(), Channel::new());
+    let _user = Id::listening(&channel, address(&fails));
+    Faults::of_device(5).unwrap().fail_device().unwrap();
+    let other = Bed::open(2);
+    let listener = Id::listening(&channel, ANY);
+    let _client = Id::asking(&clients, address(&other), address(&other), &listener, 77);
+    drop(channel.request(&listener));
 }
 
 #[test]

@@ -100,8 +100,12 @@ fn begin_to_listen(id: &Id, backlog: c_int) -> Result<()> {
     };
     for device in devices {
         let listener = listener.clone();
-        let at = device.with_cm(|cm, _| cm.listen(listener))?;
-        state.listeners.push((device, at));
+        match device.with_cm(|cm, _| cm.listen(listener)) {
+            Ok(at) => state.listeners.push((device, at)),
+            // One that has failed does not keep it from the others.
+            Err(_) if is_any => {}
+            Err(error) => return Err(error),
+        }
     }
     state.stage = Stage::Listening;
     id.show_addresses(state);
