@@ -15,7 +15,7 @@ use crate::wire::{
     Bth, Deth, NakCode, Operation, Packet, Psn, Reth, Service, Srd as SrdHeader, SrdPart, Syndrome,
 };
 
-/// How many flows there are, with those in which nothing is under way.
+/// How many flows are remembered, with those in which nothing is under way.
 const MAX_FLOWS: usize = 1024;
 
 /// How many sends to a peer are looked at for one that can go on: more than can be under way in a flow.
@@ -354,7 +354,7 @@ impl Requester {
 
     fn open_flow(&mut self, peer: Peer, common: &Common) {
         if self.flows.len() >= MAX_FLOWS {
-            // There are fewer sends than flows: in one of them nothing is under way.
+            // If something is under way in all of them, there is one more: at most as many as sends.
             if let Some(idle) = self.flows.iter().find(|(_, flow)| flow.is_idle()) {
                 let idle = *idle.0;
                 self.flows.remove(&idle);
