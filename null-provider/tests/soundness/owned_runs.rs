@@ -213,3 +213,107 @@ fn a_table_that_was_the_last_to_be_found_is_not_looked_at_when_it_is_gone() {
     complete(&null, &cq, posted(&null)[0]);
     assert_eq!(poll(&cq), [(2, vec![2])]);
 }
+
+#[test]
+fn what_a_poll_does_not_look_at_goes_home() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let builder = pd.create_owned_qp::<Rc>(&cq, &cq, 1).unwrap();
+    let mut qp = again(builder.set_max_recv_wr(4).build().unwrap());
+    for n in 0..20 {
+        post(&mut qp, &pool, [n]);
+        posted(&null).iter().for_each(|id| complete(&null, &cq, *id));
+        assert!(cq.poll().unwrap().is_some());
+        assert_eq!(pool.available(), 40);
+    }
+    // The first only, also if that is of a queue pair that is gone.
+    complete(&null, &cq, 12345);
+    post(&mut qp, &pool, [1]);
+    posted(&null).iter().for_each(|id| complete(&null, &cq, *id));
+    assert!(cq.poll().unwrap().is_some());
+    assert_eq!(pool.available(), 39);
+    assert_eq!(poll(&cq), [(1, vec![1])]);
+    drop(qp);
+}
+
+#[test]
+fn what_is_not_taken_of_a_completion_goes_home_when_the_poll_ends() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    let mut batch = qp.start_send();
+    for n in 0..6 {
+        let op = batch.op();
+        let op = if n % 3 == 2 { op } else { op.unsignaled() };
+        op.send(n, take(&pool, n as u8), 1);
+    }
+    batch.submit().unwrap();
+    let ids = posted(&null);
+    complete(&null, &cq, ids[2]);
+    complete(&null, &cq, ids[5]);
+    let mut completions = cq.poll().unwrap().unwrap();
+    let _ = completions.next();
+    drop(completions);
+    assert_eq!(pool.available(), 37);
+    assert_eq!(poll(&cq), [(5, vec![5, 3, 4])]);
+    assert_eq!(pool.available(), 40);
+    drop(qp);
+}
+
+#[test]
+fn a_batch_that_is_forgotten_is_taken_back_by_the_next() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let builder = pd.create_owned_qp::<Rc>(&cq, &cq, 1).unwrap();
+    let mut qp = again(builder.set_max_send_wr(4).build().unwrap());
+    for n in 0..if cfg!(miri) { 6 } else { 50 } {
+        let mut batch = qp.start_send();
+        (0..3).for_each(|_| batch.op().send(n, take(&pool, 1), 1));
+        forget(batch);
+        assert_eq!(pool.available(), 37);
+        match n % 3 {
+            0 => drop(qp.start_send()),
+            1 => {
+                let mut batch = qp.start_send();
+                batch.op().send(n, take(&pool, 2), 1);
+                batch.submit().unwrap();
+            }
+            _ => qp.send(n, take(&pool, 2), 1).unwrap(),
+        }
+        let ids = posted(&null);
+        assert_eq!(pool.available(), 40 - ids.len());
+        ids.iter().for_each(|id| complete(&null, &cq, *id));
+        assert!(poll(&cq).iter().all(|done| *done == (n, vec![2])));
+        assert_eq!(pool.available(), 40);
+    }
+    // Or goes with the queue pair.
+    let mut batch = qp.start_send();
+    batch.op().send(1, take(&pool, 1), 1);
+    forget(batch);
+    qp.close().unwrap();
+    assert_eq!(poll(&cq), []);
+    assert_eq!(pool.available(), 40);
+}
+
+#[test]
+fn a_poll_that_is_forgotten_ends_with_its_queue() {
+    let null = null();
+    let Parts { pd, cq, pool, .. } = parts();
+    let mut qp = connected(&pd, &cq);
+    let mut srq = pd.create_srq(4).build_owned().unwrap();
+    let other = pd.create_owned_qp::<Rc>(&cq, &cq, 1).unwrap().set_srq(&srq).build().unwrap();
+    srq.post_recv(1, take(&pool, 1)).unwrap();
+    drop(other);
+    post(&mut qp, &pool, [1, 2]);
+    complete(&null, &cq, posted(&null)[1]);
+    forget(cq.poll().unwrap());
+    // While it is open, nobody can say what it looks at.
+    let failed = srq.drain(&[&cq]).unwrap_err();
+    assert!(matches!(failed.error, Error::PollInProgress), "{}", failed.error);
+    let failed_qp = qp.drain(&[&cq]).unwrap_err();
+    assert!(matches!(failed_qp.error, Error::PollInProgress), "{}", failed_qp.error);
+    drop(cq);
+    assert_eq!(failed.resource.drain(&[]).unwrap().len(), 1);
+    assert_eq!(failed_qp.resource.drain(&[]).unwrap().len(), 2);
+    assert_eq!(pool.available(), 40);
+}
